@@ -1,0 +1,11 @@
+/** The store cannot work now: an outage, never the fault of an order. */
+export class StoreUnavailableError extends Error {
+  override readonly name = 'StoreUnavailableError';
+  readonly code = 'STORE_UNAVAILABLE';
+}
+
+/** The store works, and refuses this order for what it contains. */
+export class OrderNotStorableError extends Error {
+  override readonly name = 'OrderNotStorableError';
+  readonly code = 'ORDER_NOT_STORABLE';
+}

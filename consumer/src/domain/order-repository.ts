@@ -1,0 +1,40 @@
+import type { Order } from '@orders/shared/order.ts';
+
+/** An order as it is to be stored, with the identity of its content and the trace that brought it. */
+export type OrderToStore = { order: Order; contentHash: string; traceId: string };
+
+export type StoredOrder = { order: Order; contentHash: string; traceId: string; storedAt: Date };
+
+/**
+ * What became of one order: it is new, it was there with the same content, or its id is taken by another content
+ * (which stays as it is).
+ */
+export type SaveResult = 'stored' | 'duplicate' | 'conflict';
+
+/** Position in a customer's orders: the last one that was seen. */
+export type OrderCursor = { createdAtMs: number; orderId: string };
+
+/** Where orders are kept, each exactly once: the unique `orderId` is both the order and the mark against duplicates. */
+export interface OrderRepository {
+  /**
+   * Stores orders in one transaction and answers one result an order, in order. When it resolves, what is 'stored'
+   * is durable. When it rejects, nothing of it was stored, or the answer was lost: calling again tells. Two orders
+   * of the same id in one call are judged like two calls: the first one counts.
+   * @throws {OrderNotStorableError} the store refuses one of the orders for what it contains
+   * @throws {StoreUnavailableError} the store is down, full, read-only, out of connections or too slow
+   */
+  saveAll(orders: readonly OrderToStore[]): Promise<SaveResult[]>;
+
+  findById(orderId: string): Promise<StoredOrder | undefined>;
+
+  /** Those of the given ids that are stored, in no order. */
+  findByIds(orderIds: readonly string[]): Promise<StoredOrder[]>;
+
+  /** A customer's orders, newest `createdAt` first, ties by descending id; those behind `after`, at most `limit`. */
+  findByCustomer(customerId: string, page: { limit: number; after?: OrderCursor | undefined }): Promise<StoredOrder[]>;
+
+  /** Asks the store whether it could save an order now: reachable and writable. @throws {StoreUnavailableError} */
+  ping(): Promise<void>;
+
+  close(): Promise<void>;
+}

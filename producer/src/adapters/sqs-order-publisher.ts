@@ -1,0 +1,108 @@
+import { GetQueueAttributesCommand, SendMessageBatchCommand, type SQSClient } from '@aws-sdk/client-sqs';
+import { Batcher } from '@orders/shared/batcher.ts';
+import { type CircuitBreaker, isBreakerOpen } from '@orders/shared/circuit-breaker.ts';
+import { type EncodeOptions, encodeOrderMessage, type OrderMessage } from '@orders/shared/message.ts';
+import { MAX_MESSAGE_BYTES, MAX_REQUEST_BYTES } from '@orders/shared/queues.ts';
+import { MAX_BATCH_ENTRIES, sendEntries } from '@orders/shared/sqs-batch.ts';
+import { messageSizeBytes, stringAttributes } from '@orders/shared/sqs-message.ts';
+import { BufferFullError, OrderTooLargeError, QueueUnavailableError } from '../domain/errors.ts';
+import type { OrderPublisher } from '../domain/order-publisher.ts';
+import type { ProducerMetrics } from '../metrics.ts';
+
+export type SqsOrderPublisherOptions = {
+  client: SQSClient;
+  queueUrl: string;
+  breaker: CircuitBreaker;
+  metrics: Pick<ProducerMetrics, 'ordersPublished' | 'publishDuration' | 'batchSize'>;
+  encode: EncodeOptions;
+  lingerMs: number;
+  maxInFlight: number;
+  bufferOrders: number;
+  timeoutMs: number;
+};
+
+type Entry = { body: string; attributes: Record<string, string>; sizeBytes: number; deadline: number };
+
+/** Publishes to SQS, the orders of concurrent callers coalesced into batches. */
+export class SqsOrderPublisher implements OrderPublisher {
+  readonly #options: SqsOrderPublisherOptions;
+  readonly #batcher: Batcher<Entry, { messageId: string }>;
+  #held = 0;
+
+  constructor(options: SqsOrderPublisherOptions) {
+    this.#options = options;
+    this.#batcher = new Batcher<Entry, { messageId: string }>({
+      execute: (entries) => this.#sendLive(entries),
+      maxEntries: MAX_BATCH_ENTRIES,
+      maxBytes: MAX_REQUEST_BYTES,
+      sizeOf: ({ sizeBytes }) => sizeBytes,
+      maxInFlight: options.maxInFlight,
+      lingerMs: options.lingerMs,
+    });
+  }
+
+  /** Orders held: taken on and not yet confirmed or refused. */
+  get size(): number {
+    return this.#held;
+  }
+
+  async publish(message: OrderMessage): Promise<{ messageId: string }> {
+    const { metrics, bufferOrders, timeoutMs, encode } = this.#options;
+    if (this.#held >= bufferOrders) throw new BufferFullError(`${bufferOrders} orders wait already`);
+    this.#held++;
+    const observe = metrics.publishDuration.startTimer();
+    try {
+      const encoded = await encodeOrderMessage(message, encode);
+      const sizeBytes = messageSizeBytes(encoded.body, encoded.attributes);
+      if (sizeBytes > MAX_MESSAGE_BYTES) {
+        throw new OrderTooLargeError(`the message would have ${sizeBytes} bytes, more than ${MAX_MESSAGE_BYTES}`);
+      }
+      const receipt = await this.#batcher.add({ ...encoded, sizeBytes, deadline: performance.now() + timeoutMs });
+      metrics.ordersPublished.inc({ result: 'confirmed' });
+      observe();
+      return receipt;
+    } catch (cause) {
+      if (cause instanceof OrderTooLargeError) throw cause;
+      metrics.ordersPublished.inc({ result: isBreakerOpen(cause) ? 'not_sent' : 'unconfirmed' });
+      throw new QueueUnavailableError('the queue did not confirm the order', { cause });
+    } finally {
+      this.#held--;
+    }
+  }
+
+  /** @throws when the queue does not answer, or did not for a while and is not asked again yet */
+  async ping(): Promise<void> {
+    const { client, queueUrl, breaker } = this.#options;
+    const command = new GetQueueAttributesCommand({ QueueUrl: queueUrl, AttributeNames: ['QueueArn'] });
+    await breaker.execute(() => client.send(command));
+  }
+
+  /** Resolves when every order that was handed over has met its fate. */
+  idle(): Promise<void> {
+    return this.#batcher.idle();
+  }
+
+  /** Leaves out what waited too long: its caller gets a 503, and what is not sent cannot come twice. */
+  async #sendLive(entries: Entry[]): Promise<({ messageId: string } | Error)[]> {
+    const now = performance.now();
+    const live = entries.filter(({ deadline }) => deadline > now);
+    const results = live.length > 0 ? await this.#send(live) : [];
+    const resultOf = new Map(live.map((entry, index) => [entry, results[index]]));
+    return entries.map((entry) => resultOf.get(entry) ?? new Error('not sent in time'));
+  }
+
+  async #send(entries: Entry[]): Promise<({ messageId: string } | Error)[]> {
+    const { client, queueUrl, breaker, metrics } = this.#options;
+    metrics.batchSize.observe(entries.length);
+    const remainingMs = Math.max(1, Math.min(...entries.map(({ deadline }) => deadline)) - performance.now());
+    const abortSignal = AbortSignal.timeout(Math.ceil(remainingMs));
+    const requests = entries.map(({ body, attributes }) => ({
+      MessageBody: body,
+      MessageAttributes: stringAttributes(attributes),
+    }));
+    const results = await breaker.execute(() =>
+      sendEntries(requests, (Entries) => client.send(new SendMessageBatchCommand({ QueueUrl: queueUrl, Entries }), { abortSignal })),
+    );
+    return results.map((result) => (result instanceof Error ? result : { messageId: result.MessageId ?? '' }));
+  }
+}

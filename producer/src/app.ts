@@ -1,0 +1,95 @@
+import swagger from '@fastify/swagger';
+import swaggerUi from '@fastify/swagger-ui';
+import { createCircuitBreaker } from '@orders/shared/circuit-breaker.ts';
+import { Health } from '@orders/shared/health.ts';
+import { createHttpServer, listen } from '@orders/shared/http-server.ts';
+import { type Logger, libraryLogger } from '@orders/shared/logger.ts';
+import { resolveQueues } from '@orders/shared/queue-admin.ts';
+import { createSqsClient } from '@orders/shared/sqs-client.ts';
+import { jsonSchemaTransform, jsonSchemaTransformObject } from 'fastify-type-provider-zod';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { SqsOrderPublisher } from './adapters/sqs-order-publisher.ts';
+import { type ProducerConfig, statusBaseUrl } from './config.ts';
+import { createPlaceOrder } from './domain/place-order.ts';
+import { orderRoutes } from './http/order-routes.ts';
+import { createProducerMetrics } from './metrics.ts';
+
+export type ProducerApp = { url: string; stop: () => Promise<void> };
+
+/** Puts order-producer together and starts it. Resolves when it takes orders. */
+export async function startProducer(config: ProducerConfig, logger: Logger, version: string): Promise<ProducerApp> {
+  const metrics = createProducerMetrics(version, () => publisher.size);
+  const client = createSqsClient({ config, metrics, logger: libraryLogger(logger, 'aws-sdk', config) });
+  const { queueUrl } = await resolveQueues(client, config);
+  const breaker = createCircuitBreaker({
+    name: 'sqs',
+    failures: config.BREAKER_FAILURES,
+    openMs: { min: config.BREAKER_MIN_OPEN_MS, max: config.BREAKER_MAX_OPEN_MS },
+    isFailure: () => true,
+    logger,
+    metrics,
+  });
+  const publisher = new SqsOrderPublisher({
+    client,
+    queueUrl,
+    breaker,
+    metrics,
+    encode: {
+      version: config.MESSAGE_VERSION,
+      encoding: config.MESSAGE_ENCODING,
+      compressAboveBytes: config.COMPRESS_ABOVE_BYTES,
+    },
+    lingerMs: config.PUBLISH_LINGER_MS,
+    maxInFlight: config.PUBLISH_MAX_IN_FLIGHT,
+    bufferOrders: config.PUBLISH_BUFFER_ORDERS,
+    timeoutMs: config.PUBLISH_TIMEOUT_MS,
+  });
+
+  const health = new Health({
+    appEnv: config.APP_ENV,
+    live: () => true,
+    components: {
+      // The question goes through the breaker: while that is open nobody asks SQS, and half open this is the trial.
+      sqs: async () => {
+        await publisher.ping();
+        return { status: 'UP', details: { queue: config.ORDER_QUEUE_NAME } };
+      },
+    },
+  });
+  const app = await createHttpServer({
+    logger: libraryLogger(logger, 'http', config),
+    metrics,
+    health,
+    registry: metrics.registry,
+    info: { name: 'order-producer', version, environment: config.APP_ENV },
+    bodyLimitBytes: 64 * 1024,
+  });
+  await app.register(swagger, {
+    openapi: { openapi: '3.1.0', info: { title: 'order-producer', version } },
+    transform: jsonSchemaTransform,
+    transformObject: jsonSchemaTransformObject,
+  });
+  await app.register(swaggerUi, { routePrefix: '/docs' });
+  app.get('/openapi.json', { schema: { hide: true } }, async () => app.swagger());
+  await app.register(orderRoutes, {
+    placeOrder: createPlaceOrder(publisher, { rememberedKeys: config.IDEMPOTENCY_MEMORY_KEYS }),
+    metrics,
+    statusBaseUrl: statusBaseUrl(config),
+  });
+
+  await listen(app, { host: config.HOST, port: config.PRODUCER_PORT, variable: 'PRODUCER_PORT' });
+  health.setAccepting(true);
+  const url = app.listeningOrigin;
+  logger.info({ url, queue: config.ORDER_QUEUE_NAME }, 'ready');
+
+  return {
+    url,
+    stop: async () => {
+      health.setAccepting(false);
+      await sleep(config.SHUTDOWN_DELAY_MS);
+      await app.close();
+      await publisher.idle();
+      client.destroy();
+    },
+  };
+}

@@ -1,0 +1,50 @@
+import { commonFields, consumerPort, integer, loadConfig, producerPort, type Environment } from '@orders/shared/config.ts';
+import { CONTENT_ENCODINGS, MESSAGE_VERSIONS } from '@orders/shared/message.ts';
+import { z } from 'zod';
+
+/** Everything that the environment can tell order-producer. `docs/configuration.md` is generated from it. */
+export const producerConfigSchema = z.object({
+  ...commonFields,
+  PRODUCER_PORT: producerPort,
+  CONSUMER_PORT: consumerPort.describe('port of order-consumer, for the default of ORDER_STATUS_BASE_URL'),
+  ORDER_STATUS_BASE_URL: z
+    .url({ protocol: /^https?$/ })
+    .optional()
+    .describe('where clients look orders up, for Location; http://localhost:CONSUMER_PORT by default'),
+  MESSAGE_VERSION: z.coerce
+    .number()
+    .pipe(z.literal(MESSAGE_VERSIONS))
+    .default(1)
+    .describe('version of the messages that are written; raise it after all consumers read it'),
+  MESSAGE_ENCODING: z.enum(CONTENT_ENCODINGS).default('zstd').describe('how large orders are packed'),
+  COMPRESS_ABOVE_BYTES: integer(0, 1_048_576)
+    .default(4_096)
+    .describe('orders from this size on are packed; below it packing does not pay'),
+  PUBLISH_LINGER_MS: integer(0, 1_000)
+    .default(5)
+    .describe('how long an order waits for company while another batch is under way'),
+  PUBLISH_MAX_IN_FLIGHT: integer(1, 100).default(10).describe('batches on their way to SQS at once'),
+  PUBLISH_BUFFER_ORDERS: integer(1, 100_000)
+    .default(2_000)
+    .describe('orders waiting or on their way; one more is refused with 429'),
+  PUBLISH_TIMEOUT_MS: integer(100, 29_000).default(10_000).describe('from accepting a request to answering 503'),
+  BREAKER_FAILURES: integer(1, 1_000).default(5).describe('failed batches in a row that open the breaker'),
+  BREAKER_MIN_OPEN_MS: integer(10, 600_000).default(1_000).describe('how long the breaker stays open at first'),
+  BREAKER_MAX_OPEN_MS: integer(10, 600_000).default(10_000).describe('how long it stays open at most'),
+  IDEMPOTENCY_MEMORY_KEYS: integer(0, 10_000_000)
+    .default(100_000)
+    .describe('recent idempotency keys remembered to answer 422 when one comes with another body'),
+  SHUTDOWN_DELAY_MS: integer(0, 60_000)
+    .default(0)
+    .describe('from readiness off to closing the port, for load balancers that need time to notice'),
+});
+
+export type ProducerConfig = z.infer<typeof producerConfigSchema>;
+
+export function loadProducerConfig(env: Environment): ProducerConfig {
+  return loadConfig(producerConfigSchema, env);
+}
+
+export function statusBaseUrl(config: Pick<ProducerConfig, 'ORDER_STATUS_BASE_URL' | 'CONSUMER_PORT'>): string {
+  return (config.ORDER_STATUS_BASE_URL ?? `http://localhost:${config.CONSUMER_PORT}`).replace(/\/+$/, '');
+}

@@ -1,0 +1,31 @@
+/** Why an order was not accepted. The HTTP layer maps `code` to an answer. */
+export abstract class OrderRefusedError extends Error {
+  abstract readonly code: string;
+  constructor(message: string, options?: ErrorOptions) {
+    super(message, options);
+    this.name = new.target.name;
+  }
+}
+
+/** The same idempotency key came with another order before. */
+export class IdempotencyKeyReusedError extends OrderRefusedError {
+  readonly code = 'IDEMPOTENCY_KEY_REUSED';
+}
+
+/** As many orders wait for the queue as may. Nothing was sent: try again soon. */
+export class BufferFullError extends OrderRefusedError {
+  readonly code = 'BUFFER_FULL';
+}
+
+/** The order does not fit into a message, even packed. */
+export class OrderTooLargeError extends OrderRefusedError {
+  readonly code = 'ORDER_TOO_LARGE';
+}
+
+/**
+ * The queue did not confirm the order. It may hold it all the same (a lost answer looks alike), so the client sends
+ * the same order with the same id or key again, and it is processed once.
+ */
+export class QueueUnavailableError extends OrderRefusedError {
+  readonly code = 'QUEUE_UNAVAILABLE';
+}

@@ -1,0 +1,11 @@
+import type { OrderMessage } from '@orders/shared/message.ts';
+
+/** Where accepted orders go. */
+export interface OrderPublisher {
+  /**
+   * Resolves only when the queue has confirmed the message: from then on the order is not lost.
+   * @throws {BufferFullError} {@link OrderTooLargeError} nothing was sent
+   * @throws {QueueUnavailableError} not confirmed: it may or may not have been sent
+   */
+  publish(message: OrderMessage): Promise<{ messageId: string }>;
+}

@@ -1,0 +1,52 @@
+import { type CommonMetrics, Counter, createMetrics, Gauge, Histogram, LATENCY_BUCKETS } from '@orders/shared/metrics.ts';
+
+export type ProducerMetrics = CommonMetrics & {
+  /** Dashboard: rate in. Alert: none comes in. */
+  ordersAccepted: Counter;
+  /** Alert: share of refused orders, by reason. */
+  ordersRefused: Counter<'reason'>;
+  /** Dashboard: entries of batches by fate; a retried entry counts each time. */
+  ordersPublished: Counter<'result'>;
+  /** Alert: p99 of publishing. From hand-over to confirmation. */
+  publishDuration: Histogram;
+  /** Dashboard: how full batches are; requests per order. */
+  batchSize: Histogram;
+  /** Alert: buffer near its limit. */
+  bufferedOrders: Gauge;
+};
+
+export function createProducerMetrics(version: string, bufferedOrders: () => number): ProducerMetrics {
+  const common = createMetrics('order-producer', version);
+  const registers = [common.registry];
+  return {
+    ...common,
+    ordersAccepted: new Counter({ name: 'orders_accepted_total', help: 'orders answered with 202', registers }),
+    ordersRefused: new Counter({ name: 'orders_refused_total', help: 'orders refused', labelNames: ['reason'], registers }),
+    ordersPublished: new Counter({
+      name: 'orders_published_total',
+      help: 'orders handed to SQS',
+      labelNames: ['result'],
+      registers,
+    }),
+    publishDuration: new Histogram({
+      name: 'order_publish_duration_seconds',
+      help: 'from hand-over of an order to its confirmation by SQS',
+      buckets: LATENCY_BUCKETS,
+      registers,
+    }),
+    batchSize: new Histogram({
+      name: 'sqs_publish_batch_entries',
+      help: 'orders a batch',
+      buckets: [1, 2, 3, 4, 5, 6, 7, 8, 9, 10],
+      registers,
+    }),
+    bufferedOrders: new Gauge({
+      name: 'orders_buffered',
+      help: 'orders waiting for SQS or on their way',
+      registers,
+      collect() {
+        this.set(bufferedOrders());
+      },
+    }),
+  };
+}

@@ -1,0 +1,100 @@
+import type { FastifyInstance, FastifyReply } from 'fastify';
+import type { MetricObjectWithValues, MetricValue, Registry } from 'prom-client';
+import type { ComponentHealth, Health } from './health.ts';
+import { createProblem, ProblemError } from './problem.ts';
+
+export type ActuatorOptions = {
+  health: Health;
+  registry: Registry;
+  info: { name: string; version: string; environment: string };
+};
+
+/** Names that operators of Spring services know, for what Node has in their place. */
+const ALIASES: Record<string, string> = {
+  'process.memory.used': 'process_resident_memory_bytes',
+  'process.cpu.time': 'process_cpu_seconds_total',
+  'process.start.time': 'process_start_time_seconds',
+  'process.files.open': 'process_open_fds',
+  'nodejs.heap.used': 'nodejs_heap_size_used_bytes',
+  'nodejs.heap.committed': 'nodejs_heap_size_total_bytes',
+  'http.server.requests': 'http_server_request_duration_seconds',
+};
+
+const dotted = (name: string) => name.replace(/_total$/, '').replaceAll('_', '.');
+
+/**
+ * Kubernetes' own endpoints (`/livez`, `/readyz`, `/metrics`) and the same knowledge in the shape of Spring Boot's
+ * Actuator (https://docs.spring.io/spring-boot/api/rest/actuator/), since operators' tools and habits expect it.
+ */
+export async function actuator(app: FastifyInstance, { health, registry, info }: ActuatorOptions): Promise<void> {
+  const answer = (reply: FastifyReply, state: ComponentHealth) => reply.code(state.status === 'UP' ? 200 : 503).send(state);
+  const prometheus = async (_request: unknown, reply: FastifyReply) =>
+    reply.header('content-type', registry.contentType).send(await registry.metrics());
+
+  app.get('/livez', async (_request, reply) => answer(reply, health.liveness()));
+  app.get('/readyz', async (_request, reply) => answer(reply, await health.readiness()));
+  app.get('/metrics', prometheus);
+
+  app.get('/actuator', async () => ({
+    _links: Object.fromEntries(
+      ['health', 'info', 'metrics', 'prometheus'].map((name) => [name, { href: `/actuator/${name}`, templated: false }]),
+    ),
+  }));
+  app.get('/actuator/health', async (_request, reply) => answer(reply, await health.full()));
+  app.get('/actuator/health/liveness', async (_request, reply) => answer(reply, health.liveness()));
+  app.get('/actuator/health/readiness', async (_request, reply) => answer(reply, await health.readiness()));
+  app.get('/actuator/prometheus', prometheus);
+  app.get('/actuator/info', async () => ({
+    build: { name: info.name, version: info.version },
+    node: { version: process.version },
+    environment: info.environment,
+  }));
+
+  app.get('/actuator/metrics', async () => {
+    const names = registry.getMetricsAsArray().map(({ name }) => dotted(name));
+    return { names: [...new Set([...Object.keys(ALIASES), ...names])].sort() };
+  });
+  app.get<{ Params: { name: string }; Querystring: { tag?: string | string[] } }>(
+    '/actuator/metrics/:name',
+    async ({ params, query }) => {
+      const wanted = ALIASES[params.name] ?? params.name;
+      const found = (await registry.getMetricsAsJSON()).find(({ name }) => name === wanted || dotted(name) === wanted);
+      if (!found) throw new ProblemError(createProblem(404, 'unknown-metric', `no metric called ${params.name}`));
+      return actuatorMetric(params.name, found as MetricObjectWithValues<MetricValue<string>>, [query.tag ?? []].flat());
+    },
+  );
+}
+
+type Sample = MetricValue<string> & { metricName?: string };
+
+/** One metric as Actuator shows it, summed over the label values that the `tag=name:value` filters leave. */
+function actuatorMetric(name: string, metric: MetricObjectWithValues<MetricValue<string>>, tags: string[]) {
+  const filters = tags.map((tag) => [tag.slice(0, tag.indexOf(':')), tag.slice(tag.indexOf(':') + 1)] as const);
+  const samples = (metric.values as Sample[]).filter(({ labels }) =>
+    filters.every(([label, value]) => String(labels[label]) === value),
+  );
+  const sum = (suffix: string) =>
+    samples
+      .filter(({ metricName }) => (metricName ?? metric.name) === metric.name + suffix)
+      .reduce((total, { value }) => total + value, 0);
+  const type = String(metric.type);
+  const measurements =
+    type === 'histogram' || type === 'summary'
+      ? [
+          { statistic: 'COUNT', value: sum('_count') },
+          { statistic: metric.name.includes('_seconds') ? 'TOTAL_TIME' : 'TOTAL', value: sum('_sum') },
+        ]
+      : [{ statistic: type === 'counter' ? 'COUNT' : 'VALUE', value: sum('') }];
+  return { name, description: metric.help, measurements, availableTags: availableTags(samples) };
+}
+
+function availableTags(samples: Sample[]): { tag: string; values: string[] }[] {
+  const tags = new Map<string, Set<string>>();
+  for (const { labels } of samples) {
+    for (const [tag, value] of Object.entries(labels)) {
+      if (tag === 'le' || tag === 'quantile') continue;
+      tags.set(tag, (tags.get(tag) ?? new Set()).add(String(value)));
+    }
+  }
+  return [...tags].map(([tag, values]) => ({ tag, values: [...values].sort() }));
+}

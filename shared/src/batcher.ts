@@ -1,0 +1,117 @@
+export type BatcherOptions<T, R> = {
+  /** Carries out a batch. Answers one result an item, in order; a rejection is every item's. */
+  execute: (items: T[]) => Promise<(R | Error)[]>;
+  maxEntries: number;
+  /** Upper bound of the sum of `sizeOf`; by default none. */
+  maxBytes?: number;
+  sizeOf?: (item: T) => number;
+  /** Batches under way at once. */
+  maxInFlight: number;
+  /** How long an item waits for company while another batch is under way. When none is, nothing waits. */
+  lingerMs: number;
+};
+
+type Waiting<T, R> = { item: T; sizeBytes: number; resolve: (result: R) => void; reject: (error: Error) => void };
+
+/**
+ * Coalesces single items of concurrent callers into batches, as Nagle's algorithm does with bytes: at once when
+ * nothing is under way, else when a batch is full or has waited for `lingerMs`. Each caller gets the result of its
+ * own item. An item larger than `maxBytes` goes alone; refusing it is the caller's business.
+ */
+export class Batcher<T, R> {
+  readonly #options: BatcherOptions<T, R>;
+  readonly #waiting: Waiting<T, R>[] = [];
+  readonly #idle: (() => void)[] = [];
+  #inFlight = 0;
+  #itemsInFlight = 0;
+  #scheduled = false;
+  #lingerTimer: NodeJS.Timeout | undefined;
+
+  constructor(options: BatcherOptions<T, R>) {
+    this.#options = options;
+  }
+
+  /** Items waiting or under way. */
+  get size(): number {
+    return this.#waiting.length + this.#itemsInFlight;
+  }
+
+  add(item: T): Promise<R> {
+    return new Promise((resolve, reject) => {
+      const sizeBytes = this.#options.sizeOf?.(item) ?? 0;
+      this.#waiting.push({ item, sizeBytes, resolve, reject });
+      if (this.#scheduled) return;
+      // The rest of this turn of the event loop may bring more items for the same batch.
+      this.#scheduled = true;
+      setImmediate(() => {
+        this.#scheduled = false;
+        this.#dispatch(false);
+      });
+    });
+  }
+
+  /** Resolves when nothing waits and nothing is under way. */
+  async idle(): Promise<void> {
+    if (this.size > 0) await new Promise<void>((resolve) => this.#idle.push(resolve));
+  }
+
+  #dispatch(lingered: boolean): void {
+    let due = lingered;
+    while (this.#waiting.length > 0 && this.#inFlight < this.#options.maxInFlight) {
+      const batch = this.#nextBatch();
+      const full = batch.length >= this.#options.maxEntries || batch.length < this.#waiting.length;
+      if (!full && !due && this.#inFlight > 0) break;
+      if (!full) due = false;
+      this.#waiting.splice(0, batch.length);
+      void this.#run(batch);
+    }
+    this.#armLinger();
+  }
+
+  #nextBatch(): Waiting<T, R>[] {
+    const { maxEntries, maxBytes = Number.POSITIVE_INFINITY } = this.#options;
+    let bytes = 0;
+    let count = 0;
+    for (const { sizeBytes } of this.#waiting) {
+      bytes += sizeBytes;
+      if (count === maxEntries || (count > 0 && bytes > maxBytes)) break;
+      count++;
+    }
+    return this.#waiting.slice(0, count);
+  }
+
+  #armLinger(): void {
+    if (this.#waiting.length === 0) {
+      clearTimeout(this.#lingerTimer);
+      this.#lingerTimer = undefined;
+      return;
+    }
+    this.#lingerTimer ??= setTimeout(() => {
+      this.#lingerTimer = undefined;
+      this.#dispatch(true);
+    }, this.#options.lingerMs);
+  }
+
+  async #run(batch: Waiting<T, R>[]): Promise<void> {
+    this.#inFlight++;
+    this.#itemsInFlight += batch.length;
+    const results = await this.#execute(batch.map(({ item }) => item));
+    this.#inFlight--;
+    this.#itemsInFlight -= batch.length;
+    for (const [index, { resolve, reject }] of batch.entries()) {
+      const result = results instanceof Error ? results : results[index];
+      if (result instanceof Error) reject(result);
+      else resolve(result as R);
+    }
+    this.#dispatch(false);
+    if (this.size === 0) for (const resolve of this.#idle.splice(0)) resolve();
+  }
+
+  async #execute(items: T[]): Promise<(R | Error)[] | Error> {
+    try {
+      return await this.#options.execute(items);
+    } catch (error) {
+      return error instanceof Error ? error : new Error('batch failed', { cause: error });
+    }
+  }
+}

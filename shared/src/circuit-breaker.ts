@@ -1,0 +1,44 @@
+import { CircuitState, ConsecutiveBreaker, circuitBreaker, ExponentialBackoff, handleWhen, isBrokenCircuitError } from 'cockatiel';
+import type { Logger } from './logger.ts';
+import type { CommonMetrics } from './metrics.ts';
+
+export type BreakerOptions = {
+  name: string;
+  /** Failures in a row that open it. */
+  failures: number;
+  /** How long it stays open before one trial call is let through: from `min`, doubling, to `max`. */
+  openMs: { min: number; max: number };
+  /** Which errors count as a failure of the dependency. */
+  isFailure: (error: Error) => boolean;
+  logger: Logger;
+  metrics: Pick<CommonMetrics, 'breakerState'>;
+};
+
+/** Stops calling a dependency that is down, and lets one call through now and then to see whether it is back. */
+export type CircuitBreaker = {
+  /** @throws the call's own error, or one for which {@link isBreakerOpen} holds when the call was not made */
+  execute<T>(call: () => Promise<T>): Promise<T>;
+  readonly closed: boolean;
+};
+
+export const isBreakerOpen: (error: unknown) => boolean = isBrokenCircuitError;
+
+const STATE_VALUE = { [CircuitState.Closed]: 0, [CircuitState.Open]: 1, [CircuitState.Isolated]: 1, [CircuitState.HalfOpen]: 2 };
+
+export function createCircuitBreaker(options: BreakerOptions): CircuitBreaker {
+  const { name, logger, metrics } = options;
+  const policy = circuitBreaker(handleWhen(options.isFailure), {
+    breaker: new ConsecutiveBreaker(options.failures),
+    halfOpenAfter: new ExponentialBackoff({ initialDelay: options.openMs.min, maxDelay: options.openMs.max }),
+  });
+  metrics.breakerState.set({ breaker: name }, 0);
+  policy.onStateChange((state) => metrics.breakerState.set({ breaker: name }, STATE_VALUE[state]));
+  policy.onBreak((reason) => logger.error({ breaker: name, err: 'error' in reason ? reason.error : undefined }, 'breaker opened'));
+  policy.onReset(() => logger.info({ breaker: name }, 'breaker closed'));
+  return {
+    execute: (call) => policy.execute(call),
+    get closed() {
+      return policy.state === CircuitState.Closed;
+    },
+  };
+}

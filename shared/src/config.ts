@@ -1,0 +1,54 @@
+import { z } from 'zod';
+import { StartupError } from './startup-error.ts';
+
+export type Environment = Readonly<Record<string, string | undefined>>;
+
+/** Building blocks for fields that arrive as text. */
+export const integer = (min: number, max: number) => z.coerce.number().int().min(min).max(max);
+const port = integer(0, 65_535);
+const httpUrl = z.url({ protocol: /^https?$/ });
+const logLevel = z.enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal']);
+
+/** What both services are told by their environment. AWS's own names are used where they exist. */
+export const commonFields = {
+  APP_ENV: z.enum(['dev', 'staging', 'production']).default('dev').describe('which environment this is'),
+  AWS_REGION: z.string().min(1).default('ap-northeast-2').describe('AWS region'),
+  AWS_ENDPOINT_URL_SQS: httpUrl.optional().describe('an SQS emulator; wins over AWS_ENDPOINT_URL; absent on AWS'),
+  AWS_ENDPOINT_URL: httpUrl.optional().describe('an emulator of AWS; absent on AWS'),
+  ORDER_QUEUE_NAME: z.string().min(1).default('order-queue').describe('queue of orders'),
+  ORDER_DLQ_NAME: z.string().min(1).default('order-dlq').describe('dead-letter queue of orders'),
+  HOST: z.string().min(1).default('127.0.0.1').describe('address to listen on; 0.0.0.0 in a container'),
+  LOG_LEVEL: logLevel.default('info').describe("level of the service's own log lines"),
+  LIBRARY_LOG_LEVEL: logLevel
+    .optional()
+    .describe('level of log lines of libraries (AWS SDK, HTTP); debug in dev and staging, warn in production'),
+  SQS_CONNECT_TIMEOUT_MS: integer(100, 60_000).default(2_000).describe('limit of opening a connection to SQS'),
+  SQS_REQUEST_TIMEOUT_MS: integer(100, 60_000)
+    .default(5_000)
+    .describe('limit of one request to SQS, a long poll excepted'),
+  SQS_MAX_ATTEMPTS: integer(1, 10).default(3).describe('tries of one request to SQS inside the SDK'),
+  SQS_MAX_SOCKETS: integer(1, 1_000).default(50).describe('connections to SQS'),
+  SHUTDOWN_GRACE_MS: integer(1_000, 600_000)
+    .default(40_000)
+    .describe('from SIGTERM to exit; keep it below what the platform grants before it kills'),
+};
+
+export const producerPort = port.default(8080).describe('port of order-producer');
+export const consumerPort = port.default(8081).describe('port of order-consumer');
+
+export type CommonConfig = z.infer<z.ZodObject<typeof commonFields>>;
+export type AppEnv = CommonConfig['APP_ENV'];
+
+/** @throws {StartupError} naming every variable that is wrong, not just the first */
+export function loadConfig<T extends z.ZodType>(schema: T, env: Environment): z.infer<T> {
+  // A variable that is set to nothing, as compose files and .env templates do, counts as not set.
+  const given = Object.fromEntries(Object.entries(env).filter(([, value]) => value !== undefined && value !== ''));
+  const parsed = schema.safeParse(given);
+  if (parsed.success) return parsed.data;
+  const problems = parsed.error.issues.map((issue) => `  ${issue.path.join('.')}: ${issue.message}`);
+  throw new StartupError(`configuration is wrong:\n${problems.join('\n')}`);
+}
+
+export function sqsEndpoint(config: Pick<CommonConfig, 'AWS_ENDPOINT_URL_SQS' | 'AWS_ENDPOINT_URL'>): string | undefined {
+  return config.AWS_ENDPOINT_URL_SQS ?? config.AWS_ENDPOINT_URL;
+}

@@ -1,0 +1,119 @@
+import fastify, { type FastifyError, type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
+import { serializerCompiler, type ZodTypeProvider } from 'fastify-type-provider-zod';
+import type { z } from 'zod';
+import { actuator, type ActuatorOptions } from './actuator.ts';
+import type { Logger } from './logger.ts';
+import type { CommonMetrics } from './metrics.ts';
+import { createProblem, PROBLEM_CONTENT_TYPE, type Problem, ProblemError, validationProblem } from './problem.ts';
+import { StartupError } from './startup-error.ts';
+import { continueTrace, type TraceContext } from './trace-context.ts';
+
+declare module 'fastify' {
+  interface FastifyRequest {
+    trace: TraceContext;
+  }
+}
+
+export type HttpServer = FastifyInstance<
+  import('node:http').Server,
+  import('node:http').IncomingMessage,
+  import('node:http').ServerResponse,
+  Logger,
+  ZodTypeProvider
+>;
+
+export type HttpServerOptions = ActuatorOptions & {
+  logger: Logger;
+  metrics: Pick<CommonMetrics, 'httpRequestDuration'>;
+  bodyLimitBytes: number;
+};
+
+const REQUEST_TIMEOUT_MS = 30_000;
+/** Longer than the idle time of the usual load balancers (60 s), so that they, not we, close an idle connection. */
+const KEEP_ALIVE_TIMEOUT_MS = 72_000;
+
+/** The server that both services have: limits, problem+json for every error, trace context, metrics, actuator. */
+export async function createHttpServer(options: HttpServerOptions): Promise<HttpServer> {
+  const app = fastify({
+    loggerInstance: options.logger,
+    disableRequestLogging: true,
+    bodyLimit: options.bodyLimitBytes,
+    requestTimeout: REQUEST_TIMEOUT_MS,
+    keepAliveTimeout: KEEP_ALIVE_TIMEOUT_MS,
+    // Close idle connections at stop, finish the others: what was accepted gets its answer.
+    forceCloseConnections: 'idle',
+    return503OnClosing: false,
+    frameworkErrors: (error, request, reply) => sendError(error, request, reply),
+    routerOptions: { maxParamLength: 256 },
+  }).withTypeProvider<ZodTypeProvider>() as unknown as HttpServer;
+  app.setValidatorCompiler<z.ZodType>(({ schema, httpPart }) => (input) => {
+    const parsed = schema.safeParse(input);
+    if (parsed.success) return { value: parsed.data };
+    return { error: new ProblemError(validationProblem(parsed.error, httpPart === 'body' ? '' : `/${httpPart}`)) };
+  });
+  app.setSerializerCompiler(serializerCompiler);
+  app.removeContentTypeParser('text/plain');
+  app.setErrorHandler(sendError);
+  app.setNotFoundHandler((request, reply) => {
+    sendProblem(request, reply, createProblem(404, 'not-found', `nothing at ${request.method} ${request.url.slice(0, 200)}`));
+  });
+  app.decorateRequest('trace');
+  app.addHook('onRequest', async (request, reply) => {
+    request.trace = continueTrace(request.headers['traceparent']);
+    if (closing) reply.header('connection', 'close');
+  });
+  app.addHook('onResponse', async (request, reply) => {
+    const labels = { method: request.method, route: request.routeOptions.url ?? 'unknown', status: reply.statusCode };
+    options.metrics.httpRequestDuration.observe(labels, reply.elapsedTime / 1_000);
+    request.log.debug({ ...labels, traceId: request.trace?.traceId, durationMs: reply.elapsedTime }, 'answered');
+  });
+  let closing = false;
+  app.addHook('preClose', async () => {
+    closing = true;
+  });
+  await app.register(actuator, options);
+  return app;
+}
+
+/** @throws {StartupError} when the port is taken or not allowed */
+export async function listen(app: HttpServer, { host, port, variable }: { host: string; port: number; variable: string }): Promise<void> {
+  try {
+    await app.listen({ host, port, listenTextResolver: () => `listening` });
+  } catch (error) {
+    const code = error instanceof Error && 'code' in error ? String(error.code) : 'unknown';
+    const reason = code === 'EADDRINUSE' ? 'is taken by another process' : `cannot be listened on (${code})`;
+    throw new StartupError(`port ${port} on ${host} ${reason}: set ${variable} or HOST`, { cause: error });
+  }
+}
+
+function sendProblem(request: FastifyRequest, reply: FastifyReply, problem: Problem): void {
+  const traceId = request.trace?.traceId;
+  // Serialised here: the body of an error is not any route's response schema.
+  reply
+    .code(problem.status)
+    .header('content-type', PROBLEM_CONTENT_TYPE)
+    .serializer((payload: unknown) => JSON.stringify(payload))
+    .send(traceId ? { ...problem, traceId } : problem);
+}
+
+function sendError(error: unknown, request: FastifyRequest, reply: FastifyReply): void {
+  if (error instanceof ProblemError && error.retryAfterSeconds !== undefined) {
+    reply.header('retry-after', String(error.retryAfterSeconds));
+  }
+  const problem = toProblem(error);
+  if (problem.status >= 500 && !(error instanceof ProblemError)) {
+    request.log.error({ err: error, traceId: request.trace?.traceId }, 'request failed');
+  }
+  sendProblem(request, reply, problem);
+}
+
+const KIND_OF_STATUS: Record<number, string> = { 400: 'malformed', 413: 'too-large', 415: 'media-type', 431: 'header-too-large' };
+
+function toProblem(error: unknown): Problem {
+  if (error instanceof ProblemError) return error.problem;
+  const { statusCode = 500, message, code } = error as FastifyError;
+  if (statusCode >= 400 && statusCode < 500) {
+    return createProblem(statusCode, KIND_OF_STATUS[statusCode] ?? 'client-error', code?.startsWith('FST_') ? message : 'not valid JSON');
+  }
+  return createProblem(500, 'internal');
+}

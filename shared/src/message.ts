@@ -1,0 +1,189 @@
+import { promisify } from 'node:util';
+import zlib from 'node:zlib';
+import { z } from 'zod';
+import { contentHash, type Order, orderSchema } from './order.ts';
+
+/**
+ * The message on the queue: one CloudEvents 1.0 event in JSON (https://github.com/cloudevents/spec), its data plain
+ * (`data`) or compressed (`data_base64`). The body alone decides; the message attributes only repeat a part of it
+ * for tools that route without parsing.
+ */
+
+/** Versions that this code reads and writes. A consumer reads every version that was ever sent. */
+export const MESSAGE_VERSIONS = [1] as const;
+export type MessageVersion = (typeof MESSAGE_VERSIONS)[number];
+const NEWEST_VERSION = Math.max(...MESSAGE_VERSIONS);
+
+export const CONTENT_ENCODINGS = ['identity', 'gzip', 'zstd'] as const;
+export type ContentEncoding = (typeof CONTENT_ENCODINGS)[number];
+
+const CONTENT_TYPE = 'application/cloudevents+json';
+/** An order cannot be larger than this when unpacked: the guard against decompression bombs. */
+export const MAX_ORDER_BYTES = 1024 * 1024;
+
+export type OrderMessage = { order: Order; contentHash: string; traceparent: string | undefined };
+export type EncodedMessage = { body: string; attributes: Record<string, string> };
+export type EncodeOptions = {
+  version: MessageVersion;
+  /** How data of at least `compressAboveBytes` is packed; smaller data stays plain, since packing it does not pay. */
+  encoding: ContentEncoding;
+  compressAboveBytes: number;
+};
+
+/** Why a message can never be read. The codes are the reasons that operators see in the DLQ. */
+export type UnreadableReason =
+  | 'NOT_JSON'
+  | 'NOT_AN_ENVELOPE'
+  | 'UNKNOWN_VERSION'
+  | 'UNREADABLE_CONTENT'
+  | 'ATTRIBUTE_MISMATCH'
+  | 'INVALID_ORDER'
+  | 'CONTENT_HASH_MISMATCH';
+
+export class UnreadableMessageError extends Error {
+  override readonly name = 'UnreadableMessageError';
+  readonly code: UnreadableReason;
+  readonly traceparent: string | undefined;
+
+  constructor(code: UnreadableReason, message: string, options: ErrorOptions & { traceparent?: string | undefined } = {}) {
+    super(message, options);
+    this.code = code;
+    this.traceparent = options.traceparent;
+  }
+}
+
+/** The message is of a version that a newer release writes: not an error, but nothing this release can do. */
+export class NewerVersionError extends Error {
+  override readonly name = 'NewerVersionError';
+  readonly code = 'NEWER_VERSION';
+}
+
+const compress = { gzip: promisify(zlib.gzip), zstd: promisify(zlib.zstdCompress) };
+const decompress = { gzip: promisify(zlib.gunzip), zstd: promisify(zlib.zstdDecompress) };
+
+export async function encodeOrderMessage(message: OrderMessage, options: EncodeOptions): Promise<EncodedMessage> {
+  const { order, contentHash: contenthash, traceparent } = message;
+  const data = JSON.stringify(order);
+  const contentencoding =
+    Buffer.byteLength(data) >= options.compressAboveBytes ? options.encoding : ('identity' as const);
+  const envelope = JSON.stringify({
+    specversion: '1.0',
+    id: order.orderId,
+    type: `order.placed.v${options.version}`,
+    source: '/order-producer',
+    time: new Date().toISOString(),
+    datacontenttype: 'application/json',
+    contentencoding,
+    contenthash,
+    traceparent,
+  });
+  const payload =
+    contentencoding === 'identity'
+      ? `"data":${data}`
+      : `"data_base64":"${(await compress[contentencoding](data)).toString('base64')}"`;
+  return {
+    body: `${envelope.slice(0, -1)},${payload}}`,
+    attributes: {
+      contentType: CONTENT_TYPE,
+      contentEncoding: contentencoding,
+      schemaVersion: String(options.version),
+    },
+  };
+}
+
+const versionSchema = z.looseObject({ specversion: z.literal('1.0'), type: z.string() });
+const envelopeSchema = z
+  .looseObject({
+    id: z.string().min(1),
+    source: z.string().min(1),
+    time: z.iso.datetime({ offset: true }).optional(),
+    datacontenttype: z.literal('application/json').default('application/json'),
+    contentencoding: z.enum(CONTENT_ENCODINGS).default('identity'),
+    contenthash: z.string().optional(),
+    traceparent: z.string().optional(),
+    data: z.unknown(),
+    data_base64: z.base64().optional(),
+  })
+  .refine((event) => (event.contentencoding === 'identity') === (event.data_base64 === undefined), {
+    error: 'compressed content, and nothing else, travels in data_base64',
+  });
+type Envelope = z.infer<typeof envelopeSchema>;
+
+/**
+ * Reads a message of any known version.
+ * @throws {UnreadableMessageError} it can never be read, by this release or an older one
+ * @throws {NewerVersionError} a newer release may be able to read it
+ */
+export async function decodeOrderMessage(
+  body: string,
+  attributes: Readonly<Record<string, string | undefined>> = {},
+): Promise<OrderMessage> {
+  const json = parseJson(body, 'NOT_JSON');
+  const version = readVersion(json);
+  const parsed = envelopeSchema.safeParse(json);
+  if (!parsed.success) throw unreadable('NOT_AN_ENVELOPE', parsed.error);
+  const envelope = parsed.data;
+  try {
+    checkAttributes(attributes, envelope, version);
+    const order = orderSchema.safeParse(await readData(envelope));
+    if (!order.success) throw unreadable('INVALID_ORDER', order.error);
+    const computed = contentHash(order.data);
+    if (envelope.contenthash !== undefined && envelope.contenthash !== computed) {
+      throw new UnreadableMessageError('CONTENT_HASH_MISMATCH', 'contenthash does not match the data');
+    }
+    return { order: order.data, contentHash: computed, traceparent: envelope.traceparent };
+  } catch (error) {
+    if (!(error instanceof UnreadableMessageError)) throw error;
+    const { traceparent } = envelope;
+    throw new UnreadableMessageError(error.code, error.message, { cause: error.cause, traceparent });
+  }
+}
+
+function readVersion(json: unknown): number {
+  const event = versionSchema.safeParse(json);
+  if (!event.success) throw unreadable('NOT_AN_ENVELOPE', event.error);
+  const version = Number(/^order\.placed\.v([1-9]\d{0,5})$/.exec(event.data.type)?.[1] ?? Number.NaN);
+  if (version > NEWEST_VERSION) throw new NewerVersionError(`version ${version} is newer than ${NEWEST_VERSION}`);
+  if (!MESSAGE_VERSIONS.some((known) => known === version)) {
+    throw new UnreadableMessageError('UNKNOWN_VERSION', `unknown type ${JSON.stringify(event.data.type.slice(0, 64))}`);
+  }
+  return version;
+}
+
+function checkAttributes(attributes: Readonly<Record<string, string | undefined>>, envelope: Envelope, version: number) {
+  const expected = {
+    contentType: CONTENT_TYPE,
+    contentEncoding: envelope.contentencoding,
+    schemaVersion: String(version),
+  };
+  for (const [name, value] of Object.entries(expected)) {
+    if (attributes[name] !== undefined && attributes[name] !== value) {
+      throw new UnreadableMessageError('ATTRIBUTE_MISMATCH', `attribute ${name} contradicts the envelope`);
+    }
+  }
+}
+
+async function readData(envelope: Envelope): Promise<unknown> {
+  if (envelope.contentencoding === 'identity') return envelope.data;
+  const packed = Buffer.from(envelope.data_base64 ?? '', 'base64');
+  const unpack = decompress[envelope.contentencoding];
+  const json = await unpack(packed, { maxOutputLength: MAX_ORDER_BYTES }).catch((cause) => {
+    throw new UnreadableMessageError('UNREADABLE_CONTENT', `cannot unpack ${envelope.contentencoding} content`, { cause });
+  });
+  return parseJson(json.toString('utf8'), 'UNREADABLE_CONTENT');
+}
+
+function parseJson(text: string, code: UnreadableReason): unknown {
+  try {
+    return JSON.parse(text);
+  } catch (cause) {
+    // V8 quotes a part of the text in its message, and the text may hold personal data: it stays out of ours.
+    throw new UnreadableMessageError(code, 'not valid JSON', { cause });
+  }
+}
+
+/** Names the fields and what is wrong with them, never their values. */
+function unreadable(code: UnreadableReason, error: z.ZodError): UnreadableMessageError {
+  const issues = error.issues.slice(0, 5).map((issue) => `${issue.path.join('.') || '(root)'}: ${issue.message}`);
+  return new UnreadableMessageError(code, issues.join('; ').slice(0, 500));
+}

@@ -1,0 +1,48 @@
+import { collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
+
+export { Counter, Gauge, Histogram, type Registry } from 'prom-client';
+
+/** Seconds, from one event-loop turn to a long poll. */
+export const LATENCY_BUCKETS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30];
+
+/** Metrics that both services have. */
+export type CommonMetrics = {
+  registry: Registry;
+  /** Alert: error share of a service; dashboard: rate and latency by route. */
+  httpRequestDuration: Histogram<'method' | 'route' | 'status'>;
+  /** Every attempt, retries of the SDK included. Dashboard: requests per order, throttling. */
+  sqsRequestDuration: Histogram<'operation' | 'result'>;
+  /** Alert: breaker open for minutes. */
+  breakerState: Gauge<'breaker'>;
+};
+
+export function createMetrics(service: string, version: string): CommonMetrics {
+  const registry = new Registry();
+  registry.setDefaultLabels({ service });
+  collectDefaultMetrics({ register: registry });
+  const registers = [registry];
+  new Gauge({ name: 'build_info', help: '1, with the version', labelNames: ['version'], registers }).set({ version }, 1);
+  return {
+    registry,
+    httpRequestDuration: new Histogram({
+      name: 'http_server_request_duration_seconds',
+      help: 'answers to HTTP requests',
+      labelNames: ['method', 'route', 'status'],
+      buckets: LATENCY_BUCKETS,
+      registers,
+    }),
+    sqsRequestDuration: new Histogram({
+      name: 'sqs_request_duration_seconds',
+      help: 'requests to SQS, each attempt on its own',
+      labelNames: ['operation', 'result'],
+      buckets: LATENCY_BUCKETS,
+      registers,
+    }),
+    breakerState: new Gauge({
+      name: 'circuit_breaker_state',
+      help: '0 closed, 1 open, 2 half open',
+      labelNames: ['breaker'],
+      registers,
+    }),
+  };
+}

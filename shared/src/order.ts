@@ -1,0 +1,78 @@
+import { createHash } from 'node:crypto';
+import canonicalize from 'canonicalize';
+import { z } from 'zod';
+import { CURRENCY_CODES } from './currency.ts';
+
+/** Printable text. Left out: control characters, lone surrogates, U+FFFE and U+FFFF, which SQS or PostgreSQL refuse. */
+const PRINTABLE = /^(?:[ -\uD7FF\uE000-\uFFFD]|[\uD800-\uDBFF][\uDC00-\uDFFF])*$/;
+
+const text = (maxLength: number) =>
+  z
+    .string()
+    .min(1)
+    .max(maxLength)
+    .regex(PRINTABLE, 'contains a control character or a character outside Unicode text');
+
+const amountMinor = z.int().min(0).describe('amount in minor units of the currency (cents, won, …)');
+
+const itemSchema = z
+  .strictObject({
+    productId: text(64),
+    name: text(256),
+    quantity: z.int().min(1).max(1_000_000),
+    unitPrice: amountMinor,
+  })
+  .meta({ id: 'OrderItem' });
+
+const MAX_METADATA_ENTRIES = 20;
+
+const orderFields = {
+  customerId: text(64),
+  items: z.array(itemSchema).min(1).max(1_000),
+  currency: z.enum(CURRENCY_CODES, { error: 'must be an active ISO 4217 code' }).describe('ISO 4217'),
+  adjustment: z.int().optional().describe('signed minor units: discount or rounding'),
+  totalAmount: amountMinor.describe('sum of quantity × unitPrice, plus adjustment; zero is allowed'),
+  createdAt: z.iso.datetime({ offset: true }).describe('RFC 3339, with a zone'),
+  metadata: z
+    .record(text(64), text(512))
+    .refine((entries) => Object.keys(entries).length <= MAX_METADATA_ENTRIES, {
+      error: `at most ${MAX_METADATA_ENTRIES} entries`,
+    })
+    .optional(),
+};
+
+const orderIdSchema = z.uuid().toLowerCase();
+
+type Amounts = { items: { quantity: number; unitPrice: number }[]; adjustment?: number | undefined; totalAmount: number };
+
+function checkTotal({ value, issues }: z.core.ParsePayload<Amounts>): void {
+  const sum = value.items.reduce((total, item) => total + item.quantity * item.unitPrice, value.adjustment ?? 0);
+  const problem = !Number.isSafeInteger(sum)
+    ? 'the sum of the items is too large'
+    : sum !== value.totalAmount && `must equal the sum of the items plus adjustment, ${sum}`;
+  if (problem) issues.push({ code: 'custom', path: ['totalAmount'], message: problem, input: value.totalAmount });
+}
+
+/** What a client sends: the order, with an `orderId` of its own choice or none. Unknown fields are refused. */
+export const orderRequestSchema = z
+  .strictObject({ orderId: orderIdSchema.optional(), ...orderFields })
+  .check(checkTotal)
+  .meta({ id: 'OrderRequest' });
+
+/** What travels in a message and is stored. The one source for validation, OpenAPI and types. */
+export const orderSchema = z
+  .strictObject({ orderId: orderIdSchema, ...orderFields })
+  .check(checkTotal)
+  .meta({ id: 'Order' });
+
+export type OrderRequest = z.infer<typeof orderRequestSchema>;
+export type Order = z.infer<typeof orderSchema>;
+
+/**
+ * Identity of an order's content: `v1:` and the SHA-256 of the RFC 8785 form of the order without `orderId` and
+ * `createdAt`, so that a client's retry with a new time is still the same order.
+ */
+export function contentHash(order: OrderRequest | Order): string {
+  const { orderId: _orderId, createdAt: _createdAt, ...content } = order;
+  return `v1:${createHash('sha256').update(canonicalize(content) ?? '').digest('hex')}`;
+}

@@ -1,0 +1,65 @@
+import type { Logger } from './logger.ts';
+import { StartupError } from './startup-error.ts';
+
+/** What a started service gives to whoever runs it. */
+export type Service = {
+  logger: Logger;
+  /** How long {@link stop} may take before the process ends without it. */
+  shutdownGraceMs: number;
+  /** Takes nothing new, finishes what is under way, closes what it opened. Resolves when all that is done. */
+  stop: () => Promise<void>;
+};
+
+/** A part of the service failed for good while it ran. The process must not go on without it. */
+export type FatalHandler = (error: unknown) => void;
+
+/**
+ * Runs a service as the process: exit status 0 after a clean stop, 1 when it cannot start, fails or overruns its
+ * grace period. SIGTERM stops it, and so does SIGINT, unless a supervisor started it over an IPC channel: the
+ * terminal sends Ctrl-C to the whole group, and the supervisor decides the order. When the channel closes, the
+ * supervisor is gone, and the service stops as well.
+ */
+export async function runService(
+  process: NodeJS.Process,
+  name: string,
+  start: (onFatal: FatalHandler) => Promise<Service>,
+): Promise<void> {
+  let service: Service | undefined;
+  let stopping = false;
+
+  const die = (error: unknown): never => {
+    if (error instanceof StartupError) process.stderr.write(`${name}: ${error.message}\n`);
+    else if (service) service.logger.fatal({ err: error }, 'service failed');
+    else process.stderr.write(`${name}: ${error instanceof Error ? error.stack : String(error)}\n`);
+    return process.exit(1);
+  };
+  const stop = async (cause: string): Promise<void> => {
+    if (stopping) return;
+    stopping = true;
+    // Still starting: nothing was accepted or received yet, and the end of the start sees `stopping`.
+    if (service) await stopService(service, cause);
+  };
+  const stopService = async ({ logger, shutdownGraceMs, stop }: Service, cause: string): Promise<void> => {
+    logger.info({ cause, shutdownGraceMs }, 'stopping');
+    const startedAt = performance.now();
+    setTimeout(() => die(new Error('the grace period ended before everything was finished')), shutdownGraceMs).unref();
+    await stop();
+    logger.info({ durationMs: performance.now() - startedAt }, 'stopped');
+    process.exit(0);
+  };
+
+  process.on('SIGTERM', () => void stop('SIGTERM').catch(die));
+  process.on('SIGINT', () => {
+    if (!process.connected) void stop('SIGINT').catch(die);
+  });
+  process.on('disconnect', () => void stop('supervisor gone').catch(die));
+  process.on('uncaughtException', die);
+  process.on('unhandledRejection', die);
+
+  try {
+    service = await start(die);
+    if (stopping) await stopService(service, 'stopped while starting');
+  } catch (error) {
+    die(error);
+  }
+}

@@ -1,0 +1,8 @@
+/**
+ * The service cannot start, and whoever starts it can change that: the message names the variable or the thing that
+ * is missing. It is printed without a stack trace, and the exit status is 1.
+ */
+export class StartupError extends Error {
+  override readonly name = 'StartupError';
+  readonly code = 'STARTUP';
+}

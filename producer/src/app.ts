@@ -1,12 +1,9 @@
-import swagger from '@fastify/swagger';
-import swaggerUi from '@fastify/swagger-ui';
 import { createCircuitBreaker } from '@orders/shared/circuit-breaker.ts';
 import { Health } from '@orders/shared/health.ts';
 import { createHttpServer, listen } from '@orders/shared/http-server.ts';
 import { type Logger, libraryLogger } from '@orders/shared/logger.ts';
 import { resolveQueues } from '@orders/shared/queue-admin.ts';
 import { createSqsClient } from '@orders/shared/sqs-client.ts';
-import { jsonSchemaTransform, jsonSchemaTransformObject } from 'fastify-type-provider-zod';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { SqsOrderPublisher } from './adapters/sqs-order-publisher.ts';
 import { type ProducerConfig, statusBaseUrl } from './config.ts';
@@ -64,13 +61,6 @@ export async function startProducer(config: ProducerConfig, logger: Logger, vers
     info: { name: 'order-producer', version, environment: config.APP_ENV },
     bodyLimitBytes: 64 * 1024,
   });
-  await app.register(swagger, {
-    openapi: { openapi: '3.1.0', info: { title: 'order-producer', version } },
-    transform: jsonSchemaTransform,
-    transformObject: jsonSchemaTransformObject,
-  });
-  await app.register(swaggerUi, { routePrefix: '/docs' });
-  app.get('/openapi.json', { schema: { hide: true } }, async () => app.swagger());
   await app.register(orderRoutes, {
     placeOrder: createPlaceOrder(publisher, { rememberedKeys: config.IDEMPOTENCY_MEMORY_KEYS }),
     metrics,

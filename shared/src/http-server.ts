@@ -1,5 +1,13 @@
-import fastify, { type FastifyError, type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
-import { serializerCompiler, type ZodTypeProvider } from 'fastify-type-provider-zod';
+import swagger from '@fastify/swagger';
+import swaggerUi from '@fastify/swagger-ui';
+import fastify, {
+  LogController, type FastifyError, type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
+import {
+  jsonSchemaTransform,
+  jsonSchemaTransformObject,
+  serializerCompiler,
+  type ZodTypeProvider,
+} from 'fastify-type-provider-zod';
 import type { z } from 'zod';
 import { actuator, type ActuatorOptions } from './actuator.ts';
 import type { Logger } from './logger.ts';
@@ -32,11 +40,11 @@ const REQUEST_TIMEOUT_MS = 30_000;
 /** Longer than the idle time of the usual load balancers (60 s), so that they, not we, close an idle connection. */
 const KEEP_ALIVE_TIMEOUT_MS = 72_000;
 
-/** The server that both services have: limits, problem+json for every error, trace context, metrics, actuator. */
+/** The server that both services have: limits, problem+json for every error, trace context, metrics, API docs, actuator. */
 export async function createHttpServer(options: HttpServerOptions): Promise<HttpServer> {
   const app = fastify({
     loggerInstance: options.logger,
-    disableRequestLogging: true,
+    logController: new LogController({ disableRequestLogging: true }),
     bodyLimit: options.bodyLimitBytes,
     requestTimeout: REQUEST_TIMEOUT_MS,
     keepAliveTimeout: KEEP_ALIVE_TIMEOUT_MS,
@@ -71,6 +79,13 @@ export async function createHttpServer(options: HttpServerOptions): Promise<Http
   app.addHook('preClose', async () => {
     closing = true;
   });
+  await app.register(swagger, {
+    openapi: { openapi: '3.1.0', info: { title: options.info.name, version: options.info.version } },
+    transform: jsonSchemaTransform,
+    transformObject: jsonSchemaTransformObject,
+  });
+  await app.register(swaggerUi, { routePrefix: '/docs' });
+  app.get('/openapi.json', { schema: { hide: true } }, async () => app.swagger());
   await app.register(actuator, options);
   return app;
 }

@@ -50,7 +50,9 @@ function checkTotal({ value, issues }: z.core.ParsePayload<Amounts>): void {
   const problem = !Number.isSafeInteger(sum)
     ? 'the sum of the items is too large'
     : sum !== value.totalAmount && `must equal the sum of the items plus adjustment, ${sum}`;
-  if (problem) issues.push({ code: 'custom', path: ['totalAmount'], message: problem, input: value.totalAmount });
+  if (!problem) return;
+  const params = { contradiction: true };
+  issues.push({ code: 'custom', path: ['totalAmount'], message: problem, params, input: value.totalAmount });
 }
 
 /** What a client sends: the order, with an `orderId` of its own choice or none. Unknown fields are refused. */

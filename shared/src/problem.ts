@@ -65,6 +65,6 @@ export function validationProblem(error: z.core.$ZodError, prefix = ''): Problem
     pointer: prefix + issue.path.map((key) => `/${String(key).replaceAll('~', '~0').replaceAll('/', '~1')}`).join(''),
     detail: issue.message,
   }));
-  const contradiction = error.issues.every((issue) => issue.code === 'custom');
+  const contradiction = error.issues.every((issue) => issue.code === 'custom' && issue.params?.['contradiction']);
   return createProblem(contradiction ? 422 : 400, contradiction ? 'inconsistent-order' : 'validation', undefined, errors);
 }

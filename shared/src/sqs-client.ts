@@ -46,16 +46,18 @@ export function createSqsClient({ config, logger, metrics }: SqsClientOptions): 
 
 const emulatorCredentials = { accessKeyId: 'emulator', secretAccessKey: 'emulator' };
 
-/** The SDK logs whole inputs, message bodies among them: only what says what happened is let through. */
+/**
+ * The SDK logs whole inputs, message bodies among them: only what says what happened is let through. Its failures
+ * are DEBUG too: the caller gets the error and knows what it means.
+ */
 function sdkLogger(logger: Logger) {
-  const line =
-    (level: 'debug' | 'warn') =>
-    (entry: unknown): void => {
-      if (typeof entry === 'string') return logger[level]({ detail: entry }, 'AWS SDK');
-      const { commandName, metadata, error } = entry as Record<string, unknown>;
-      logger[level]({ commandName, metadata, err: error }, 'AWS SDK request');
-    };
-  return { trace: line('debug'), debug: line('debug'), info: line('debug'), warn: line('warn'), error: line('warn') };
+  const request = (entry: unknown): void => {
+    const { commandName, metadata: answer, error: err } = entry as Record<string, unknown>;
+    logger.debug({ commandName, answer, err }, 'AWS SDK request');
+  };
+  const warn = (detail: unknown): void => logger.warn({ detail: String(detail) }, 'AWS SDK warning');
+  const quiet = () => {};
+  return { trace: quiet, debug: quiet, info: request, warn, error: request };
 }
 
 function observeRequests(client: SQSClient, duration: CommonMetrics['sqsRequestDuration']): void {

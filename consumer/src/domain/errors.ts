@@ -9,3 +9,9 @@ export class OrderNotStorableError extends Error {
   override readonly name = 'OrderNotStorableError';
   readonly code = 'ORDER_NOT_STORABLE';
 }
+
+/** An order of this id is stored already, with other content. The stored one stays as it is. */
+export class OrderConflictError extends Error {
+  override readonly name = 'OrderConflictError';
+  readonly code = 'CONFLICT';
+}

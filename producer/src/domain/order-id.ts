@@ -1,5 +1,5 @@
-import { createHash } from 'node:crypto';
-import { stringify, v7 as uuidv7 } from 'uuid';
+import { uuidOfHash } from '@orders/shared/hash-uuid.ts';
+import { v7 as uuidv7 } from 'uuid';
 
 /** Whose idempotency keys these are: two owners' keys never meet. */
 export type KeyOwner = { kind: 'client' | 'customer'; id: string };
@@ -9,11 +9,7 @@ export type KeyOwner = { kind: 'client' | 'customer'; id: string };
  * not stored, so any producer gives a client's retry the same id, and the consumer's unique constraint does the rest.
  */
 export function orderIdOfKey(owner: KeyOwner, key: string): string {
-  const hash = createHash('sha256').update(JSON.stringify([owner.kind, owner.id, key])).digest();
-  const bytes = hash.subarray(0, 16);
-  bytes.writeUInt8((bytes.readUInt8(6) & 0x0f) | 0x80, 6);
-  bytes.writeUInt8((bytes.readUInt8(8) & 0x3f) | 0x80, 8);
-  return stringify(bytes);
+  return uuidOfHash(JSON.stringify([owner.kind, owner.id, key]));
 }
 
 /** A new id that sorts by time (UUIDv7). */

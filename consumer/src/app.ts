@@ -1,0 +1,166 @@
+import { createCircuitBreaker } from '@orders/shared/circuit-breaker.ts';
+import { Health } from '@orders/shared/health.ts';
+import { createHttpServer, listen } from '@orders/shared/http-server.ts';
+import { type Logger, libraryLogger } from '@orders/shared/logger.ts';
+import { queueAttributes, resolveQueues } from '@orders/shared/queue-admin.ts';
+import type { FatalHandler } from '@orders/shared/service.ts';
+import { createSqsClient } from '@orders/shared/sqs-client.ts';
+import { guardOrderRepository } from './adapters/guarded-order-repository.ts';
+import { openOrderRepository } from './adapters/open-order-repository.ts';
+import type { ConsumerConfig } from './config.ts';
+import { StoreUnavailableError } from './domain/errors.ts';
+import { orderRoutes } from './http/order-routes.ts';
+import { createConsumerMetrics } from './metrics.ts';
+import { Acknowledger } from './sqs/acknowledger.ts';
+import { FailureCounter } from './sqs/failure-counter.ts';
+import { LeaseKeeper } from './sqs/lease.ts';
+import { OrderConsumer } from './sqs/order-consumer.ts';
+import { Places } from './sqs/places.ts';
+import { RECEIVE_MARGIN_MS } from './sqs/poller.ts';
+import { auditQueues } from './sqs/queue-audit.ts';
+import { startQueueSampler } from './sqs/queue-sampler.ts';
+import { Settler } from './sqs/settler.ts';
+import { StoreGate } from './sqs/store-gate.ts';
+import { Watchdog } from './sqs/watchdog.ts';
+
+export type ConsumerApp = { url: string; stop: () => Promise<void> };
+
+/** Of the grace period, kept for closing what is left when all messages are settled. */
+const CLOSE_RESERVE_MS = 2_000;
+
+/** Puts order-consumer together and starts it. Resolves when it works off messages. */
+export async function startConsumer(
+  config: ConsumerConfig,
+  logger: Logger,
+  version: string,
+  onFatal: FatalHandler,
+): Promise<ConsumerApp> {
+  const metrics = createConsumerMetrics(version, {
+    leases: () => leases.size,
+    pool: () => store.pool?.(),
+  });
+  const sdkLogger = libraryLogger(logger, 'aws-sdk', config);
+  const client = createSqsClient({ config, metrics, logger: sdkLogger });
+  // Long polls have a client of their own: they would hold the connections that deletes and heartbeats need. It does
+  // not retry by itself, since a poll whose answer was lost holds messages, and the poller has a back-off.
+  const receiveClient = createSqsClient({
+    config: {
+      ...config,
+      SQS_REQUEST_TIMEOUT_MS: config.SQS_WAIT_TIME_SECONDS * 1_000 + RECEIVE_MARGIN_MS,
+      SQS_MAX_SOCKETS: config.POLLERS,
+      SQS_MAX_ATTEMPTS: 1,
+    },
+    metrics,
+    logger: sdkLogger,
+  });
+  const { queueUrl, deadLetterQueueUrl } = await resolveQueues(client, config);
+  const [queue, deadLetterQueue] = await Promise.all([
+    queueAttributes(client, queueUrl),
+    queueAttributes(client, deadLetterQueueUrl),
+  ]);
+  for (const finding of auditQueues({ queue, deadLetterQueue }, config)) logger.warn({ finding }, 'queue audit');
+
+  const breaker = createCircuitBreaker({
+    name: 'store',
+    failures: 1,
+    openMs: { min: config.BREAKER_MIN_OPEN_MS, max: config.BREAKER_MAX_OPEN_MS },
+    isFailure: (error) => error instanceof StoreUnavailableError,
+    logger,
+    metrics,
+  });
+  const store = await openOrderRepository(config.DATABASE_URL, {
+    poolSize: config.DATABASE_POOL_SIZE,
+    connectTimeoutMs: config.DATABASE_CONNECT_TIMEOUT_MS,
+    statementTimeoutMs: config.DATABASE_STATEMENT_TIMEOUT_MS,
+    logger: libraryLogger(logger, 'database', config),
+  });
+  const repository = guardOrderRepository(store, breaker, metrics);
+
+  const watchdog = new Watchdog();
+  const places = new Places(config.MAX_IN_WORK);
+  const acknowledger = new Acknowledger(client, queueUrl);
+  const leases = new LeaseKeeper({
+    acknowledger,
+    visibilitySeconds: config.VISIBILITY_TIMEOUT_SECONDS,
+    heartbeatSeconds: config.HEARTBEAT_SECONDS,
+    logger,
+  });
+  const settler = new Settler({
+    client,
+    deadLetterQueueUrl,
+    acknowledger,
+    failures: new FailureCounter(),
+    config,
+    version,
+    metrics,
+    logger,
+  });
+  const consumer = new OrderConsumer({
+    client: receiveClient,
+    queueUrl,
+    config,
+    repository,
+    places,
+    gate: new StoreGate(breaker, () => repository.ping()),
+    watchdog,
+    leases,
+    acknowledger,
+    settler,
+    metrics,
+    logger,
+    onFatal,
+  });
+
+  const health = new Health({
+    appEnv: config.APP_ENV,
+    live: () => watchdog.overdue().length === 0,
+    components: {
+      sqs: async () => {
+        await queueAttributes(client, queueUrl);
+        return { status: 'UP', details: { queue: config.ORDER_QUEUE_NAME, deadLetterQueue: config.ORDER_DLQ_NAME } };
+      },
+      store: async () => {
+        await repository.ping();
+        return { status: 'UP', details: { engine: config.DATABASE_URL.startsWith('sqlite:') ? 'sqlite' : 'postgres' } };
+      },
+      progress: () => {
+        const overdue = watchdog.overdue();
+        return overdue.length > 0 ? { status: 'DOWN', details: { overdue } } : { status: 'UP' };
+      },
+    },
+  });
+  const app = await createHttpServer({
+    logger: libraryLogger(logger, 'http', config),
+    metrics,
+    health,
+    registry: metrics.registry,
+    info: { name: 'order-consumer', version, environment: config.APP_ENV },
+    bodyLimitBytes: 64 * 1024,
+  });
+  await app.register(orderRoutes, { repository });
+  await listen(app, { host: config.HOST, port: config.CONSUMER_PORT, variable: 'CONSUMER_PORT' });
+  consumer.start();
+  const stopSampler = startQueueSampler({
+    client,
+    queues: { [config.ORDER_QUEUE_NAME]: queueUrl, [config.ORDER_DLQ_NAME]: deadLetterQueueUrl },
+    intervalSeconds: config.QUEUE_SAMPLE_SECONDS,
+    metrics,
+    logger,
+  });
+  health.setAccepting(true);
+  logger.info({ url: app.listeningOrigin, queue: config.ORDER_QUEUE_NAME }, 'ready');
+
+  return {
+    url: app.listeningOrigin,
+    stop: async () => {
+      health.setAccepting(false);
+      const released = await consumer.stop({ timeoutMs: config.SHUTDOWN_GRACE_MS - CLOSE_RESERVE_MS });
+      logger.info({ released }, 'consumer drained');
+      stopSampler();
+      await app.close();
+      await store.close();
+      receiveClient.destroy();
+      client.destroy();
+    },
+  };
+}

@@ -1,0 +1,14 @@
+/** What becomes of a message. A value, so that one switch can turn it into calls to SQS. */
+export type Outcome =
+  /** Its order is committed. */
+  | { kind: 'processed' }
+  /** The same order was stored before. */
+  | { kind: 'duplicate' }
+  /** A passing fault of this message: to be tried again, and counted. */
+  | { kind: 'retry'; error: Error }
+  /** It can never succeed. `reason` is what operators see in the DLQ. */
+  | { kind: 'rejected'; reason: string; error: Error }
+  /** Not its fault, nothing is counted: this consumer cannot work on it now. */
+  | { kind: 'released'; cause: ReleaseCause };
+
+export type ReleaseCause = 'stopping' | 'store-unavailable' | 'newer-version';

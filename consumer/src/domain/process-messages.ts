@@ -1,0 +1,79 @@
+import { decodeOrderMessage, NewerVersionError, UnreadableMessageError } from '@orders/shared/message.ts';
+import { continueTrace } from '@orders/shared/trace-context.ts';
+import { OrderConflictError, StoreUnavailableError } from './errors.ts';
+import type { OrderRepository, OrderToStore, SaveResult } from './order-repository.ts';
+import type { Outcome } from './outcome.ts';
+
+/** What the use case needs of a message. */
+export type IncomingMessage = { body: string; attributes: Readonly<Record<string, string>> };
+
+/** The outcome of one message, and what is known of the order in it. */
+export type ProcessedMessage = { outcome: Outcome; traceId: string; orderId?: string };
+
+/**
+ * The use case: reads the orders in the messages and stores them, all in one statement, and answers one outcome a
+ * message, in order. It never rejects: whatever goes wrong is an outcome.
+ */
+export async function processMessages(
+  repository: Pick<OrderRepository, 'saveAll'>,
+  messages: readonly IncomingMessage[],
+): Promise<ProcessedMessage[]> {
+  const read = await Promise.all(messages.map(readOrder));
+  const saved = await save(
+    repository,
+    read.flatMap((result) => ('outcome' in result ? [] : [result])),
+  );
+  const outcomes = saved.values();
+  return read.map((result) => {
+    if ('outcome' in result) return result;
+    const outcome = outcomes.next().value as Outcome;
+    return { outcome, traceId: result.traceId, orderId: result.order.orderId };
+  });
+}
+
+async function readOrder({ body, attributes }: IncomingMessage): Promise<OrderToStore | ProcessedMessage> {
+  try {
+    const { order, contentHash, traceparent } = await decodeOrderMessage(body, attributes);
+    return { order, contentHash, traceId: continueTrace(traceparent).traceId };
+  } catch (error) {
+    if (error instanceof UnreadableMessageError) {
+      const { traceId } = continueTrace(error.traceparent);
+      return { outcome: { kind: 'rejected', reason: error.code, error }, traceId };
+    }
+    const { traceId } = continueTrace(undefined);
+    if (error instanceof NewerVersionError) return { outcome: { kind: 'released', cause: 'newer-version' }, traceId };
+    return { outcome: { kind: 'retry', error: asError(error) }, traceId };
+  }
+}
+
+/** A batch that fails is halved until the orders at fault stand alone, so that they cost the others nothing. */
+async function save(repository: Pick<OrderRepository, 'saveAll'>, orders: readonly OrderToStore[]): Promise<Outcome[]> {
+  if (orders.length === 0) return [];
+  try {
+    return (await repository.saveAll(orders)).map(outcomeOfSave);
+  } catch (error) {
+    if (error instanceof StoreUnavailableError) {
+      return orders.map(() => ({ kind: 'released', cause: 'store-unavailable' }));
+    }
+    if (orders.length === 1) return [{ kind: 'retry', error: asError(error) }];
+    const half = Math.ceil(orders.length / 2);
+    return [...(await save(repository, orders.slice(0, half))), ...(await save(repository, orders.slice(half)))];
+  }
+}
+
+function outcomeOfSave(result: SaveResult): Outcome {
+  switch (result) {
+    case 'stored':
+      return { kind: 'processed' };
+    case 'duplicate':
+      return { kind: 'duplicate' };
+    case 'conflict': {
+      const error = new OrderConflictError('an order of this id with other content is stored already');
+      return { kind: 'rejected', reason: error.code, error };
+    }
+  }
+}
+
+function asError(error: unknown): Error {
+  return error instanceof Error ? error : new Error('not an error was thrown', { cause: error });
+}

@@ -1,0 +1,105 @@
+import type { HttpServer } from '@orders/shared/http-server.ts';
+import { orderSchema } from '@orders/shared/order.ts';
+import { createProblem, ProblemError, problemSchema } from '@orders/shared/problem.ts';
+import { z } from 'zod';
+import { StoreUnavailableError } from '../domain/errors.ts';
+import type { OrderRepository, StoredOrder } from '../domain/order-repository.ts';
+
+const MAX_LIMIT = 500;
+const MAX_IDS = 100;
+
+const orderId = z.uuid().toLowerCase();
+const storedOrderSchema = z
+  .object({ ...orderSchema.shape, state: z.literal('STORED'), storedAt: z.iso.datetime(), traceId: z.string() })
+  .meta({ id: 'StoredOrder' });
+const pageSchema = z.object({
+  orders: z.array(storedOrderSchema),
+  next: z.string().optional().describe('value of `after` for the next page; absent on the last one'),
+});
+
+const querySchema = z
+  .strictObject({
+    customerId: z.string().min(1).max(64).optional(),
+    limit: z.coerce.number().int().min(1).max(MAX_LIMIT).default(50),
+    after: z.string().max(200).optional().describe('`next` of the page before'),
+    orderIds: z
+      .string()
+      .transform((list) => list.split(','))
+      .pipe(z.array(orderId).min(1).max(MAX_IDS))
+      .optional()
+      .describe(`instead of customerId: up to ${MAX_IDS} ids, separated by commas`),
+  })
+  .refine(({ customerId, orderIds }) => (customerId === undefined) !== (orderIds === undefined), {
+    error: 'either customerId or orderIds is needed',
+  });
+
+const failures = { 400: problemSchema, 503: problemSchema };
+
+/** Look-up of stored orders. */
+export async function orderRoutes(app: HttpServer, { repository }: { repository: OrderRepository }): Promise<void> {
+  app.get(
+    '/orders/:orderId',
+    {
+      schema: {
+        tags: ['orders'],
+        summary: 'A stored order',
+        params: z.object({ orderId }),
+        response: { 200: storedOrderSchema, 404: problemSchema, ...failures },
+      },
+    },
+    async ({ params }) => {
+      const stored = await available(() => repository.findById(params.orderId));
+      if (stored) return toAnswer(stored);
+      throw new ProblemError(createProblem(404, 'order-not-found', 'not stored: unknown, still on its way, or dead-lettered'));
+    },
+  );
+
+  app.get(
+    '/orders',
+    {
+      schema: {
+        tags: ['orders'],
+        summary: "A customer's orders, newest first, or those of a list of ids",
+        querystring: querySchema,
+        response: { 200: pageSchema, ...failures },
+      },
+    },
+    async ({ query: { customerId, orderIds, limit, after } }) => {
+      if (customerId === undefined) {
+        return { orders: (await available(() => repository.findByIds(orderIds ?? []))).map(toAnswer) };
+      }
+      const page = { limit, after: after === undefined ? undefined : parseCursor(after) };
+      const orders = await available(() => repository.findByCustomer(customerId, page));
+      const last = orders.length === limit ? orders.at(-1) : undefined;
+      return { orders: orders.map(toAnswer), ...(last ? { next: formatCursor(last) } : {}) };
+    },
+  );
+}
+
+function toAnswer({ order, storedAt, traceId }: StoredOrder) {
+  return { ...order, state: 'STORED' as const, storedAt: storedAt.toISOString(), traceId };
+}
+
+const cursorSchema = z.tuple([z.int(), orderId]);
+
+function formatCursor({ order }: StoredOrder): string {
+  return Buffer.from(JSON.stringify([Date.parse(order.createdAt), order.orderId])).toString('base64url');
+}
+
+function parseCursor(text: string) {
+  try {
+    const [createdAtMs, orderId] = cursorSchema.parse(JSON.parse(Buffer.from(text, 'base64url').toString('utf8')));
+    return { createdAtMs, orderId };
+  } catch (cause) {
+    throw new ProblemError(createProblem(400, 'malformed-cursor', '`after` must be the `next` of a page'), { cause });
+  }
+}
+
+async function available<T>(call: () => Promise<T>): Promise<T> {
+  try {
+    return await call();
+  } catch (cause) {
+    if (!(cause instanceof StoreUnavailableError)) throw cause;
+    throw new ProblemError(createProblem(503, 'store-unavailable'), { cause, retryAfterSeconds: 5 });
+  }
+}

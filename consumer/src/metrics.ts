@@ -1,0 +1,112 @@
+import { type CommonMetrics, Counter, createMetrics, Gauge, Histogram, LATENCY_BUCKETS } from '@orders/shared/metrics.ts';
+
+export type ConsumerMetrics = CommonMetrics & {
+  /** Dashboard: rate out of the queue. */
+  received: Counter;
+  /** Alert: share of redelivered messages. */
+  redelivered: Counter;
+  emptyPolls: Counter;
+  /** Alert: polls fail. */
+  pollErrors: Counter;
+  /** Alert: error rate; dashboard: outcomes by kind. */
+  outcomes: Counter<'outcome' | 'cause'>;
+  /** Alert: anything in the DLQ, by reason. */
+  deadLettered: Counter<'reason'>;
+  settleErrors: Counter<'outcome'>;
+  lostLeases: Counter;
+  /** Dashboard: from receive to outcome of a batch. Alert: slow handling. */
+  processingDuration: Histogram;
+  /** Alert: processing delay. From send to receive. */
+  queueTime: Histogram;
+  /** Dashboard and alert: latency of the store. */
+  storeDuration: Histogram<'operation' | 'result'>;
+  ordersStored: Counter;
+  /** Alert: queue depth, DLQ not empty. Sampled. */
+  queueMessages: Gauge<'queue' | 'state'>;
+  /**
+   * Alert: processing delay. Our own age, since `ApproximateAgeOfOldestMessage` of CloudWatch leaves out messages
+   * that were received three times or more. It goes on growing while nothing is polled.
+   */
+  observeOldest: (sentAt: Date | undefined) => void;
+};
+
+export type ConsumerGauges = {
+  leases: () => number;
+  pool: () => { total: number; idle: number; waiting: number } | undefined;
+};
+
+export function createConsumerMetrics(version: string, gauges: ConsumerGauges): ConsumerMetrics {
+  const common = createMetrics('order-consumer', version);
+  const registers = [common.registry];
+  const gauge = (name: string, help: string, value: () => number) =>
+    new Gauge({
+      name,
+      help,
+      registers,
+      collect() {
+        this.set(value());
+      },
+    });
+  gauge('sqs_leases_in_flight', 'messages in work, whose leases the heartbeat keeps', gauges.leases);
+  let oldestSentAt: Date | undefined;
+  gauge('sqs_oldest_message_age_seconds', 'age of the oldest message of the last poll; 0 when it brought none', () =>
+    oldestSentAt ? Math.max(0, Date.now() - oldestSentAt.getTime()) / 1_000 : 0,
+  );
+  new Gauge({
+    name: 'store_pool_connections',
+    help: 'connections to the database',
+    labelNames: ['state'],
+    registers,
+    collect() {
+      for (const [state, count] of Object.entries(gauges.pool() ?? {})) this.set({ state }, count);
+    },
+  });
+  const counter = (name: string, help: string) => new Counter({ name, help, registers });
+  const histogram = (name: string, help: string, buckets = LATENCY_BUCKETS) =>
+    new Histogram({ name, help, buckets, registers });
+  return {
+    ...common,
+    observeOldest: (sentAt) => {
+      oldestSentAt = sentAt;
+    },
+    received: counter('sqs_messages_received_total', 'messages received'),
+    redelivered: counter('sqs_messages_redelivered_total', 'messages received that had been received before'),
+    emptyPolls: counter('sqs_empty_polls_total', 'polls that brought nothing'),
+    pollErrors: counter('sqs_poll_errors_total', 'polls that failed'),
+    outcomes: new Counter({
+      name: 'orders_processed_total',
+      help: 'messages by outcome',
+      labelNames: ['outcome', 'cause'],
+      registers,
+    }),
+    deadLettered: new Counter({
+      name: 'orders_dead_lettered_total',
+      help: 'messages sent to the dead-letter queue',
+      labelNames: ['reason'],
+      registers,
+    }),
+    settleErrors: new Counter({
+      name: 'sqs_settle_errors_total',
+      help: 'outcomes that SQS did not confirm',
+      labelNames: ['outcome'],
+      registers,
+    }),
+    lostLeases: counter('sqs_leases_lost_total', 'leases that ran out before work began'),
+    processingDuration: histogram('order_processing_duration_seconds', 'from receive to outcome, a batch'),
+    queueTime: histogram('order_queue_time_seconds', 'from send to receive', [...LATENCY_BUCKETS, 60, 300, 900, 3_600]),
+    storeDuration: new Histogram({
+      name: 'store_duration_seconds',
+      help: 'calls to the store',
+      labelNames: ['operation', 'result'],
+      buckets: LATENCY_BUCKETS,
+      registers,
+    }),
+    ordersStored: counter('orders_stored_total', 'orders stored, each once'),
+    queueMessages: new Gauge({
+      name: 'sqs_queue_messages',
+      help: 'approximate messages of a queue',
+      labelNames: ['queue', 'state'],
+      registers,
+    }),
+  };
+}

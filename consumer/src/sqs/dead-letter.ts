@@ -1,0 +1,94 @@
+import type { MessageAttributeValue } from '@aws-sdk/client-sqs';
+import { z } from 'zod';
+import type { ReceivedMessage } from './received-message.ts';
+
+/**
+ * Why a message is in the DLQ. Travels in one message attribute, {@link DEAD_LETTER_ATTRIBUTE}, as JSON, since a
+ * message has at most ten attributes and the body stays as it was sent. A message that SQS itself moved there
+ * (`maxReceiveCount`) has none.
+ */
+export const deadLetterSchema = z.object({
+  reason: z.string().describe('stable code: NOT_JSON, INVALID_ORDER, CONFLICT, MAX_FAILURES, …'),
+  detail: z.string().describe('what exactly, without values of the order'),
+  errorClass: z.string(),
+  attempts: z.int().describe('how often SQS delivered the message'),
+  failures: z.int().describe('how often its handling failed, as far as the consumer that gave up knows'),
+  firstSeenAt: z.string(),
+  deadLetteredAt: z.string(),
+  codeVersion: z.string().describe('release that gave up'),
+  traceId: z.string(),
+  messageId: z.string().describe('of the message in the order queue'),
+  movedAttributes: z
+    .record(z.string(), z.object({ DataType: z.string(), StringValue: z.string().optional(), BinaryValue: z.string().optional() }))
+    .optional()
+    .describe('attributes that had no room beside this one; binary values in base64'),
+});
+
+export type DeadLetter = z.infer<typeof deadLetterSchema>;
+
+export const DEAD_LETTER_ATTRIBUTE = 'deadLetter';
+const MAX_ATTRIBUTES = 10;
+const MAX_DETAIL_CHARACTERS = 1_000;
+
+export type MessageToSend = { MessageBody: string; MessageAttributes: Record<string, MessageAttributeValue> };
+
+/** The message as it goes to the DLQ: its body and all its attributes, and the reason. */
+export function toDeadLetterMessage(message: ReceivedMessage, reason: Omit<DeadLetter, 'movedAttributes'>): MessageToSend {
+  const { [DEAD_LETTER_ATTRIBUTE]: _previous, ...attributes } = cleanAttributes(message.rawAttributes);
+  const kept = Object.entries(attributes).slice(0, MAX_ATTRIBUTES - 1);
+  const moved = Object.entries(attributes)
+    .slice(MAX_ATTRIBUTES - 1)
+    .map(([name, { DataType = 'String', StringValue, BinaryValue }]) => [
+      name,
+      { DataType, StringValue, BinaryValue: BinaryValue && Buffer.from(BinaryValue).toString('base64') },
+    ]);
+  const letter: DeadLetter = {
+    ...reason,
+    detail: asAttributeText(reason.detail).slice(0, MAX_DETAIL_CHARACTERS),
+    ...(moved.length > 0 ? { movedAttributes: Object.fromEntries(moved) } : {}),
+  };
+  return {
+    MessageBody: message.body,
+    MessageAttributes: {
+      ...Object.fromEntries(kept),
+      [DEAD_LETTER_ATTRIBUTE]: { DataType: 'String', StringValue: JSON.stringify(letter) },
+    },
+  };
+}
+
+/** The way back: the message as it was before it went to the DLQ. */
+export function fromDeadLetterMessage(message: ReceivedMessage): { original: MessageToSend; deadLetter: DeadLetter | undefined } {
+  const { [DEAD_LETTER_ATTRIBUTE]: letter, ...attributes } = cleanAttributes(message.rawAttributes);
+  const deadLetter = parseDeadLetter(letter?.StringValue);
+  const moved = Object.entries(deadLetter?.movedAttributes ?? {}).map(([name, { DataType, StringValue, BinaryValue }]) => [
+    name,
+    BinaryValue === undefined ? { DataType, StringValue } : { DataType, BinaryValue: Buffer.from(BinaryValue, 'base64') },
+  ]);
+  return {
+    original: { MessageBody: message.body, MessageAttributes: { ...attributes, ...Object.fromEntries(moved) } },
+    deadLetter,
+  };
+}
+
+function parseDeadLetter(json: string | undefined): DeadLetter | undefined {
+  try {
+    return deadLetterSchema.safeParse(JSON.parse(json ?? 'null')).data;
+  } catch {
+    return undefined;
+  }
+}
+
+/** What SQS takes back of what it gave: the SDK's type also has list members that no call accepts. */
+function cleanAttributes(attributes: Record<string, MessageAttributeValue>): Record<string, MessageAttributeValue> {
+  return Object.fromEntries(
+    Object.entries(attributes).map(([name, { DataType, StringValue, BinaryValue }]) => [
+      name,
+      BinaryValue === undefined ? { DataType, StringValue } : { DataType, BinaryValue },
+    ]),
+  );
+}
+
+/** Replaces what SQS does not take in a text (control characters, lone surrogates). */
+function asAttributeText(text: string): string {
+  return text.toWellFormed().replaceAll(/[^\t\n\r -\uFFFD]/g, '\uFFFD');
+}

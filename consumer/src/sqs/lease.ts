@@ -1,0 +1,130 @@
+import type { Logger } from '@orders/shared/logger.ts';
+import { BatchEntryError } from '@orders/shared/sqs-batch.ts';
+import { type Acknowledger, MAX_VISIBILITY_SECONDS } from './acknowledger.ts';
+import type { ReceivedMessage } from './received-message.ts';
+
+/** The right to work on a message until its visibility time runs out. All times are of the monotonic clock. */
+export class Lease {
+  readonly message: ReceivedMessage;
+  readonly #receivedAtMs: number;
+  readonly #lost = new AbortController();
+  #deadlineMs: number;
+  #extending: Promise<void> | undefined;
+
+  /** @param requestedAtMs when the receive was *sent*: SQS started the visibility time at some moment after it */
+  constructor(message: ReceivedMessage, requestedAtMs: number, visibilitySeconds: number) {
+    this.message = message;
+    this.#receivedAtMs = requestedAtMs;
+    this.#deadlineMs = requestedAtMs + visibilitySeconds * 1_000;
+  }
+
+  /** Aborted when the lease is lost: another consumer may work on the message from then on. */
+  get signal(): AbortSignal {
+    if (performance.now() >= this.#deadlineMs) this.#lost.abort();
+    return this.#lost.signal;
+  }
+
+  get lost(): boolean {
+    return this.signal.aborted;
+  }
+
+  get remainingMs(): number {
+    return this.#deadlineMs - performance.now();
+  }
+
+  /** Asks SQS for more time. Never rejects; whether it worked shows in {@link lost} and {@link remainingMs}. */
+  extend(acknowledger: Acknowledger, visibilitySeconds: number, logger: Logger): Promise<void> {
+    this.#extending ??= this.#extend(acknowledger, visibilitySeconds, logger).finally(() => {
+      this.#extending = undefined;
+    });
+    return this.#extending;
+  }
+
+  /** Resolves when no extension is under way: one that arrives after a release would take the message back. */
+  async settled(): Promise<void> {
+    await this.#extending;
+  }
+
+  async #extend(acknowledger: Acknowledger, visibilitySeconds: number, logger: Logger): Promise<void> {
+    const requestedAtMs = performance.now();
+    const endMs = this.#receivedAtMs + MAX_VISIBILITY_SECONDS * 1_000;
+    const seconds = Math.min(visibilitySeconds, Math.floor((endMs - requestedAtMs) / 1_000));
+    const { messageId, receiptHandle } = this.message;
+    if (seconds <= 0) return this.#lost.abort();
+    try {
+      await acknowledger.changeVisibility(receiptHandle, seconds);
+      this.#deadlineMs = requestedAtMs + seconds * 1_000;
+    } catch (err) {
+      // SQS says the handle is no longer good: lost at once. Any other failure: the next heartbeat tries again.
+      if (err instanceof BatchEntryError && err.senderFault) this.#lost.abort();
+      logger.warn({ err, messageId, lost: this.lost }, 'lease not extended');
+    }
+  }
+}
+
+export type LeaseKeeperOptions = {
+  acknowledger: Acknowledger;
+  visibilitySeconds: number;
+  heartbeatSeconds: number;
+  logger: Logger;
+};
+
+/** Extends the leases of all messages in work. */
+export class LeaseKeeper {
+  readonly #options: LeaseKeeperOptions;
+  readonly #leases = new Set<Lease>();
+  #timer: NodeJS.Timeout | undefined;
+
+  constructor(options: LeaseKeeperOptions) {
+    this.#options = options;
+  }
+
+  get size(): number {
+    return this.#leases.size;
+  }
+
+  get leases(): Iterable<Lease> {
+    return this.#leases;
+  }
+
+  start(): void {
+    this.#timer ??= setInterval(() => this.#beat(), this.#options.heartbeatSeconds * 1_000);
+  }
+
+  stop(): void {
+    clearInterval(this.#timer);
+    this.#timer = undefined;
+  }
+
+  open(message: ReceivedMessage, requestedAtMs: number): Lease {
+    const lease = new Lease(message, requestedAtMs, this.#options.visibilitySeconds);
+    this.#leases.add(lease);
+    return lease;
+  }
+
+  /** Ends the heartbeat of a lease; from then on nothing but the caller touches the message. */
+  async close(lease: Lease): Promise<void> {
+    this.#leases.delete(lease);
+    await lease.settled();
+  }
+
+  /** Work of that length fits into the lease, or is made to fit. False: the lease is lost, or nearly so. */
+  async afford(lease: Lease, workMs: number): Promise<boolean> {
+    if (lease.lost) return false;
+    if (lease.remainingMs < workMs) await this.#extend(lease);
+    return !lease.lost && lease.remainingMs >= workMs;
+  }
+
+  #beat(): void {
+    const { visibilitySeconds, heartbeatSeconds } = this.#options;
+    for (const lease of this.#leases) {
+      const aged = lease.remainingMs <= (visibilitySeconds - heartbeatSeconds) * 1_000;
+      if (aged && !lease.lost) void this.#extend(lease);
+    }
+  }
+
+  #extend(lease: Lease): Promise<void> {
+    const { acknowledger, visibilitySeconds, logger } = this.#options;
+    return lease.extend(acknowledger, visibilitySeconds, logger);
+  }
+}

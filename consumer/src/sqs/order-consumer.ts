@@ -1,0 +1,160 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Logger } from '@orders/shared/logger.ts';
+import type { ConsumerConfig } from '../config.ts';
+import type { OrderRepository } from '../domain/order-repository.ts';
+import { type ProcessedMessage, processMessages } from '../domain/process-messages.ts';
+import type { ConsumerMetrics } from '../metrics.ts';
+import type { Acknowledger } from './acknowledger.ts';
+import type { Lease, LeaseKeeper } from './lease.ts';
+import type { Places } from './places.ts';
+import { Poller, type PollerOptions } from './poller.ts';
+import type { ReceivedMessage } from './received-message.ts';
+import type { Settler } from './settler.ts';
+import type { StoreGate } from './store-gate.ts';
+import type { Watchdog } from './watchdog.ts';
+
+export type OrderConsumerOptions = Omit<PollerOptions, 'onMessages'> & {
+  config: ConsumerConfig;
+  repository: Pick<OrderRepository, 'saveAll'>;
+  places: Places;
+  gate: StoreGate;
+  watchdog: Watchdog;
+  leases: LeaseKeeper;
+  acknowledger: Acknowledger;
+  settler: Settler;
+  metrics: ConsumerMetrics;
+  logger: Logger;
+  /** The loop itself broke: a bug, after which the process must not stay up and do nothing. */
+  onFatal: (error: unknown) => void;
+};
+
+/** Of the grace period, kept for telling SQS what became of the messages. */
+const FLUSH_RESERVE_MS = 5_000;
+const STUCK_MARGIN_MS = 30_000;
+
+/** Receives, works off and settles messages until it is stopped. */
+export class OrderConsumer {
+  readonly #options: OrderConsumerOptions;
+  readonly #stop = new AbortController();
+  readonly #work = new Set<Promise<void>>();
+  #pollers: Promise<void> | undefined;
+  #batches = 0;
+
+  constructor(options: OrderConsumerOptions) {
+    this.#options = options;
+  }
+
+  start(): void {
+    const { config, leases, onFatal } = this.#options;
+    if (this.#pollers) return;
+    leases.start();
+    const options = { ...this.#options, onMessages: this.#take.bind(this) };
+    const pollers = Array.from({ length: config.POLLERS }, (_, index) => new Poller(index, options).run(this.#stop.signal));
+    this.#pollers = Promise.all(pollers).then(() => {}, onFatal);
+  }
+
+  /**
+   * Polls no more, finishes what was received, and tells SQS. What does not fit into the time is released and
+   * comes again elsewhere; the answer is how many messages that were.
+   */
+  async stop({ timeoutMs }: { timeoutMs: number }): Promise<number> {
+    const { leases, acknowledger, settler } = this.#options;
+    const finishBy = performance.now() + timeoutMs - FLUSH_RESERVE_MS;
+    this.#stop.abort();
+    const finished = this.#finishWork().then(() => true);
+    const late = sleep(Math.max(0, finishBy - performance.now()), false, { ref: false });
+    let released = 0;
+    if (!(await Promise.race([finished, late]))) {
+      const unfinished = [...leases.leases];
+      released = unfinished.length;
+      const stopping: ProcessedMessage = { outcome: { kind: 'released', cause: 'stopping' }, traceId: '' };
+      await Promise.all(unfinished.map((lease) => leases.close(lease).then(() => settler.settle(lease, stopping))));
+    }
+    await acknowledger.idle();
+    leases.stop();
+    return released;
+  }
+
+  async #finishWork(): Promise<void> {
+    await this.#pollers;
+    while (this.#work.size > 0) await Promise.all(this.#work);
+  }
+
+  #take(messages: ReceivedMessage[], requestedAtMs: number): void {
+    const { onFatal, watchdog, config } = this.#options;
+    const batch = `batch-${this.#batches++}`;
+    const longestMs = (config.HANDLING_TIMEOUT_SECONDS + config.OUTAGE_HOLD_SECONDS) * 1_000 + STUCK_MARGIN_MS;
+    watchdog.expect(batch, longestMs);
+    const work: Promise<void> = this.#workOff(messages, requestedAtMs)
+      .catch(onFatal)
+      .finally(() => {
+        watchdog.done(batch);
+        this.#work.delete(work);
+      });
+    this.#work.add(work);
+  }
+
+  async #workOff(messages: ReceivedMessage[], requestedAtMs: number): Promise<void> {
+    const { leases, metrics, config } = this.#options;
+    const endProcessing = metrics.processingDuration.startTimer();
+    for (const { sentAt } of messages) {
+      if (sentAt) metrics.queueTime.observe(Math.max(0, Date.now() - sentAt.getTime()) / 1_000);
+    }
+    const opened = messages.map((message) => leases.open(message, requestedAtMs));
+    const affordable = await Promise.all(
+      opened.map((lease) => leases.afford(lease, config.HANDLING_TIMEOUT_SECONDS * 1_000)),
+    );
+    await Promise.all(opened.filter((_, index) => !affordable[index]).map((lease) => this.#drop(lease)));
+    const settling = await this.#handle(opened.filter((_, index) => affordable[index]));
+    endProcessing();
+    await Promise.all(settling);
+  }
+
+  /**
+   * Handles messages until each has its outcome. While the store is down they are held for a while: a short outage,
+   * such as a failover, then costs them nothing, neither a receive nor the wait for their visibility time.
+   */
+  async #handle(leases: Lease[]): Promise<Promise<void>[]> {
+    const { repository, gate, config } = this.#options;
+    const holdUntil = performance.now() + config.OUTAGE_HOLD_SECONDS * 1_000;
+    const settling: Promise<void>[] = [];
+    let pending = leases;
+    while (pending.length > 0) {
+      const processed = await processMessages(repository, pending.map(({ message }) => message));
+      const isHeld = ({ outcome }: ProcessedMessage) =>
+        outcome.kind === 'released' && outcome.cause === 'store-unavailable' && performance.now() < holdUntil;
+      const held: Lease[] = [];
+      for (const [index, lease] of pending.entries()) {
+        const result = processed[index] as ProcessedMessage;
+        if (isHeld(result) && !this.#stop.signal.aborted && !lease.lost) held.push(lease);
+        else settling.push(this.#settle(lease, result));
+      }
+      pending = held;
+      if (held.length > 0) {
+        const timeout = AbortSignal.timeout(Math.max(0, Math.ceil(holdUntil - performance.now())));
+        await gate.passable(AbortSignal.any([this.#stop.signal, timeout]));
+      } else if (settling.length > 0) {
+        gate.confirm();
+      }
+    }
+    return settling;
+  }
+
+  async #settle(lease: Lease, processed: ProcessedMessage): Promise<void> {
+    const { leases, places, settler } = this.#options;
+    await leases.close(lease);
+    // The place is free as soon as the outcome is known: the next poll overlaps with the delete.
+    places.give(1);
+    await settler.settle(lease, processed);
+  }
+
+  /** The lease ran out before work began: the message comes again by itself. */
+  async #drop(lease: Lease): Promise<void> {
+    const { leases, places, metrics, logger } = this.#options;
+    const { messageId, receiveCount } = lease.message;
+    await leases.close(lease);
+    places.give(1);
+    metrics.lostLeases.inc();
+    logger.warn({ messageId, receiveCount }, 'lease lost before work began');
+  }
+}

@@ -1,0 +1,37 @@
+import type { Message, MessageAttributeValue } from '@aws-sdk/client-sqs';
+
+/** A message as it was received, free of what may be absent in the SDK's type. */
+export type ReceivedMessage = {
+  messageId: string;
+  receiptHandle: string;
+  body: string;
+  /** Values of textual attributes, for reading. */
+  attributes: Record<string, string>;
+  /** All attributes as they came, for sending on. */
+  rawAttributes: Record<string, MessageAttributeValue>;
+  /** Counts receives, not failures: crashes and looks from a console count too. */
+  receiveCount: number;
+  sentAt: Date | undefined;
+  firstReceivedAt: Date | undefined;
+};
+
+export function toReceivedMessage(message: Message): ReceivedMessage {
+  const rawAttributes = message.MessageAttributes ?? {};
+  const texts = Object.entries(rawAttributes).flatMap(([name, { StringValue }]) =>
+    StringValue === undefined ? [] : [[name, StringValue] as const],
+  );
+  return {
+    messageId: message.MessageId ?? '',
+    receiptHandle: message.ReceiptHandle ?? '',
+    body: message.Body ?? '',
+    attributes: Object.fromEntries(texts),
+    rawAttributes,
+    receiveCount: Number(message.Attributes?.ApproximateReceiveCount ?? 1),
+    sentAt: timestamp(message.Attributes?.SentTimestamp),
+    firstReceivedAt: timestamp(message.Attributes?.ApproximateFirstReceiveTimestamp),
+  };
+}
+
+function timestamp(epochMs: string | undefined): Date | undefined {
+  return epochMs === undefined ? undefined : new Date(Number(epochMs));
+}

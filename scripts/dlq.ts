@@ -1,0 +1,92 @@
+import { parseArgs } from 'node:util';
+import { type DeadLetteredMessage, DeadLetterQueue } from '@orders/consumer/dlq/dead-letter-queue.ts';
+import { decodeOrderMessage } from '@orders/shared/message.ts';
+import { queueAttributes, resolveQueues } from '@orders/shared/queue-admin.ts';
+import { createTool, parseAppEnv, runTool, UsageError } from './sqs-tool.ts';
+
+const USAGE = `usage: scripts/dlq.sh status|peek|redrive [dev|staging|production] [options]
+
+  status    how many messages are in the dead-letter queue
+  peek      shows messages and why they are there, without taking them out     --limit=N (10)
+  redrive   moves messages back to the order queue                             --limit=N (all) --rate=N a second --dry-run
+            --move-task: lets SQS move everything by itself (AWS only; no --limit, no --dry-run)
+
+  The environment is dev unless named. AWS_ENDPOINT_URL, AWS_REGION, ORDER_QUEUE_NAME and ORDER_DLQ_NAME are respected.`;
+
+await runTool(async () => {
+  const { values, positionals } = parse();
+  const [command, environment = 'dev'] = positionals;
+  const limit = positive('limit', values.limit);
+  const ratePerSecond = positive('rate', values.rate);
+  const { client, config } = createTool(parseAppEnv(environment, USAGE), process.env);
+  // Looks the queues up and creates none, also in dev: a tool that looks must not change what it looks at.
+  const urls = await resolveQueues(client, { ...config, APP_ENV: 'staging' });
+  const deadLetterQueue = new DeadLetterQueue(client, urls);
+  switch (command) {
+    case 'status': {
+      const attributes = await queueAttributes(client, urls.deadLetterQueueUrl);
+      const { ApproximateNumberOfMessages: waiting = 0, ApproximateNumberOfMessagesNotVisible: hidden = 0 } = attributes;
+      console.log(`${config.ORDER_DLQ_NAME}: ${waiting} waiting, ${hidden} in flight`);
+      return 0;
+    }
+    case 'peek': {
+      const messages = await deadLetterQueue.peek(limit ?? 10);
+      for (const message of messages) console.log(await describe(message));
+      console.log(`${messages.length} shown`);
+      return 0;
+    }
+    case 'redrive': {
+      if (values['move-task']) {
+        if (limit || values['dry-run']) throw new UsageError('a move task moves everything: no --limit, no --dry-run', USAGE);
+        await deadLetterQueue.startMoveTask(ratePerSecond);
+        console.log('move task started');
+        return 0;
+      }
+      const dryRun = values['dry-run'] ?? false;
+      const moved = await deadLetterQueue.redrive({
+        dryRun,
+        ...(limit ? { limit } : {}),
+        ...(ratePerSecond ? { ratePerSecond } : {}),
+        onMoved: ({ message, deadLetter }) => console.log(`${message.messageId} ${deadLetter?.reason ?? 'MOVED_BY_SQS'}`),
+      });
+      console.log(`${moved} ${dryRun ? 'would be moved' : 'moved'}`);
+      return 0;
+    }
+    default:
+      throw new UsageError(`what to do? ${command ?? 'nothing'} is not status, peek or redrive`, USAGE);
+  }
+});
+
+function parse() {
+  try {
+    return parseArgs({
+      allowPositionals: true,
+      options: {
+        limit: { type: 'string' },
+        rate: { type: 'string' },
+        'dry-run': { type: 'boolean' },
+        'move-task': { type: 'boolean' },
+      },
+    });
+  } catch (error) {
+    throw new UsageError(error instanceof Error ? error.message : String(error), USAGE);
+  }
+}
+
+function positive(name: string, text: string | undefined): number | undefined {
+  if (text === undefined) return undefined;
+  const value = Number(text);
+  if (!Number.isInteger(value) || value < 1) throw new UsageError(`--${name} must be a whole number above 0`, USAGE);
+  return value;
+}
+
+async function describe({ message, deadLetter }: DeadLetteredMessage): Promise<string> {
+  const orderId = await decodeOrderMessage(message.body).then(
+    ({ order }) => order.orderId,
+    () => 'unreadable',
+  );
+  const why = deadLetter
+    ? `${deadLetter.reason} (${deadLetter.detail}) after ${deadLetter.attempts} receives, since ${deadLetter.firstSeenAt}, trace ${deadLetter.traceId}`
+    : 'moved by SQS: it was received too often, most likely it kills its consumer';
+  return `${message.messageId} order ${orderId}: ${why}`;
+}

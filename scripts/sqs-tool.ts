@@ -1,0 +1,53 @@
+import type { SQSClient } from '@aws-sdk/client-sqs';
+import { type AppEnv, commonFields, loadConfig } from '@orders/shared/config.ts';
+import { createLogger } from '@orders/shared/logger.ts';
+import { createSqsClient } from '@orders/shared/sqs-client.ts';
+import { StartupError } from '@orders/shared/startup-error.ts';
+import { z } from 'zod';
+
+const toolSchema = z.object(commonFields);
+export type ToolConfig = z.infer<typeof toolSchema>;
+
+/** Where the emulator of `npm start` and of docker-compose listens. */
+const LOCAL_ENDPOINT = 'http://127.0.0.1:4566';
+
+/** Configuration and client of a tool that operators call. In dev it means the local emulator, unless told otherwise. */
+export function createTool(appEnv: AppEnv, env: NodeJS.ProcessEnv): { client: SQSClient; config: ToolConfig } {
+  const config = loadConfig(toolSchema, {
+    ...env,
+    APP_ENV: appEnv,
+    AWS_ENDPOINT_URL: env['AWS_ENDPOINT_URL'] || (appEnv === 'dev' ? LOCAL_ENDPOINT : undefined),
+    LOG_LEVEL: env['LOG_LEVEL'] || 'error',
+    LIBRARY_LOG_LEVEL: env['LIBRARY_LOG_LEVEL'] || 'error',
+  });
+  const logger = createLogger({ ...config, service: 'tool', version: '' });
+  return { config, client: createSqsClient({ config, logger }) };
+}
+
+/** Runs a tool: what a person did wrong or can mend is said in one line, exit status 1. */
+export async function runTool(main: () => Promise<number>): Promise<void> {
+  try {
+    process.exitCode = await main();
+  } catch (error) {
+    if (error instanceof UsageError) console.error(`${error.message}\n\n${error.usage}`);
+    else if (error instanceof StartupError) console.error(error.message);
+    else console.error(error instanceof Error ? `${error.name}: ${error.message}` : error);
+    process.exitCode = error instanceof UsageError ? 2 : 1;
+  }
+}
+
+/** The tool was called wrongly. Exit status 2, with the usage. */
+export class UsageError extends Error {
+  readonly usage: string;
+
+  constructor(message: string, usage: string) {
+    super(message);
+    this.usage = usage;
+  }
+}
+
+export function parseAppEnv(text: string | undefined, usage: string): AppEnv {
+  const parsed = commonFields.APP_ENV.unwrap().safeParse(text);
+  if (!parsed.success) throw new UsageError(`which environment? ${text ?? 'none'} is not dev, staging or production`, usage);
+  return parsed.data;
+}

@@ -1,0 +1,33 @@
+import { spawnSync } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { containersAvailable } from './containers.ts';
+
+/** Runs vitest with the given arguments and ends with the line `N passed, N failed, N skipped`. */
+const folder = mkdtempSync(path.join(tmpdir(), 'order-pipeline-tests-'));
+const results = path.join(folder, 'results.json');
+
+const engine = await containersAvailable();
+if (!engine.available) console.log(`tests that need containers are skipped: ${engine.reason}`);
+
+const vitest = path.join(import.meta.dirname, '..', 'node_modules', 'vitest', 'vitest.mjs');
+const reporters = ['--reporter=default', '--reporter=json', `--outputFile.json=${results}`];
+const run = spawnSync(process.execPath, [vitest, 'run', ...reporters, ...process.argv.slice(2)], { stdio: 'inherit' });
+
+try {
+  const { numPassedTests, numFailedTests, numPendingTests, numTodoTests, numFailedTestSuites, testResults } = JSON.parse(
+    readFileSync(results, 'utf8'),
+  );
+  // A file that cannot even be loaded holds no failed test; it is a failure all the same.
+  const brokenFiles = numFailedTestSuites > 0 && numFailedTests === 0 ? testResults.filter(isBroken).length : 0;
+  console.log(`${numPassedTests} passed, ${numFailedTests + brokenFiles} failed, ${numPendingTests + numTodoTests} skipped`);
+} catch {
+  console.log('0 passed, 1 failed, 0 skipped');
+}
+rmSync(folder, { recursive: true, force: true });
+process.exitCode = run.status ?? 1;
+
+function isBroken({ status }: { status: string }): boolean {
+  return status === 'failed';
+}

@@ -1,0 +1,39 @@
+import { defineConfig } from 'vitest/config';
+
+const inPackages = ['shared/src/**', 'producer/src/**', 'consumer/src/**', 'dev/**', 'scripts/**', 'test/**'];
+const containers = '**/*.container.test.ts';
+
+/** unit: one part, fakes behind ports. integration: real services on the embedded defaults. containers: real engines. */
+export default defineConfig({
+  test: {
+    projects: [
+      {
+        extends: true,
+        test: { name: 'unit', include: inPackages.map((path) => `${path}/*.test.ts`), exclude: [containers, 'test/**'] },
+      },
+      {
+        extends: true,
+        test: { name: 'integration', include: ['test/**/*.test.ts'], exclude: [containers], testTimeout: 60_000, hookTimeout: 60_000 },
+      },
+      {
+        extends: true,
+        test: {
+          name: 'containers',
+          include: [containers],
+          exclude: ['node_modules/**'],
+          testTimeout: 120_000,
+          hookTimeout: 180_000,
+          fileParallelism: false,
+        },
+      },
+    ],
+    coverage: {
+      provider: 'v8',
+      include: ['shared/src/**/*.ts', 'producer/src/**/*.ts', 'consumer/src/**/*.ts'],
+      // The entry points run as processes of their own in the integration tests, where v8 of this process sees nothing.
+      exclude: ['**/*.test.ts', '**/*.contract.ts', '**/main.ts'],
+      reporter: ['text-summary', 'html', 'json-summary', 'lcovonly'],
+      thresholds: { lines: 80, branches: 80, functions: 80 },
+    },
+  },
+});

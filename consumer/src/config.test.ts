@@ -1,0 +1,34 @@
+import { StartupError } from '@orders/shared/startup-error.ts';
+import { expect, test } from 'vitest';
+import { loadConsumerConfig } from './config.ts';
+
+test('consumer config, with nothing set, has the defaults of the guideline', () => {
+  expect(loadConsumerConfig({})).toMatchObject({
+    CONSUMER_PORT: 8081,
+    MAX_MESSAGES_PER_POLL: 10,
+    MAX_IN_WORK: 10,
+    SQS_WAIT_TIME_SECONDS: 20,
+    POLL_BACKOFF_MIN_MS: 1_000,
+    POLL_BACKOFF_MAX_MS: 10_000,
+    MAX_FAILURES: 5,
+    VISIBILITY_TIMEOUT_SECONDS: 60,
+    AWS_REGION: 'ap-northeast-2',
+  });
+});
+
+test('consumer config, with several problems, names all of them at once', () => {
+  const load = () => loadConsumerConfig({ CONSUMER_PORT: 'eighty', DATABASE_URL: 'mysql://x', LOG_LEVEL: 'loud' });
+  expect(load).toThrow(StartupError);
+  expect(load).toThrow(/CONSUMER_PORT[\s\S]*DATABASE_URL|DATABASE_URL[\s\S]*CONSUMER_PORT/);
+  expect(load).toThrow(/LOG_LEVEL/);
+});
+
+test.each([
+  [{ VISIBILITY_TIMEOUT_SECONDS: '50' }, /VISIBILITY_TIMEOUT_SECONDS: must exceed .* 50/],
+  [{ HEARTBEAT_SECONDS: '31' }, /HEARTBEAT_SECONDS/],
+  [{ POLL_BACKOFF_MIN_MS: '20000' }, /POLL_BACKOFF_MIN_MS/],
+  [{ OUTAGE_RELEASE_MIN_SECONDS: '90' }, /OUTAGE_RELEASE_MIN_SECONDS/],
+  [{ SHUTDOWN_GRACE_MS: '20000' }, /SHUTDOWN_GRACE_MS/],
+])('consumer config, when %o breaks a rule across fields, says which', (env, message) => {
+  expect(() => loadConsumerConfig(env)).toThrow(message);
+});

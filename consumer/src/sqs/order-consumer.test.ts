@@ -1,0 +1,346 @@
+import { afterEach, describe, expect, test, vi } from 'vitest';
+import { OrderNotStorableError, StoreUnavailableError } from '../domain/errors.ts';
+import { createHarness } from '../../testing/consumer-harness.ts';
+import { anOrder, bodyOf } from '../../testing/orders.ts';
+import { DEAD_LETTER_ATTRIBUTE } from './dead-letter.ts';
+
+type Harness = ReturnType<typeof createHarness>;
+const running: Harness[] = [];
+
+function start(overrides: Parameters<typeof createHarness>[0] = {}, prepare: (harness: Harness) => void = () => {}): Harness {
+  const harness = createHarness(overrides);
+  prepare(harness);
+  harness.consumer.start();
+  running.push(harness);
+  return harness;
+}
+
+afterEach(async () => {
+  for (const { consumer } of running.splice(0)) await consumer.stop({ timeoutMs: 6_000 });
+});
+
+const eventually = (assertion: () => void | Promise<void>) => vi.waitFor(assertion, { timeout: 5_000, interval: 5 });
+const deadLetterOf = ({ sqs }: Harness, index = 0) =>
+  JSON.parse(sqs.deadLetters[index]?.MessageAttributes?.[DEAD_LETTER_ATTRIBUTE]?.StringValue ?? '{}');
+
+describe('outcomes', () => {
+  test('consumer, with a batch of good orders, stores them in one call and deletes them', async () => {
+    const orders = Array.from({ length: 10 }, () => anOrder());
+    const bodies = await Promise.all(orders.map(bodyOf));
+    const harness = start({}, ({ sqs }) => bodies.map((body) => sqs.put(body)));
+    await eventually(() => expect(harness.sqs.deletedHandles()).toHaveLength(10));
+    expect(harness.repository.batches).toEqual([orders.map(({ orderId }) => orderId)]);
+    expect(harness.sqs.deadLetters).toEqual([]);
+  });
+
+  test('consumer, when the same order comes twice in one batch, stores it once and deletes both messages', async () => {
+    const body = await bodyOf(anOrder());
+    const harness = start({}, ({ sqs }) => [sqs.put(body), sqs.put(body)]);
+    await eventually(() => expect(harness.sqs.deletedHandles()).toHaveLength(2));
+    expect(harness.repository.stored.size).toBe(1);
+  });
+
+  test('consumer, when the same id comes with other content, dead-letters it with its reason and keeps the first', async () => {
+    const order = anOrder();
+    const [first, second] = [await bodyOf(order), await bodyOf({ ...order, customerId: 'C-2' })];
+    const harness = start({}, ({ sqs }) => [sqs.put(first), sqs.put(second)]);
+    await eventually(() => expect(harness.sqs.deletedHandles()).toHaveLength(2));
+    expect(harness.sqs.deadLetters).toHaveLength(1);
+    expect(deadLetterOf(harness)).toMatchObject({ reason: 'CONFLICT', attempts: 1, codeVersion: '1.2.3' });
+    expect(harness.sqs.deadLetters[0]?.MessageBody).toBe(second);
+  });
+
+  test('consumer, with a message that is no JSON, sends it to the DLQ before it deletes it', async () => {
+    const harness = start({}, ({ sqs }) => sqs.put('{"truncated'));
+    await eventually(() => expect(harness.sqs.deletedHandles()).toHaveLength(1));
+    const operations = harness.sqs.calls.map(({ operation }) => operation);
+    expect(operations.indexOf('SendMessageBatch')).toBeLessThan(operations.indexOf('DeleteMessageBatch'));
+    expect(deadLetterOf(harness)).toMatchObject({ reason: 'NOT_JSON', errorClass: 'UnreadableMessageError', failures: 0 });
+  });
+
+  test('consumer, when the DLQ does not take the message, does not delete it', async () => {
+    const harness = start({}, ({ sqs }) => {
+      sqs.intercept = ({ operation }) => {
+        if (operation === 'SendMessageBatch') throw new Error('DLQ away');
+      };
+      sqs.put('rubbish');
+    });
+    await eventually(() => expect(harness.lines.some(({ outcome }) => outcome === 'rejected')).toBe(true));
+    expect(harness.sqs.deletedHandles()).toEqual([]);
+  });
+
+  test('consumer, with a poison order in a batch, stores the others and has only the poison come again', async () => {
+    const orders = Array.from({ length: 10 }, () => anOrder());
+    const bodies = await Promise.all(orders.map(bodyOf));
+    const poison = orders[6]?.orderId;
+    const harness = start({}, ({ sqs, repository }) => {
+      repository.beforeSave = (batch) => {
+        if (batch.some(({ order }) => order.orderId === poison)) throw new OrderNotStorableError('no');
+      };
+      for (const body of bodies) sqs.put(body);
+    });
+    await eventually(() => expect(harness.sqs.deletedHandles()).toHaveLength(9));
+    await eventually(() => expect(harness.sqs.entries('ChangeMessageVisibilityBatch')).toHaveLength(1));
+    expect(harness.sqs.entries('ChangeMessageVisibilityBatch')[0]?.VisibilityTimeout).toBe(1);
+    expect(harness.repository.stored.size).toBe(9);
+  });
+
+  test('consumer, when a message failed MAX_FAILURES times, dead-letters it with the last error', async () => {
+    const body = await bodyOf(anOrder());
+    const harness = start({ MAX_FAILURES: 3 }, ({ sqs, repository }) => {
+      repository.beforeSave = () => {
+        throw new OrderNotStorableError('value out of range');
+      };
+      const { MessageId = '' } = sqs.put(body);
+      sqs.intercept = ({ operation }) => {
+        // SQS delivers it again as soon as it is given back.
+        if (operation === 'ChangeMessageVisibilityBatch') sqs.put(body, { MessageId });
+      };
+    });
+    await eventually(() => expect(harness.sqs.deadLetters).toHaveLength(1));
+    expect(deadLetterOf(harness)).toMatchObject({ reason: 'MAX_FAILURES', detail: 'value out of range', failures: 3 });
+    expect(harness.repository.batches).toHaveLength(3);
+  });
+
+  test('consumer, with a message of a newer version, releases it for a minute and counts no failure', async () => {
+    const body = (await bodyOf(anOrder())).replace('order.placed.v1', 'order.placed.v2');
+    const harness = start({}, ({ sqs }) => sqs.put(body));
+    await eventually(() => expect(harness.sqs.entries('ChangeMessageVisibilityBatch')).toHaveLength(1));
+    expect(harness.sqs.entries('ChangeMessageVisibilityBatch')[0]?.VisibilityTimeout).toBe(60);
+    expect(harness.sqs.deadLetters).toEqual([]);
+  });
+
+  test('consumer, when no newer consumer took a newer message for an hour, dead-letters it', async () => {
+    const body = (await bodyOf(anOrder())).replace('order.placed.v1', 'order.placed.v9');
+    const anHourAgo = String(Date.now() - 3_600_000);
+    const harness = start({}, ({ sqs }) =>
+      sqs.put(body, { Attributes: { ApproximateReceiveCount: '9', ApproximateFirstReceiveTimestamp: anHourAgo } }),
+    );
+    await eventually(() => expect(harness.sqs.deadLetters).toHaveLength(1));
+    expect(deadLetterOf(harness)).toMatchObject({ reason: 'NEWER_VERSION', attempts: 9 });
+  });
+
+  test('consumer, with a foreign message of ten attributes, loses none of them on the way to the DLQ', async () => {
+    const attributes = Object.fromEntries(Array.from({ length: 10 }, (_, n) => [`a${n}`, { DataType: 'String', StringValue: `v${n}` }]));
+    const harness = start({}, ({ sqs }) => sqs.put('rubbish', { MessageAttributes: attributes }));
+    await eventually(() => expect(harness.sqs.deadLetters).toHaveLength(1));
+    const sent = harness.sqs.deadLetters[0]?.MessageAttributes ?? {};
+    expect(Object.keys(sent)).toHaveLength(10);
+    expect(deadLetterOf(harness).movedAttributes).toEqual({ a9: { DataType: 'String', StringValue: 'v9' } });
+  });
+
+  test('consumer, when one delete of a batch fails, sends only that one again', async () => {
+    const bodies = await Promise.all([anOrder(), anOrder()].map(bodyOf));
+    let refused = false;
+    const harness = start({}, ({ sqs }) => {
+      sqs.intercept = ({ operation, input }) => {
+        if (operation !== 'DeleteMessageBatch' || refused || input.Entries?.length !== 2) return;
+        refused = true;
+        return { Successful: [{ Id: '0' }], Failed: [{ Id: '1', Code: 'InternalError', SenderFault: false }] };
+      };
+      for (const body of bodies) sqs.put(body);
+    });
+    await eventually(() => expect(harness.sqs.deletedHandles()).toHaveLength(3));
+    expect(harness.sqs.deletedHandles().slice(2)).toEqual(harness.sqs.deletedHandles().slice(1, 2));
+  });
+});
+
+describe('outage of the store', () => {
+  const down = () => {
+    throw new StoreUnavailableError('down');
+  };
+
+  test('consumer, while the store is down, polls no more and dead-letters nothing', async () => {
+    const body = await bodyOf(anOrder());
+    let messageId = '';
+    const harness = start({ POLLERS: 3, OUTAGE_HOLD_SECONDS: 0 }, ({ sqs, repository }) => {
+      repository.beforeSave = down;
+      repository.beforePing = down;
+      messageId = sqs.put(body).MessageId ?? '';
+    });
+    await eventually(() => expect(harness.sqs.entries('ChangeMessageVisibilityBatch')).toHaveLength(1));
+    const delay = harness.sqs.entries('ChangeMessageVisibilityBatch')[0]?.VisibilityTimeout;
+    expect(delay).toBeGreaterThanOrEqual(30);
+    expect(delay).toBeLessThanOrEqual(60);
+    // Polls that were under way may still end; then, over several probes, no new one begins.
+    const pings = vi.spyOn(harness.repository, 'ping');
+    await eventually(() => expect(pings.mock.calls.length).toBeGreaterThanOrEqual(2));
+    const polls = harness.sqs.calls.filter(({ operation }) => operation === 'ReceiveMessage').length;
+    await eventually(() => expect(pings.mock.calls.length).toBeGreaterThanOrEqual(4));
+    expect(harness.sqs.calls.filter(({ operation }) => operation === 'ReceiveMessage')).toHaveLength(polls);
+    expect(harness.sqs.deadLetters).toEqual([]);
+    expect(harness.failures.get(messageId)).toBe(0);
+  });
+
+  test('consumer, when the store comes back soon, stores what it held without a release', async () => {
+    const body = await bodyOf(anOrder());
+    let outage = true;
+    const harness = start({}, ({ sqs, repository }) => {
+      repository.beforeSave = () => (outage ? down() : undefined);
+      repository.beforePing = () => (outage ? down() : undefined);
+      sqs.put(body);
+    });
+    await eventually(() => expect(harness.repository.batches).toHaveLength(1));
+    outage = false;
+    await eventually(() => expect(harness.sqs.deletedHandles()).toHaveLength(1));
+    expect(harness.sqs.entries('ChangeMessageVisibilityBatch')).toEqual([]);
+    expect(harness.repository.stored.size).toBe(1);
+  });
+
+  test('consumer, after an outage, works off what waited', async () => {
+    const bodies = await Promise.all(Array.from({ length: 30 }, () => bodyOf(anOrder())));
+    let outage = true;
+    const harness = start({ OUTAGE_HOLD_SECONDS: 0, POLLERS: 3 }, ({ sqs, repository }) => {
+      repository.beforeSave = () => (outage ? down() : undefined);
+      repository.beforePing = () => (outage ? down() : undefined);
+      for (const body of bodies) sqs.put(body);
+    });
+    await eventually(() => expect(harness.sqs.entries('ChangeMessageVisibilityBatch').length).toBeGreaterThan(0));
+    const released = harness.sqs.entries('ChangeMessageVisibilityBatch').length;
+    outage = false;
+    await eventually(() => expect(harness.repository.stored.size).toBe(30 - released));
+  });
+});
+
+describe('polling', () => {
+  test('poller, when polls fail, backs off from the minimum to the maximum and goes on', async () => {
+    const body = await bodyOf(anOrder());
+    let failures = 4;
+    const times: number[] = [];
+    const harness = start({ POLLERS: 1, POLL_BACKOFF_MIN_MS: 20, POLL_BACKOFF_MAX_MS: 60 }, ({ sqs }) => {
+      sqs.intercept = ({ operation }) => {
+        if (operation !== 'ReceiveMessage') return;
+        times.push(performance.now());
+        if (failures-- > 0) throw new Error('SQS away');
+      };
+      sqs.put(body);
+    });
+    await eventually(() => expect(harness.repository.stored.size).toBe(1));
+    const waits = times.slice(1, 5).map((time, index) => time - (times[index] ?? 0));
+    expect(waits[0]).toBeGreaterThanOrEqual(9);
+    expect(waits[2]).toBeGreaterThanOrEqual(29);
+    expect(harness.lines.filter(({ message }) => message === 'poll failed')).toHaveLength(4);
+  });
+
+  test('poller, with fewer free places than a full poll, asks only for these', async () => {
+    const bodies = await Promise.all(Array.from({ length: 7 }, () => bodyOf(anOrder())));
+    let finish = () => {};
+    const blocked = new Promise<void>((resolve) => {
+      finish = resolve;
+    });
+    const harness = start({ MAX_IN_WORK: 12, POLLERS: 1 }, ({ sqs, repository }) => {
+      repository.beforeSave = () => blocked;
+      for (const body of bodies) sqs.put(body);
+    });
+    await eventually(() => expect(harness.sqs.calls.filter(({ operation }) => operation === 'ReceiveMessage').length).toBeGreaterThanOrEqual(2));
+    const asked = harness.sqs.calls.filter(({ operation }) => operation === 'ReceiveMessage').map(({ input }) => input['MaxNumberOfMessages']);
+    expect(asked.slice(0, 2)).toEqual([10, 5]);
+    finish();
+    await eventually(() => expect(harness.sqs.deletedHandles()).toHaveLength(7));
+  });
+});
+
+describe('leases', () => {
+  test('consumer, when handling takes longer than a heartbeat, extends the lease and deletes in the end', async () => {
+    const body = await bodyOf(anOrder());
+    const harness = start(
+      { VISIBILITY_TIMEOUT_SECONDS: 1, HEARTBEAT_SECONDS: 0.05, HANDLING_TIMEOUT_SECONDS: 0.2 },
+      ({ sqs, repository }) => {
+        repository.beforeSave = () => eventually(() => expect(sqs.entries('ChangeMessageVisibilityBatch').length).toBeGreaterThanOrEqual(3));
+        sqs.put(body);
+      },
+    );
+    await eventually(() => expect(harness.sqs.deletedHandles()).toHaveLength(1));
+    const operations = harness.sqs.calls.map(({ operation }) => operation);
+    expect(operations.lastIndexOf('ChangeMessageVisibilityBatch')).toBeLessThan(operations.indexOf('DeleteMessageBatch'));
+  });
+
+  test('consumer, when the lease has less left than handling takes, extends it before work starts', async () => {
+    const body = await bodyOf(anOrder());
+    const harness = start({ VISIBILITY_TIMEOUT_SECONDS: 20, HANDLING_TIMEOUT_SECONDS: 19.9, SQS_WAIT_TIME_SECONDS: 3, POLLERS: 1 });
+    await eventually(() => expect(harness.sqs.calls).toHaveLength(1));
+    // The lease counts from before the poll, so a message that arrives late in it has less left.
+    const polledAt = performance.now();
+    await eventually(() => expect(performance.now() - polledAt).toBeGreaterThan(150));
+    harness.sqs.put(body);
+    await eventually(() => expect(harness.sqs.deletedHandles()).toHaveLength(1));
+    const operations = harness.sqs.calls.map(({ operation }) => operation).filter((name) => name !== 'ReceiveMessage');
+    expect(operations).toEqual(['ChangeMessageVisibilityBatch', 'DeleteMessageBatch']);
+  });
+
+  test('consumer, when the lease cannot be made long enough, does not start to work on the message', async () => {
+    const body = await bodyOf(anOrder());
+    const harness = start({ VISIBILITY_TIMEOUT_SECONDS: 20, HANDLING_TIMEOUT_SECONDS: 20 }, ({ sqs }) => sqs.put(body));
+    await eventually(() => expect(harness.lines.some(({ message }) => message === 'lease lost before work began')).toBe(true));
+    expect(harness.repository.batches).toEqual([]);
+    expect(harness.sqs.deletedHandles()).toEqual([]);
+  });
+
+  test('consumer, when the lease is gone while the message is found to be a conflict, leaves the DLQ to the next one', async () => {
+    const order = anOrder();
+    const body = await bodyOf(order);
+    const harness = start(
+      { VISIBILITY_TIMEOUT_SECONDS: 1, HEARTBEAT_SECONDS: 0.05, HANDLING_TIMEOUT_SECONDS: 0.2 },
+      ({ sqs, repository, leases }) => {
+        repository.stored.set(order.orderId, 'v1:other');
+        repository.beforeSave = () => eventually(() => expect([...leases.leases].every(({ lost }) => lost)).toBe(true));
+        sqs.intercept = ({ operation }) =>
+          operation === 'ChangeMessageVisibilityBatch'
+            ? { Failed: [{ Id: '0', Code: 'ReceiptHandleIsInvalid', SenderFault: true }] }
+            : undefined;
+        sqs.put(body);
+      },
+    );
+    await eventually(() => expect(harness.leases.size + harness.repository.batches.length).toBe(1));
+    await eventually(async () => expect((await harness.metrics.outcomes.get()).values[0]?.labels.outcome).toBe('rejected'));
+    await harness.consumer.stop({ timeoutMs: 6_000 });
+    expect(harness.sqs.deadLetters).toEqual([]);
+    expect(harness.sqs.deletedHandles()).toEqual([]);
+  });
+});
+
+describe('stop', () => {
+  test('consumer, when stopped with a poll under way, lets it finish and works off what it brings', async () => {
+    const body = await bodyOf(anOrder());
+    const harness = start({ SQS_WAIT_TIME_SECONDS: 3, POLLERS: 1 });
+    await eventually(() => expect(harness.sqs.calls).toHaveLength(1));
+    const stopped = harness.consumer.stop({ timeoutMs: 20_000 });
+    harness.sqs.put(body);
+    expect(await stopped).toBe(0);
+    expect(harness.repository.stored.size).toBe(1);
+    expect(harness.sqs.deletedHandles()).toHaveLength(1);
+    expect(harness.sqs.calls.filter(({ operation }) => operation === 'ReceiveMessage')).toHaveLength(1);
+  });
+
+  test('consumer, when work does not fit into the grace period, releases it at once and says how many', async () => {
+    const body = await bodyOf(anOrder());
+    let finish = () => {};
+    const harness = start({}, ({ sqs, repository }) => {
+      repository.beforeSave = () =>
+        new Promise<void>((resolve) => {
+          finish = resolve;
+        });
+      sqs.put(body);
+    });
+    await eventually(() => expect(harness.repository.batches).toHaveLength(1));
+    expect(await harness.consumer.stop({ timeoutMs: 5_050 })).toBe(1);
+    expect(harness.sqs.entries('ChangeMessageVisibilityBatch').map(({ VisibilityTimeout }) => VisibilityTimeout)).toEqual([0]);
+    finish();
+  });
+
+  test('consumer, when stopped in an outage, releases what it holds instead of waiting for the store', async () => {
+    const body = await bodyOf(anOrder());
+    const down = () => {
+      throw new StoreUnavailableError('down');
+    };
+    const harness = start({}, ({ sqs, repository }) => {
+      repository.beforeSave = down;
+      repository.beforePing = down;
+      sqs.put(body);
+    });
+    await eventually(() => expect(harness.repository.batches).toHaveLength(1));
+    expect(await harness.consumer.stop({ timeoutMs: 20_000 })).toBe(0);
+    expect(harness.sqs.entries('ChangeMessageVisibilityBatch')).toHaveLength(1);
+    expect(harness.sqs.deadLetters).toEqual([]);
+  });
+});

@@ -1,0 +1,44 @@
+import { encodeOrderMessage } from '@orders/shared/message.ts';
+import { contentHash, type Order } from '@orders/shared/order.ts';
+import { v7 as uuidv7 } from 'uuid';
+import type { OrderRepository, OrderToStore, SaveResult } from '../src/domain/order-repository.ts';
+import { judgeSaves } from '../src/domain/save-results.ts';
+
+export function anOrder(overrides: Partial<Order> = {}): Order {
+  return {
+    orderId: uuidv7(),
+    customerId: 'C-1001',
+    items: [{ productId: 'SKU-1', name: 'CD', quantity: 2, unitPrice: 1499 }],
+    currency: 'USD',
+    totalAmount: 2998,
+    createdAt: '2026-11-22T09:00:00Z',
+    ...overrides,
+  };
+}
+
+export async function bodyOf(order: Order): Promise<string> {
+  const message = { order, contentHash: contentHash(order), traceparent: undefined };
+  return (await encodeOrderMessage(message, { version: 1, encoding: 'identity', compressAboveBytes: 4_096 })).body;
+}
+
+/** A store in memory, of which a test can have any call fail. */
+export class FakeRepository implements Pick<OrderRepository, 'saveAll' | 'ping'> {
+  readonly stored = new Map<string, string>();
+  readonly batches: string[][] = [];
+  beforeSave: (orders: readonly OrderToStore[]) => void | Promise<void> = () => {};
+  beforePing: () => void | Promise<void> = () => {};
+
+  async saveAll(orders: readonly OrderToStore[]): Promise<SaveResult[]> {
+    this.batches.push(orders.map(({ order }) => order.orderId));
+    await this.beforeSave(orders);
+    const fresh = orders.filter(({ order }) => !this.stored.has(order.orderId));
+    const inserted = new Set(fresh.map(({ order }) => order.orderId));
+    const results = judgeSaves(orders, inserted, this.stored);
+    for (const { order, contentHash: hash } of fresh) if (!this.stored.has(order.orderId)) this.stored.set(order.orderId, hash);
+    return results;
+  }
+
+  async ping(): Promise<void> {
+    await this.beforePing();
+  }
+}

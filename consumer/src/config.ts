@@ -41,8 +41,6 @@ export const consumerConfigSchema = z
       .describe('store down: how long received messages are held for its return before they are released'),
     OUTAGE_RELEASE_MIN_SECONDS: seconds(43_200).default(30).describe('delay of a message released in an outage, at least'),
     OUTAGE_RELEASE_MAX_SECONDS: seconds(43_200).default(60).describe('delay of a message released in an outage, at most'),
-    BREAKER_MIN_OPEN_MS: integer(10, 600_000).default(1_000).describe('store down: first wait before it is asked again'),
-    BREAKER_MAX_OPEN_MS: integer(10, 600_000).default(10_000).describe('store down: longest wait between questions'),
     NEWER_VERSION_REJECT_SECONDS: integer(0, 1_209_600)
       .default(3_600)
       .describe('how long messages of a newer version are released for a newer consumer before they go to the DLQ'),

@@ -29,8 +29,6 @@ export const producerConfigSchema = z.object({
     .describe('orders waiting or on their way; one more is refused with 429'),
   PUBLISH_TIMEOUT_MS: integer(100, 29_000).default(10_000).describe('from accepting a request to answering 503'),
   BREAKER_FAILURES: integer(1, 1_000).default(5).describe('failed batches in a row that open the breaker'),
-  BREAKER_MIN_OPEN_MS: integer(10, 600_000).default(1_000).describe('how long the breaker stays open at first'),
-  BREAKER_MAX_OPEN_MS: integer(10, 600_000).default(10_000).describe('how long it stays open at most'),
   IDEMPOTENCY_MEMORY_KEYS: integer(0, 10_000_000)
     .default(100_000)
     .describe('recent idempotency keys remembered to answer 422 when one comes with another body'),

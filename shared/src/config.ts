@@ -28,6 +28,10 @@ export const commonFields = {
     .describe('limit of one request to SQS, a long poll excepted'),
   SQS_MAX_ATTEMPTS: integer(1, 10).default(3).describe('tries of one request to SQS inside the SDK'),
   SQS_MAX_SOCKETS: integer(1, 1_000).default(50).describe('connections to SQS'),
+  BREAKER_MIN_OPEN_MS: integer(10, 600_000)
+    .default(1_000)
+    .describe('first wait before a dependency that is down (SQS for the producer, the store for the consumer) is asked again'),
+  BREAKER_MAX_OPEN_MS: integer(10, 600_000).default(10_000).describe('longest wait between such questions'),
   SHUTDOWN_GRACE_MS: integer(1_000, 600_000)
     .default(40_000)
     .describe('from SIGTERM to exit; keep it below what the platform grants before it kills'),
@@ -42,7 +46,7 @@ export type AppEnv = CommonConfig['APP_ENV'];
 /** @throws {StartupError} naming every variable that is wrong, not just the first */
 export function loadConfig<T extends z.ZodType>(schema: T, env: Environment): z.infer<T> {
   // A variable that is set to nothing, as compose files and .env templates do, counts as not set.
-  const given = Object.fromEntries(Object.entries(env).filter(([, value]) => value !== undefined && value !== ''));
+  const given = Object.fromEntries(Object.entries(env).filter(([, value]) => value?.trim()));
   const parsed = schema.safeParse(given);
   if (parsed.success) return parsed.data;
   const problems = parsed.error.issues.map((issue) => `  ${issue.path.join('.')}: ${issue.message}`);

@@ -101,7 +101,7 @@ const envelopeSchema = z
     contentencoding: z.enum(CONTENT_ENCODINGS).default('identity'),
     contenthash: z.string().optional(),
     traceparent: z.string().optional(),
-    data: z.unknown(),
+    data: z.unknown().optional(),
     data_base64: z.base64().optional(),
   })
   .refine((event) => (event.contentencoding === 'identity') === (event.data_base64 === undefined), {
@@ -176,14 +176,16 @@ async function readData(envelope: Envelope): Promise<unknown> {
 function parseJson(text: string, code: UnreadableReason): unknown {
   try {
     return JSON.parse(text);
-  } catch (cause) {
-    // V8 quotes a part of the text in its message, and the text may hold personal data: it stays out of ours.
-    throw new UnreadableMessageError(code, 'not valid JSON', { cause });
+  } catch {
+    // V8 quotes a part of the text in its message, and the text may hold personal data: not even as a cause, for
+    // loggers write causes too.
+    throw new UnreadableMessageError(code, 'not valid JSON');
   }
 }
 
-/** Names the fields and what is wrong with them, never their values. */
+/** Names the fields and what is wrong with them, never their values. Keys of `metadata` are the customer's too. */
 function unreadable(code: UnreadableReason, error: z.ZodError): UnreadableMessageError {
-  const issues = error.issues.slice(0, 5).map((issue) => `${issue.path.join('.') || '(root)'}: ${issue.message}`);
+  const fieldOf = ({ path }: z.core.$ZodIssue) => (path[0] === 'metadata' ? 'metadata' : path.join('.') || '(root)');
+  const issues = error.issues.slice(0, 5).map((issue) => `${fieldOf(issue)}: ${issue.message}`);
   return new UnreadableMessageError(code, issues.join('; ').slice(0, 500));
 }

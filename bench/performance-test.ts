@@ -1,0 +1,179 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { parseArgs } from 'node:util';
+import { DeadLetterQueue } from '@orders/consumer/dlq/dead-letter-queue.ts';
+import { resolveQueues } from '@orders/shared/queue-admin.ts';
+import { followOrders } from '../dev/order-follower.ts';
+import { startPipeline } from '../dev/pipeline.ts';
+import { createProgress } from '../dev/progress.ts';
+import { createTool, runTool, UsageError } from '../scripts/sqs-tool.ts';
+import { type LoadResult, postOrders } from './load.ts';
+import { readFigures, type ServiceFigures, watchPeakMemory } from './service-metrics.ts';
+
+const USAGE = `usage: scripts/performance-test.sh [--messages=10000] [--concurrent=50] [--target=URL] [--consumer=URL] [--json]
+
+  Posts so many orders over so many connections and waits until every accepted one is stored. Starts the emulator and
+  both services for it, or uses those that run: --target is order-producer's URL, --consumer that of order-consumer
+  (http://localhost:8081), AWS_ENDPOINT_URL the emulator's.
+  Exit status 1 below 1,000 orders a second, above a mean of 100 ms or 512 MB, or when anything is lost or doubled.`;
+
+/** PERF-001. */
+const LIMITS = { ordersPerSecond: 1_000, meanMs: 100, megabytes: 512 };
+const PATIENCE_MS = 60_000;
+
+type Target = { producerUrl: string; consumerUrl: string; deadLetterQueue: DeadLetterQueue };
+
+await runTool(async () => {
+  const options = parse();
+  if (options.target) {
+    const deadLetterQueue = await openDeadLetterQueue(process.env['AWS_ENDPOINT_URL']);
+    return measure({ producerUrl: options.target, consumerUrl: options.consumer, deadLetterQueue }, options);
+  }
+  const dataDir = await mkdtemp(path.join(tmpdir(), 'performance-test-'));
+  const pipeline = await startPipeline({ dataDir, ports: 'free', quiet: true });
+  try {
+    const deadLetterQueue = await openDeadLetterQueue(pipeline.endpoint);
+    return await measure({ ...pipeline, deadLetterQueue }, options);
+  } finally {
+    await pipeline.stop();
+    await rm(dataDir, { recursive: true });
+  }
+});
+
+function parse() {
+  try {
+    const { values } = parseArgs({
+      options: {
+        messages: { type: 'string', default: '10000' },
+        concurrent: { type: 'string', default: '50' },
+        target: { type: 'string' },
+        consumer: { type: 'string', default: 'http://localhost:8081' },
+        json: { type: 'boolean', default: false },
+      },
+    });
+    const [messages, concurrent] = [Number(values.messages), Number(values.concurrent)];
+    if (!(Number.isInteger(messages) && messages > 0 && Number.isInteger(concurrent) && concurrent > 0)) {
+      throw new Error('--messages and --concurrent must be whole numbers above 0');
+    }
+    return { ...values, messages, concurrent };
+  } catch (error) {
+    throw new UsageError(error instanceof Error ? error.message : String(error), USAGE);
+  }
+}
+
+async function openDeadLetterQueue(endpoint: string | undefined): Promise<DeadLetterQueue> {
+  const { client, config } = createTool('dev', { ...process.env, AWS_ENDPOINT_URL: endpoint });
+  return new DeadLetterQueue(client, await resolveQueues(client, config));
+}
+
+async function measure(target: Target, options: ReturnType<typeof parse>): Promise<number> {
+  const urls = [target.producerUrl, target.consumerUrl] as const;
+  const before = await Promise.all(urls.map(readFigures));
+  let load: LoadResult | undefined;
+  let followed: Awaited<ReturnType<typeof followOrders>> | undefined;
+  const peaks = await watchPeakMemory(urls, async () => {
+    const posting = createProgress('accepted', options.messages);
+    load = await postOrders({ ...options, producerUrl: target.producerUrl, onProgress: posting.update });
+    posting.stop();
+    const storing = createProgress('stored  ', load.accepted.length);
+    const ids = load.accepted.map(({ orderId }) => orderId);
+    followed = await followOrders(ids, { ...target, patienceMs: PATIENCE_MS, onProgress: storing.update });
+    storing.stop();
+  });
+  const after = await Promise.all(urls.map(readFigures));
+  if (!load || !followed) throw new Error('nothing was measured');
+  const { startedAt, accepted, latenciesMs, refusals } = load;
+  const { stored, deadLettered, missing } = followed;
+
+  const lastStoredAt = Math.max(...[...stored.values()].map((at) => at.getTime()));
+  const seconds = (lastStoredAt - startedAt) / 1_000;
+  const toStoredMs = accepted.flatMap(({ orderId, acceptedAt }) => {
+    const at = stored.get(orderId);
+    return at ? [Math.max(0, at.getTime() - acceptedAt)] : [];
+  });
+  const delta = (pick: (figures: ServiceFigures) => number, index: number) =>
+    pick(after[index] as ServiceFigures) - pick(before[index] as ServiceFigures);
+  const service = (index: 0 | 1) => ({
+    peakMegabytes: Math.round((peaks.get(urls[index]) ?? 0) / 1e6),
+    cpuSeconds: round(delta(({ cpuSeconds }) => cpuSeconds, index)),
+    sqsRequestsPer1000: Math.round((delta(({ sqsRequests }) => sqsRequests, index) / Math.max(1, stored.size)) * 1_000),
+  });
+  const report = {
+    messages: options.messages,
+    concurrent: options.concurrent,
+    accepted: accepted.length,
+    refused: Object.fromEntries(refusals),
+    stored: stored.size,
+    deadLettered: deadLettered.size,
+    lost: missing.length,
+    duplicated: delta(({ ordersStored }) => ordersStored, 1) - stored.size,
+    seconds: round(seconds),
+    ordersPerSecond: Math.round(stored.size / seconds),
+    responseMs: summary(latenciesMs),
+    acceptedToStoredMs: summary(toStoredMs),
+    producer: service(0),
+    consumer: service(1),
+  };
+  const failures = judge(report);
+  if (options.json) console.log(JSON.stringify({ ...report, failures }));
+  else print(report, failures);
+  return failures.length > 0 ? 1 : 0;
+}
+
+type Summary = { mean: number; p50: number; p95: number; p99: number };
+type Report = {
+  messages: number;
+  accepted: number;
+  refused: Record<string, number>;
+  stored: number;
+  deadLettered: number;
+  lost: number;
+  duplicated: number;
+  seconds: number;
+  ordersPerSecond: number;
+  responseMs: Summary;
+  acceptedToStoredMs: Summary;
+  producer: { peakMegabytes: number; cpuSeconds: number; sqsRequestsPer1000: number };
+  consumer: { peakMegabytes: number; cpuSeconds: number; sqsRequestsPer1000: number };
+};
+
+function judge(report: Report): string[] {
+  const peak = Math.max(report.producer.peakMegabytes, report.consumer.peakMegabytes);
+  const failed = (holds: boolean, text: string) => (holds ? [] : [text]);
+  return [
+    ...failed(report.ordersPerSecond >= LIMITS.ordersPerSecond, `${report.ordersPerSecond} orders/s are below ${LIMITS.ordersPerSecond}`),
+    ...failed(report.responseMs.mean <= LIMITS.meanMs, `mean answer of ${report.responseMs.mean} ms is above ${LIMITS.meanMs}`),
+    ...failed(peak <= LIMITS.megabytes, `${peak} MB are above ${LIMITS.megabytes}`),
+    ...failed(report.accepted === report.messages, `${report.messages - report.accepted} orders were not accepted`),
+    ...failed(report.lost === 0, `${report.lost} accepted orders are neither stored nor dead-lettered`),
+    ...failed(report.deadLettered === 0, `${report.deadLettered} good orders are in the dead-letter queue`),
+    ...failed(report.duplicated === 0, `${report.duplicated} orders were stored more than once`),
+  ];
+}
+
+function print(report: Report, failures: string[]): void {
+  const times = ({ mean, p50, p95, p99 }: Summary) => `mean ${mean} ms, p50 ${p50}, p95 ${p95}, p99 ${p99}`;
+  const service = ({ peakMegabytes, cpuSeconds, sqsRequestsPer1000 }: Report['producer']) =>
+    `${peakMegabytes} MB at most, ${cpuSeconds} s CPU, ${sqsRequestsPer1000} SQS requests per 1,000 orders`;
+  console.log(`orders              ${report.accepted} accepted of ${report.messages}, ${report.stored} stored in ${report.seconds} s`);
+  console.log(`rate                ${report.ordersPerSecond} orders/s, from the first request to the last commit`);
+  console.log(`HTTP answer         ${times(report.responseMs)}`);
+  console.log(`accepted to stored  ${times(report.acceptedToStoredMs)}`);
+  console.log(`order-producer      ${service(report.producer)}`);
+  console.log(`order-consumer      ${service(report.consumer)}`);
+  console.log(`lost ${report.lost}, duplicated ${report.duplicated}, dead-lettered ${report.deadLettered}`);
+  for (const failure of failures) console.log(`FAILED ${failure}`);
+  if (failures.length === 0) console.log('PASSED');
+}
+
+function summary(values: number[]): Summary {
+  const sorted = values.toSorted((a, b) => a - b);
+  const quantile = (share: number) => round(sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))] ?? 0);
+  const mean = round(sorted.reduce((sum, value) => sum + value, 0) / Math.max(1, sorted.length));
+  return { mean, p50: quantile(0.5), p95: quantile(0.95), p99: quantile(0.99) };
+}
+
+function round(value: number): number {
+  return Math.round(value * 10) / 10;
+}

@@ -1,0 +1,49 @@
+import { StartupError } from '@orders/shared/startup-error.ts';
+import type { OrderRepository } from '../domain/order-repository.ts';
+import {
+  openPostgresOrderRepository,
+  type PoolGauges,
+  type PostgresOptions,
+} from './postgres-order-repository.ts';
+import { openSqliteOrderRepository } from './sqlite-order-repository.ts';
+
+/** A repository, with the state of its connections where it has several. */
+export type OpenedOrderRepository = OrderRepository & { pool?: () => PoolGauges };
+
+// `sqlite://name` would be a host, and with its slashes taken as a path end in the root folder.
+const SQLITE_URL = /^sqlite:(?!\/\/[^/])(.+)$/;
+const POSTGRES_URL = /^postgres(?:ql)?:\/\//;
+
+/**
+ * Opens what `DATABASE_URL` names: `sqlite:./file`, `sqlite::memory:` or `postgres://user:password@host:port/database`.
+ * @throws {StartupError} naming the variable and the reason, never the password
+ */
+export async function openOrderRepository(
+  databaseUrl: string,
+  options: PostgresOptions,
+): Promise<OpenedOrderRepository> {
+  const path = SQLITE_URL.exec(databaseUrl)?.[1];
+  if (path !== undefined) return opening(databaseUrl, async () => openSqliteOrderRepository(path));
+  if (!POSTGRES_URL.test(databaseUrl) || !URL.canParse(databaseUrl)) {
+    throw new StartupError(
+      'DATABASE_URL must be sqlite:./path, sqlite::memory: or postgres://user:password@host/database',
+    );
+  }
+  const { protocol, host, pathname } = new URL(databaseUrl);
+  return opening(`${protocol}//${host}${pathname}`, () => openPostgresOrderRepository(databaseUrl, options));
+}
+
+async function opening<T>(target: string, open: () => Promise<T>): Promise<T> {
+  try {
+    return await open();
+  } catch (cause) {
+    throw new StartupError(`DATABASE_URL: cannot open ${target}: ${reasonOf(cause)}`, { cause });
+  }
+}
+
+/** A host with several addresses fails with an error for each and no message of its own. */
+function reasonOf(error: unknown): string {
+  if (!(error instanceof Error)) return String(error);
+  const errors = error instanceof AggregateError ? error.errors : [];
+  return error.message || errors.map(reasonOf).join('; ') || String((error as NodeJS.ErrnoException).code);
+}

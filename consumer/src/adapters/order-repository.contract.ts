@@ -1,0 +1,277 @@
+import { randomUUID } from 'node:crypto';
+import { contentHash, type Order } from '@orders/shared/order.ts';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { StoreUnavailableError } from '../domain/errors.ts';
+import type { OrderRepository, OrderToStore, SaveResult, StoredOrder } from '../domain/order-repository.ts';
+
+export type OpenedForTest = {
+  repository: OrderRepository;
+  /** Opens the same store once more, over connections of its own. Absent where a store has but one owner. */
+  reopen?: () => Promise<OrderRepository>;
+};
+
+/** An order to store, complete and valid, with what the test cares about. */
+export function anOrder(overrides: Partial<Order> = {}): OrderToStore {
+  const order: Order = {
+    orderId: randomUUID(),
+    customerId: 'customer-1',
+    items: [{ productId: 'p-1', name: 'Notebook', quantity: 2, unitPrice: 1_250 }],
+    currency: 'EUR',
+    totalAmount: 2_500,
+    createdAt: '2026-03-01T10:00:00.000Z',
+    ...overrides,
+  };
+  return { order, contentHash: contentHash(order), traceId: '4bf92f3577b34da6a3ce929d0e0e4736' };
+}
+
+export function withOtherContent({ order }: OrderToStore): OrderToStore {
+  return anOrder({ ...order, customerId: 'customer-2' });
+}
+
+const idsOf = (orders: readonly (OrderToStore | StoredOrder)[]): string[] =>
+  orders.map(({ order }) => order.orderId);
+
+/** What every order repository must do, whatever is behind it. */
+export function describeOrderRepository(name: string, open: () => Promise<OpenedForTest>): void {
+  describe(`${name} as an order repository`, () => {
+    let repository: OrderRepository;
+    let reopen: OpenedForTest['reopen'];
+    const opened: OrderRepository[] = [];
+
+    beforeEach(async () => {
+      ({ repository, reopen } = await open());
+      opened.push(repository);
+    });
+    afterEach(async () => {
+      await Promise.all(opened.splice(0).map((each) => each.close()));
+    });
+    const openAgain = async (): Promise<OrderRepository> => {
+      if (!reopen) throw new Error('this store has but one owner');
+      const other = await reopen();
+      opened.push(other);
+      return other;
+    };
+
+    describe('saveAll', () => {
+      it('saveAll, with new orders, stores each', async () => {
+        const orders = [anOrder(), anOrder(), anOrder()];
+        expect(await repository.saveAll(orders)).toEqual(['stored', 'stored', 'stored']);
+        expect(idsOf(await repository.findByIds(idsOf(orders))).sort()).toEqual(idsOf(orders).sort());
+      });
+
+      it('saveAll, with new, same and other content mixed, answers each in order and keeps what was there', async () => {
+        const same = anOrder();
+        const taken = anOrder();
+        await repository.saveAll([same, taken]);
+        const batch = [withOtherContent(taken), anOrder(), same, anOrder()];
+        expect(await repository.saveAll(batch)).toEqual(['conflict', 'stored', 'duplicate', 'stored']);
+        expect((await repository.findById(taken.order.orderId))?.order).toEqual(taken.order);
+      });
+
+      it('saveAll, with the same content at another time, calls it a duplicate and keeps the first time', async () => {
+        const first = anOrder();
+        await repository.saveAll([first]);
+        const again = anOrder({ ...first.order, createdAt: '2026-03-02T00:00:00Z' });
+        expect(await repository.saveAll([again])).toEqual(['duplicate']);
+        expect((await repository.findById(first.order.orderId))?.order.createdAt).toBe(first.order.createdAt);
+      });
+
+      it('saveAll, with one id several times in a call, stores the first and judges the others by it', async () => {
+        const first = anOrder();
+        const batch = [first, withOtherContent(first), first, anOrder()];
+        expect(await repository.saveAll(batch)).toEqual(['stored', 'conflict', 'duplicate', 'stored']);
+        expect((await repository.findById(first.order.orderId))?.order).toEqual(first.order);
+      });
+
+      it('saveAll, with a stored id several times in a call, judges each by what is stored', async () => {
+        const stored = anOrder();
+        const other = withOtherContent(stored);
+        await repository.saveAll([stored]);
+        expect(await repository.saveAll([other, stored, other])).toEqual([
+          'conflict',
+          'duplicate',
+          'conflict',
+        ]);
+      });
+
+      it('saveAll, with one id in upper and lower case, takes it for the same order', async () => {
+        const lower = anOrder();
+        const upper = { ...lower, order: { ...lower.order, orderId: lower.order.orderId.toUpperCase() } };
+        expect(await repository.saveAll([lower, upper])).toEqual(['stored', 'duplicate']);
+        expect(await repository.saveAll([upper])).toEqual(['duplicate']);
+      });
+
+      it('saveAll, with no orders, answers nothing', async () => {
+        expect(await repository.saveAll([])).toEqual([]);
+      });
+
+      it('saveAll, called by several at once, answers each caller about its own orders', async () => {
+        const [mine, yours, shared] = [anOrder(), anOrder(), anOrder()];
+        const [a, b] = await Promise.all([
+          repository.saveAll([mine, shared]),
+          repository.saveAll([shared, yours]),
+        ]);
+        expect(a[0]).toBe('stored');
+        expect(b[1]).toBe('stored');
+        expect([a[1], b[0]].sort()).toEqual(['duplicate', 'stored']);
+      });
+
+      it('saveAll, with an order that cannot be stored among others, rejects with ORDER_NOT_STORABLE and stores none', async () => {
+        const good = anOrder();
+        const bad = anOrder({ createdAt: 'no time at all' });
+        await expect(repository.saveAll([good, bad])).rejects.toMatchObject({
+          code: 'ORDER_NOT_STORABLE',
+          cause: expect.any(Error),
+        });
+        expect(await repository.findById(good.order.orderId)).toBeUndefined();
+        expect(await repository.saveAll([good])).toEqual(['stored']);
+      });
+
+      it('saveAll, after close, rejects with STORE_UNAVAILABLE', async () => {
+        await repository.close();
+        await expect(repository.saveAll([anOrder()])).rejects.toBeInstanceOf(StoreUnavailableError);
+        await expect(repository.findById(randomUUID())).rejects.toBeInstanceOf(StoreUnavailableError);
+        await expect(repository.ping()).rejects.toBeInstanceOf(StoreUnavailableError);
+      });
+    });
+
+    describe('finding', () => {
+      it('findById, of an order with everything in it, gives it back to the letter', async () => {
+        const before = Date.now();
+        const rich = anOrder({
+          customerId: '顧客-👩‍🚀-ß-"\'\\',
+          items: [
+            { productId: 'gift', name: '무료 상품 🎁', quantity: 1, unitPrice: 0 },
+            { productId: 'big', name: 'Größe { "x": [1] }', quantity: 1_000_000, unitPrice: 9_000_000 },
+          ],
+          adjustment: -9_000_000_000_000,
+          totalAmount: 0,
+          createdAt: '2026-03-01T10:00:00.123456+09:00',
+          metadata: { 'clé ✓': 'valeur', __proto__x: '', empty: ' ' },
+        });
+        await repository.saveAll([rich]);
+        const found = await repository.findById(rich.order.orderId);
+        expect(found).toStrictEqual({ ...rich, storedAt: expect.any(Date) });
+        expect(Math.abs((found as StoredOrder).storedAt.getTime() - before)).toBeLessThan(60_000);
+      });
+
+      it('findById, with the id in upper case, finds the order', async () => {
+        const saved = anOrder();
+        await repository.saveAll([saved]);
+        expect((await repository.findById(saved.order.orderId.toUpperCase()))?.order).toEqual(saved.order);
+      });
+
+      it('findById, of what is not stored or no id at all, finds nothing', async () => {
+        expect(await repository.findById(randomUUID())).toBeUndefined();
+        expect(await repository.findById("x'; --")).toBeUndefined();
+      });
+
+      it('findByIds, with known, unknown, repeated and impossible ids, gives each known order once', async () => {
+        const [a, b] = [anOrder(), anOrder()];
+        await repository.saveAll([a, b, anOrder()]);
+        const asked = [...idsOf([a, b, a]), randomUUID(), 'no-id', a.order.orderId.toUpperCase()];
+        expect(idsOf(await repository.findByIds(asked)).sort()).toEqual(idsOf([a, b]).sort());
+        expect(await repository.findByIds([])).toEqual([]);
+      });
+
+      it('findByCustomer, paged through ties, gives every order of the customer once, newest first', async () => {
+        const times = ['10:00:00.000Z', '10:00:00.001Z', '10:00:00.002Z', '12:00:00.001+02:00'];
+        const orders = Array.from({ length: 22 }, (_, i) =>
+          anOrder({ createdAt: `2026-03-01T${times[i % 4]}` }),
+        );
+        await repository.saveAll([...orders, anOrder({ customerId: 'customer-2' })]);
+
+        const pages: StoredOrder[][] = [];
+        for (let last: StoredOrder | undefined; ; ) {
+          const after = last && {
+            createdAtMs: Date.parse(last.order.createdAt),
+            orderId: last.order.orderId,
+          };
+          const page = await repository.findByCustomer('customer-1', { limit: 5, after });
+          if (page.length === 0) break;
+          pages.push(page);
+          last = page.at(-1);
+        }
+
+        const newestFirst = ({ order: a }: OrderToStore, { order: b }: OrderToStore) =>
+          Date.parse(b.createdAt) - Date.parse(a.createdAt) || (a.orderId < b.orderId ? 1 : -1);
+        expect(idsOf(pages.flat())).toEqual(idsOf(orders.sort(newestFirst)));
+        expect(pages.map(({ length }) => length)).toEqual([5, 5, 5, 5, 2]);
+      });
+
+      it('findByCustomer, of a customer without orders or an impossible one, gives none', async () => {
+        expect(await repository.findByCustomer('nobody', { limit: 5 })).toEqual([]);
+        expect(await repository.findByCustomer('no\u0000body', { limit: 5 })).toEqual([]);
+      });
+
+      it('ping, of a store that works, resolves, again and again', async () => {
+        for (let i = 0; i < 3; i++) await expect(repository.ping()).resolves.toBeUndefined();
+      });
+    });
+
+    it('close, called twice, resolves', async () => {
+      await repository.close();
+      await expect(repository.close()).resolves.toBeUndefined();
+    });
+
+    it('close, with saves under way, lets them finish first', async () => {
+      const saves = [repository.saveAll([anOrder()]), repository.saveAll([anOrder()])];
+      await repository.close();
+      expect(await Promise.all(saves)).toEqual([['stored'], ['stored']]);
+    });
+
+    it('store, closed and opened again, still holds what was stored', async ({ skip }) => {
+      skip(!reopen, 'this store has but one owner');
+      const saved = anOrder();
+      await repository.saveAll([saved]);
+      await repository.close();
+      const other = await openAgain();
+      expect(await other.findById(saved.order.orderId)).toMatchObject(saved);
+      expect(await other.saveAll([saved, withOtherContent(saved)])).toEqual(['duplicate', 'conflict']);
+    });
+
+    it('store, given the same batches by two owners in opposite order, stores each order once', async ({
+      skip,
+    }) => {
+      skip(!reopen, 'this store has but one owner');
+      const other = await openAgain();
+      const callers = [repository, other, repository, other];
+      for (let round = 0; round < 25; round++) {
+        const batch = Array.from({ length: 20 }, () => anOrder());
+        const reversed = batch.toReversed();
+        const results = await Promise.all(
+          callers.map(async (caller, i) => {
+            const results = await caller.saveAll(i % 2 === 0 ? batch : reversed);
+            return i % 2 === 0 ? results : results.toReversed();
+          }),
+        );
+        for (const index of batch.keys()) {
+          const fates = results.map((result) => result[index] as SaveResult).sort();
+          expect(fates).toEqual(['duplicate', 'duplicate', 'duplicate', 'stored']);
+        }
+        expect(await repository.findByIds(idsOf(batch))).toHaveLength(batch.length);
+      }
+    });
+
+    it('store, given two contents of each id by two owners at once, keeps one and calls the other a conflict', async ({
+      skip,
+    }) => {
+      skip(!reopen, 'this store has but one owner');
+      const other = await openAgain();
+      for (let round = 0; round < 25; round++) {
+        const batch = Array.from({ length: 10 }, () => anOrder());
+        const rivals = batch.map(withOtherContent).reverse();
+        const [a, b] = await Promise.all([repository.saveAll(batch), other.saveAll(rivals)]);
+        const stored = new Map(
+          (await other.findByIds(idsOf(batch))).map(({ order, contentHash }) => [order.orderId, contentHash]),
+        );
+        for (const [index, { order, contentHash }] of batch.entries()) {
+          const fates = [a[index], b[batch.length - 1 - index]];
+          expect(fates).toEqual(
+            stored.get(order.orderId) === contentHash ? ['stored', 'conflict'] : ['conflict', 'stored'],
+          );
+        }
+      }
+    });
+  });
+}

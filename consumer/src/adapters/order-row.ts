@@ -1,0 +1,40 @@
+import type { OrderToStore, StoredOrder } from '../domain/order-repository.ts';
+
+/** An order as the columns that both databases have. `data` is the whole order as JSON text, kept to the letter. */
+export type OrderRow = {
+  order_id: string;
+  customer_id: string;
+  created_at_ms: number;
+  content_hash: string;
+  trace_id: string;
+  data: string;
+};
+
+/** One row an id, for the first order that has it. Ids are in lower case. */
+export function toRows(orders: readonly OrderToStore[]): OrderRow[] {
+  const rows = new Map<string, OrderRow>();
+  for (const { order, contentHash, traceId } of orders) {
+    const orderId = order.orderId.toLowerCase();
+    if (rows.has(orderId)) continue;
+    rows.set(orderId, {
+      order_id: orderId,
+      customer_id: order.customerId,
+      created_at_ms: Math.floor(Date.parse(order.createdAt)),
+      content_hash: contentHash,
+      trace_id: traceId,
+      data: JSON.stringify(order),
+    });
+  }
+  return [...rows.values()];
+}
+
+export type ReadRow = Pick<OrderRow, 'data' | 'content_hash' | 'trace_id'> & { stored_at: string | Date };
+
+export function fromRow({ data, content_hash, trace_id, stored_at }: ReadRow): StoredOrder {
+  return {
+    order: JSON.parse(data),
+    contentHash: content_hash,
+    traceId: trace_id,
+    storedAt: new Date(stored_at),
+  };
+}

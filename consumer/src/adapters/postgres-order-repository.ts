@@ -1,0 +1,225 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { backoffMs } from '@orders/shared/backoff.ts';
+import type { Logger } from '@orders/shared/logger.ts';
+import { Client, DatabaseError, Pool, type PoolClient } from 'pg';
+import { OrderNotStorableError, StoreUnavailableError } from '../domain/errors.ts';
+import type {
+  OrderCursor,
+  OrderRepository,
+  OrderToStore,
+  SaveResult,
+  StoredOrder,
+} from '../domain/order-repository.ts';
+import { judgeSaves } from '../domain/save-results.ts';
+import { migratePostgres } from './migrations.ts';
+import { fromRow, type ReadRow, toRows } from './order-row.ts';
+
+export type PostgresOptions = {
+  /** Connections at most. */
+  poolSize: number;
+  /** Limit of opening a connection, and of waiting for a free one. */
+  connectTimeoutMs: number;
+  /** Limit of one statement, kept by the server; the client gives up a second later. */
+  statementTimeoutMs: number;
+  logger?: Pick<Logger, 'warn'>;
+};
+
+/** Connections: all, those without work, and calls that wait for one. */
+export type PoolGauges = { total: number; idle: number; waiting: number };
+
+const MIGRATION_TIMEOUT_MS = 300_000;
+const MAX_ATTEMPTS = 5;
+const RETRY_BACKOFF = { baseMs: 20, maxMs: 500 };
+
+// Sorted by id: writers that lock rows in the same order cannot wait for each other in a circle.
+const INSERT = `
+  INSERT INTO orders (order_id, customer_id, created_at_ms, content_hash, trace_id, data)
+  SELECT order_id, customer_id, created_at_ms, content_hash, trace_id, data::json
+  FROM json_to_recordset($1) AS given (
+    order_id uuid, customer_id text, created_at_ms bigint, content_hash text, trace_id text, data text)
+  ORDER BY order_id
+  ON CONFLICT (order_id) DO NOTHING
+  RETURNING order_id`;
+const READ_HASHES = 'SELECT order_id, content_hash FROM orders WHERE order_id = ANY ($1::uuid[])';
+const READ = 'SELECT data::text, content_hash, trace_id, stored_at FROM orders';
+const READ_BY_IDS = `${READ} WHERE order_id = ANY ($1::uuid[])`;
+const PAGE = 'ORDER BY created_at_ms DESC, order_id DESC LIMIT $2';
+const READ_PAGE = `${READ} WHERE customer_id = $1 ${PAGE}`;
+const READ_PAGE_AFTER = `${READ} WHERE customer_id = $1 AND (created_at_ms, order_id) < ($3, $4) ${PAGE}`;
+const READ_ONLY = `SELECT pg_is_in_recovery() OR current_setting('transaction_read_only')::boolean AS "readOnly"`;
+
+/** Connects, and brings the schema up to date. @throws when the server cannot be reached or the schema not be made */
+export async function openPostgresOrderRepository(
+  url: string,
+  options: PostgresOptions,
+): Promise<PostgresOrderRepository> {
+  const connection = {
+    connectionString: withSessionSettings(url),
+    application_name: 'order-consumer',
+    connectionTimeoutMillis: options.connectTimeoutMs,
+    keepAlive: true,
+  };
+  await migrate(
+    new Client({
+      ...connection,
+      statement_timeout: MIGRATION_TIMEOUT_MS,
+      query_timeout: MIGRATION_TIMEOUT_MS,
+    }),
+  );
+  const pool = new Pool({
+    ...connection,
+    max: options.poolSize,
+    statement_timeout: options.statementTimeoutMs,
+    query_timeout: options.statementTimeoutMs + 1_000,
+    idle_in_transaction_session_timeout: options.statementTimeoutMs,
+  });
+  pool.on('error', (err) => options.logger?.warn({ err }, 'idle database connection lost'));
+  // A connection lost at work rejects the query. It is an event as well, and one nobody listens to ends the process.
+  pool.on('connect', (client) => client.on('error', () => {}));
+  return new PostgresOrderRepository(pool);
+}
+
+async function migrate(client: Client): Promise<void> {
+  client.on('error', () => {});
+  try {
+    await client.connect();
+    await migratePostgres(client);
+  } finally {
+    await client.end();
+  }
+}
+
+/** What the guarantees of the port rest on, whatever the server's, the database's or the role's defaults are. */
+function withSessionSettings(url: string): string {
+  const settings = '-c synchronous_commit=on -c default_transaction_isolation=read\\ committed';
+  const parsed = new URL(url);
+  parsed.searchParams.set('options', `${parsed.searchParams.get('options') ?? ''} ${settings}`.trim());
+  return parsed.href;
+}
+
+/** Orders in PostgreSQL. Each statement is a transaction of its own. */
+export class PostgresOrderRepository implements OrderRepository {
+  readonly #pool: Pool;
+
+  constructor(pool: Pool) {
+    this.#pool = pool;
+  }
+
+  pool(): PoolGauges {
+    const { totalCount, idleCount, waitingCount } = this.#pool;
+    return { total: totalCount, idle: idleCount, waiting: waitingCount };
+  }
+
+  async saveAll(orders: readonly OrderToStore[]): Promise<SaveResult[]> {
+    if (orders.length === 0) return [];
+    const rows = toRows(orders);
+    return this.#withClient(async (client) => {
+      const returned = await query<{ order_id: string }>(client, INSERT, [JSON.stringify(rows)]);
+      const inserted = new Set(returned.map(({ order_id }) => order_id));
+      const others = rows.map(({ order_id }) => order_id).filter((id) => !inserted.has(id));
+      if (others.length === 0) return judgeSaves(orders, inserted, new Map());
+      // The insert waited for transactions that held these ids, but its snapshot is older than their commits: only a
+      // new statement sees them.
+      const stored = await query<{ order_id: string; content_hash: string }>(client, READ_HASHES, [others]);
+      const storedHashes = new Map(stored.map(({ order_id, content_hash }) => [order_id, content_hash]));
+      return judgeSaves(orders, inserted, storedHashes);
+    });
+  }
+
+  async findById(orderId: string): Promise<StoredOrder | undefined> {
+    return (await this.findByIds([orderId]))[0];
+  }
+
+  async findByIds(orderIds: readonly string[]): Promise<StoredOrder[]> {
+    const ids = orderIds.filter((id) => UUID.test(id));
+    return ids.length === 0 ? [] : this.#read(READ_BY_IDS, [ids]);
+  }
+
+  async findByCustomer(
+    customerId: string,
+    { limit, after }: { limit: number; after?: OrderCursor | undefined },
+  ): Promise<StoredOrder[]> {
+    return after
+      ? this.#read(READ_PAGE_AFTER, [customerId, limit, after.createdAtMs, after.orderId])
+      : this.#read(READ_PAGE, [customerId, limit]);
+  }
+
+  async ping(): Promise<void> {
+    await this.#withClient(async (client) => {
+      const [row] = await query<{ readOnly: boolean }>(client, READ_ONLY, []);
+      if (row?.readOnly) throw new StoreUnavailableError('PostgreSQL is read-only');
+    });
+  }
+
+  async close(): Promise<void> {
+    if (!this.#pool.ending) await this.#pool.end();
+  }
+
+  async #read(sql: string, values: unknown[]): Promise<StoredOrder[]> {
+    try {
+      return (await this.#withClient((client) => query<ReadRow>(client, sql, values))).map(fromRow);
+    } catch (error) {
+      // Asked for a value that it could not hold: then it holds none.
+      if (error instanceof OrderNotStorableError) return [];
+      throw error;
+    }
+  }
+
+  async #withClient<T>(work: (client: PoolClient) => Promise<T>): Promise<T> {
+    let client: PoolClient;
+    try {
+      client = await this.#pool.connect();
+    } catch (cause) {
+      throw unavailable(cause);
+    }
+    let error: Error | undefined;
+    try {
+      return await work(client);
+    } catch (cause) {
+      error = translate(cause);
+      throw error;
+    } finally {
+      // After a failure of the store the connection is not trusted: it may hang, or lead to a server that was demoted.
+      client.release(error instanceof StoreUnavailableError);
+    }
+  }
+}
+
+const UUID = /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
+
+/** Serialization failure and deadlock: PostgreSQL undid the statement and says to try again. */
+const TRANSIENT = new Set(['40001', '40P01']);
+
+async function query<R extends object>(client: PoolClient, sql: string, values: unknown[]): Promise<R[]> {
+  for (let attempt = 0; ; attempt++) {
+    try {
+      return (await client.query<R>(sql, values)).rows;
+    } catch (error) {
+      const transient = error instanceof DatabaseError && TRANSIENT.has(error.code ?? '');
+      if (!transient || attempt + 1 >= MAX_ATTEMPTS) throw error;
+      await sleep(backoffMs(attempt, RETRY_BACKOFF));
+    }
+  }
+}
+
+/** Classes of SQLSTATE that blame the data: data exception, integrity constraint violation, program limit exceeded. */
+const ROW_FAULTS = /^(?:22|23|54)/;
+const UNIQUE_VIOLATION = '23505';
+
+/** By SQLSTATE (PostgreSQL, appendix A). What is not plainly the order's fault is an outage: nothing is rejected. */
+function translate(error: unknown): Error {
+  if (error instanceof StoreUnavailableError) return error;
+  if (!(error instanceof DatabaseError)) return unavailable(error);
+  // They quote the row, and errors are logged.
+  error.detail = undefined;
+  error.where = undefined;
+  const { code = '' } = error;
+  return ROW_FAULTS.test(code) && code !== UNIQUE_VIOLATION
+    ? new OrderNotStorableError(`PostgreSQL refused an order (${code})`, { cause: error })
+    : unavailable(error);
+}
+
+function unavailable(cause: unknown): StoreUnavailableError {
+  const code = (cause as { code?: string } | undefined)?.code;
+  return new StoreUnavailableError(`PostgreSQL cannot be used${code ? ` (${code})` : ''}`, { cause });
+}

@@ -1,0 +1,204 @@
+import { mkdirSync } from 'node:fs';
+import { dirname } from 'node:path';
+import { DatabaseSync, type StatementSync } from 'node:sqlite';
+import { OrderNotStorableError, StoreUnavailableError } from '../domain/errors.ts';
+import type {
+  OrderCursor,
+  OrderRepository,
+  OrderToStore,
+  SaveResult,
+  StoredOrder,
+} from '../domain/order-repository.ts';
+import { judgeSaves } from '../domain/save-results.ts';
+import { migrateSqlite } from './migrations.ts';
+import { fromRow, type OrderRow, type ReadRow, toRows } from './order-row.ts';
+
+export type SqliteOptions = {
+  /** How long to wait for another process that writes. The event loop stands still meanwhile. */
+  busyTimeoutMs?: number;
+  /** Upper bound of the file, in pages of 4 KiB; by default none. */
+  maxPageCount?: number;
+};
+
+/** Another process may be creating or migrating the same file: worth a longer wait than a save is. */
+const OPEN_BUSY_TIMEOUT_MS = 10_000;
+const DEFAULT_BUSY_TIMEOUT_MS = 1_000;
+
+const READ = 'SELECT data, content_hash, trace_id, stored_at FROM orders';
+const PAGE = 'ORDER BY created_at_ms DESC, order_id DESC LIMIT ?';
+
+type Save = {
+  orders: readonly OrderToStore[];
+  rows: OrderRow[];
+  resolve: (results: SaveResult[]) => void;
+  reject: (error: Error) => void;
+};
+
+/**
+ * Opens the file, creates it with its folder where it is missing, and brings its schema up to date.
+ * @param path a file, or `:memory:`
+ */
+export function openSqliteOrderRepository(path: string, options: SqliteOptions = {}): SqliteOrderRepository {
+  if (path !== ':memory:') mkdirSync(dirname(path), { recursive: true });
+  const db = new DatabaseSync(path, { timeout: OPEN_BUSY_TIMEOUT_MS });
+  try {
+    // FULL: in WAL mode, a commit survives a power cut only if each one is synced (sqlite.org/pragma.html#pragma_synchronous).
+    db.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL');
+    migrateSqlite(db);
+    db.exec(`PRAGMA busy_timeout = ${options.busyTimeoutMs ?? DEFAULT_BUSY_TIMEOUT_MS}`);
+    if (options.maxPageCount) db.exec(`PRAGMA max_page_count = ${options.maxPageCount}`);
+    return new SqliteOrderRepository(db);
+  } catch (error) {
+    db.close();
+    throw error;
+  }
+}
+
+/**
+ * Orders in an SQLite file. A commit waits for the disk and holds up the event loop, so calls of one turn of the loop
+ * share one; a call whose order is refused does not disturb the others.
+ */
+export class SqliteOrderRepository implements OrderRepository {
+  readonly #db: DatabaseSync;
+  readonly #insert: StatementSync;
+  readonly #readHash: StatementSync;
+  readonly #readByIds: StatementSync;
+  readonly #readPage: StatementSync;
+  readonly #readPageAfter: StatementSync;
+  #waiting: Save[] = [];
+
+  constructor(db: DatabaseSync) {
+    this.#db = db;
+    this.#insert = db.prepare(
+      `INSERT INTO orders (order_id, customer_id, created_at_ms, content_hash, trace_id, data)
+       VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (order_id) DO NOTHING`,
+    );
+    this.#readHash = db.prepare('SELECT content_hash FROM orders WHERE order_id = ?');
+    this.#readByIds = db.prepare(`${READ} WHERE order_id IN (SELECT value FROM json_each(?))`);
+    this.#readPage = db.prepare(`${READ} WHERE customer_id = ? ${PAGE}`);
+    this.#readPageAfter = db.prepare(
+      `${READ} WHERE customer_id = ? AND (created_at_ms, order_id) < (?, ?) ${PAGE}`,
+    );
+  }
+
+  async saveAll(orders: readonly OrderToStore[]): Promise<SaveResult[]> {
+    if (orders.length === 0) return [];
+    const rows = toRows(orders);
+    return new Promise((resolve, reject) => {
+      this.#waiting.push({ orders, rows, resolve, reject });
+      if (this.#waiting.length === 1) setImmediate(() => this.#commitWaiting());
+    });
+  }
+
+  async findById(orderId: string): Promise<StoredOrder | undefined> {
+    return (await this.findByIds([orderId]))[0];
+  }
+
+  async findByIds(orderIds: readonly string[]): Promise<StoredOrder[]> {
+    const ids = JSON.stringify(orderIds.map((id) => id.toLowerCase()));
+    return this.#reading(() => this.#readByIds.all(ids));
+  }
+
+  async findByCustomer(
+    customerId: string,
+    { limit, after }: { limit: number; after?: OrderCursor | undefined },
+  ): Promise<StoredOrder[]> {
+    return this.#reading(() =>
+      after
+        ? this.#readPageAfter.all(customerId, after.createdAtMs, after.orderId.toLowerCase(), limit)
+        : this.#readPage.all(customerId, limit),
+    );
+  }
+
+  /** Takes the room of a batch and gives it back: a full file refuses that, where an update in place would pass. */
+  async ping(): Promise<void> {
+    try {
+      this.#transaction(() => {
+        this.#db.exec('INSERT INTO write_probe (filler) VALUES (zeroblob(65536)); DELETE FROM write_probe');
+      });
+    } catch (cause) {
+      throw unavailable(cause);
+    }
+  }
+
+  async close(): Promise<void> {
+    this.#commitWaiting();
+    if (this.#db.isOpen) this.#db.close();
+  }
+
+  #commitWaiting(): void {
+    const saves = this.#waiting;
+    if (saves.length === 0) return;
+    this.#waiting = [];
+    try {
+      const outcomes = this.#transaction(() => saves.map((save) => this.#trySave(save)));
+      for (const [index, { resolve, reject }] of saves.entries()) {
+        const outcome = outcomes[index] as SaveResult[] | OrderNotStorableError;
+        if (outcome instanceof Error) reject(outcome);
+        else resolve(outcome);
+      }
+    } catch (cause) {
+      for (const { reject } of saves) reject(unavailable(cause));
+    }
+  }
+
+  /** Saves one caller's orders, all or none. What is thrown is no fault of theirs and ends the whole transaction. */
+  #trySave({ orders, rows }: Save): SaveResult[] | OrderNotStorableError {
+    this.#db.exec('SAVEPOINT one_call');
+    try {
+      const inserted = new Set<string>();
+      const storedHashes = new Map<string, string>();
+      for (const row of rows) {
+        const { order_id, customer_id, created_at_ms, content_hash, trace_id, data } = row;
+        const { changes } = this.#insert.run(
+          order_id,
+          customer_id,
+          created_at_ms,
+          content_hash,
+          trace_id,
+          data,
+        );
+        if (changes === 1) inserted.add(order_id);
+        else storedHashes.set(order_id, this.#readHash.get(order_id)?.['content_hash'] as string);
+      }
+      this.#db.exec('RELEASE one_call');
+      return judgeSaves(orders, inserted, storedHashes);
+    } catch (cause) {
+      if (!isFaultOfRow(cause)) throw cause;
+      this.#db.exec('ROLLBACK TO one_call; RELEASE one_call');
+      return new OrderNotStorableError('SQLite refused an order', { cause });
+    }
+  }
+
+  #transaction<T>(work: () => T): T {
+    this.#db.exec('BEGIN IMMEDIATE');
+    try {
+      const result = work();
+      this.#db.exec('COMMIT');
+      return result;
+    } finally {
+      // After some errors, as a full disk, SQLite has rolled back already.
+      if (this.#db.isTransaction) this.#db.exec('ROLLBACK');
+    }
+  }
+
+  #reading(read: () => unknown[]): StoredOrder[] {
+    try {
+      return (read() as ReadRow[]).map(fromRow);
+    } catch (cause) {
+      throw unavailable(cause);
+    }
+  }
+}
+
+/** Primary result codes (sqlite.org/rescode.html): TOOBIG, CONSTRAINT, MISMATCH. */
+const ROW_FAULTS = new Set([18, 19, 20]);
+
+function isFaultOfRow(error: unknown): boolean {
+  const { code, errcode = 0 } = error as { code?: string; errcode?: number };
+  return ROW_FAULTS.has(errcode & 0xff) || code === 'ERR_INVALID_ARG_TYPE';
+}
+
+function unavailable(cause: unknown): StoreUnavailableError {
+  return new StoreUnavailableError('SQLite cannot be used', { cause });
+}

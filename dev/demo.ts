@@ -1,0 +1,168 @@
+import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { parseArgs } from 'node:util';
+import type { SQSClient } from '@aws-sdk/client-sqs';
+import { DeadLetterQueue } from '@orders/consumer/dlq/dead-letter-queue.ts';
+import { uuidOfHash } from '@orders/shared/hash-uuid.ts';
+import type { OrderRequest } from '@orders/shared/order.ts';
+import { queueAttributes, resolveQueues } from '@orders/shared/queue-admin.ts';
+import { createTool, runTool, UsageError } from '../scripts/sqs-tool.ts';
+import { findStored, followOrders } from './order-follower.ts';
+import { type Pipeline, startPipeline } from './pipeline.ts';
+import { createProgress } from './progress.ts';
+import { readOrders } from './sample-orders/open-orders.ts';
+
+const USAGE = `usage: npm run demo -- [--file FILE] [--limit N]
+
+  Publishes the orders of a file, waits until all are worked off and prints what became of them. FILE holds one order
+  of our format a line (NDJSON), or purchases of the CDNOW data set; by default a sample of the latter. Uses what
+  "npm start" runs, or starts the same and stops it again.
+  Exit status 0 only when every accepted order is in the store or, with its reason, in the dead-letter queue.`;
+
+const SAMPLE_FILE = path.join(import.meta.dirname, 'sample-orders', 'cdnow-sample.txt');
+const BATCH_ORDERS = 100;
+const BATCHES_AT_ONCE = 2;
+const PATIENCE_MS = 120_000;
+const PUBLISH_ATTEMPTS = 30;
+
+await runTool(async () => {
+  const { file, limit } = parse();
+  const running = await runningServices();
+  const pipeline = running ? undefined : await startPipeline({ quiet: true });
+  try {
+    const services = running ?? (pipeline as Pipeline);
+    return await demo(file, limit, services.producerUrl, services.consumerUrl);
+  } finally {
+    await pipeline?.stop();
+  }
+});
+
+function parse(): { file: string; limit: number | undefined } {
+  try {
+    const { values } = parseArgs({ options: { file: { type: 'string' }, limit: { type: 'string' } } });
+    const limit = values.limit === undefined ? undefined : Number(values.limit);
+    if (limit !== undefined && !(Number.isInteger(limit) && limit > 0)) throw new Error('--limit must be a whole number above 0');
+    // npm runs scripts in the package's folder; the file was named from where the user stands.
+    const file = values.file === undefined ? SAMPLE_FILE : path.resolve(process.env['INIT_CWD'] ?? '.', values.file);
+    return { file, limit };
+  } catch (error) {
+    throw new UsageError(error instanceof Error ? error.message : String(error), USAGE);
+  }
+}
+
+async function runningServices(): Promise<{ producerUrl: string; consumerUrl: string } | undefined> {
+  const producerUrl = `http://127.0.0.1:${process.env['PRODUCER_PORT'] ?? 8080}`;
+  const consumerUrl = `http://127.0.0.1:${process.env['CONSUMER_PORT'] ?? 8081}`;
+  const answers = await Promise.all(
+    [producerUrl, consumerUrl].map((url) => fetch(`${url}/readyz`).then(({ ok }) => ok, () => false)),
+  );
+  return answers.every(Boolean) ? { producerUrl, consumerUrl } : undefined;
+}
+
+async function demo(file: string, limit: number | undefined, producerUrl: string, consumerUrl: string): Promise<number> {
+  const startedAt = performance.now();
+  const orders: OrderRequest[] = [];
+  const unreadable: string[] = [];
+  for await (const line of readOrders(file, limit === undefined ? {} : { limit })) {
+    if ('error' in line) unreadable.push(line.error.message);
+    else orders.push(withId(line.order as OrderRequest, line.line));
+  }
+  for (const problem of unreadable.slice(0, 10)) console.error(problem);
+
+  const before = new Set((await findStored(consumerUrl, orders.flatMap(({ orderId }) => orderId ?? []))).keys());
+  const publishing = createProgress('accepted', orders.length);
+  const published = await publishAll(producerUrl, orders, publishing.update);
+  publishing.stop();
+  for (const [reason, count] of published.refused) console.error(`${count} refused: ${reason}`);
+
+  const { client, config } = createTool('dev', process.env);
+  const urls = await resolveQueues(client, config);
+  const deadLetterQueue = new DeadLetterQueue(client, urls);
+  const storing = createProgress('worked off', published.accepted.length);
+  const followed = await followOrders(published.accepted, {
+    consumerUrl,
+    deadLetterQueue,
+    patienceMs: PATIENCE_MS,
+    onProgress: storing.update,
+  });
+  storing.stop();
+  // What was stored by an earlier run is found at once, while its messages of this run are still on their way.
+  await drained(client, urls.queueUrl);
+
+  const seconds = (performance.now() - startedAt) / 1_000;
+  const duplicates = published.accepted.filter((id) => before.has(id) && followed.stored.has(id)).length;
+  const stored = followed.stored.size - new Set(published.accepted.filter((id) => before.has(id))).size;
+  const reasons = Map.groupBy(followed.deadLettered.values(), (reason) => reason);
+  for (const [reason, found] of reasons) console.log(`${found.length} dead-lettered: ${reason} (scripts/dlq.sh peek)`);
+  if (followed.missing.length > 0) console.log(`${followed.missing.length} accepted orders are MISSING, such as ${followed.missing[0]}`);
+  console.log(
+    `read=${orders.length + unreadable.length} accepted=${published.accepted.length} stored=${stored} duplicates=${duplicates} ` +
+      `deadLettered=${followed.deadLettered.size} seconds=${seconds.toFixed(1)} rate=${Math.round(published.accepted.length / seconds)}`,
+  );
+  return followed.missing.length > 0 ? 1 : 0;
+}
+
+/** Resolves when the queue holds no message, waiting or in flight. */
+async function drained(client: SQSClient, queueUrl: string): Promise<void> {
+  const patience = AbortSignal.timeout(PATIENCE_MS);
+  while (!patience.aborted) {
+    const { ApproximateNumberOfMessages: waiting, ApproximateNumberOfMessagesNotVisible: inFlight } = await queueAttributes(client, queueUrl);
+    if (Number(waiting) + Number(inFlight) === 0) return;
+    await sleep(200);
+  }
+}
+
+/** An order without an id gets one of its content and its place in the file, so that a second run changes nothing. */
+function withId(order: OrderRequest, line: number): OrderRequest {
+  return { ...order, orderId: order.orderId ?? uuidOfHash(JSON.stringify(['demo', line, order])) };
+}
+
+type Published = { accepted: string[]; refused: Map<string, number> };
+type BatchAnswer = { results: { status: number; orderId?: string; problem?: { title: string; detail?: string } }[] };
+
+/** Publishes in batches. What was answered with 429 or 503, or not at all, is sent again: its orderId makes that safe. */
+async function publishAll(producerUrl: string, orders: OrderRequest[], onProgress: (done: number) => void): Promise<Published> {
+  const published: Published = { accepted: [], refused: new Map() };
+  let next = 0;
+  let done = 0;
+  const worker = async () => {
+    while (next < orders.length) {
+      let batch = orders.slice(next, next + BATCH_ORDERS);
+      next += batch.length;
+      for (let attempt = 1; batch.length > 0; attempt++) {
+        const results = await postBatch(producerUrl, batch);
+        const again: OrderRequest[] = [];
+        for (const [index, { status, orderId, problem }] of results.entries()) {
+          if (status === 202 && orderId) published.accepted.push(orderId);
+          else if (attempt < PUBLISH_ATTEMPTS && (status === 429 || status === 503)) again.push(batch[index] as OrderRequest);
+          else {
+            const reason = `${problem?.title ?? 'no answer'}${problem?.detail ? `: ${problem.detail}` : ''}`;
+            published.refused.set(reason, (published.refused.get(reason) ?? 0) + 1);
+          }
+        }
+        done += batch.length - again.length;
+        batch = again;
+        onProgress(done);
+        if (batch.length > 0) await sleep(1_000);
+      }
+    }
+  };
+  await Promise.all(Array.from({ length: BATCHES_AT_ONCE }, worker));
+  return published;
+}
+
+async function postBatch(producerUrl: string, orders: OrderRequest[]): Promise<BatchAnswer['results']> {
+  const all = (status: number, title: string) => orders.map(() => ({ status, problem: { title } }));
+  try {
+    const response = await fetch(`${producerUrl}/orders/batch`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify({ orders }),
+    });
+    if (response.status === 207) return ((await response.json()) as BatchAnswer).results;
+    const { title, detail } = (await response.json()) as { title: string; detail?: string };
+    return all(response.status, detail ?? title);
+  } catch {
+    return all(503, 'the producer did not answer');
+  }
+}

@@ -20,7 +20,7 @@ await runTool(async () => {
   const ratePerSecond = positive('rate', values.rate);
   const { client, config } = createTool(parseAppEnv(environment, USAGE), process.env);
   // Looks the queues up and creates none, also in dev: a tool that looks must not change what it looks at.
-  const urls = await resolveQueues(client, { ...config, APP_ENV: 'staging' });
+  const urls = await resolveQueues(client, config, { createMissing: false });
   const deadLetterQueue = new DeadLetterQueue(client, urls);
   switch (command) {
     case 'status': {

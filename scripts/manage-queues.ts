@@ -1,26 +1,33 @@
 import { createInterface } from 'node:readline/promises';
 import { parseArgs } from 'node:util';
+import { DeadLetterQueue } from '@orders/consumer/dlq/dead-letter-queue.ts';
 import {
   deleteQueue,
   ensureQueues,
+  explainSqsError,
   findQueueUrl,
   type QueueChange,
   queueAttributes,
   resolveQueues,
 } from '@orders/shared/queue-admin.ts';
+import type { QueueAttributes } from '@orders/shared/queues.ts';
 import { createTool, parseAppEnv, runTool, type ToolConfig, UsageError } from './sqs-tool.ts';
 
-const USAGE = `usage: scripts/manage-queues.sh create|delete|status dev|staging|production [--confirm=QUEUE_NAME]
+const USAGE = `usage: scripts/manage-queues.sh create|delete|status dev|staging|production [options]
 
   create   creates both queues as defined in shared/src/queues.ts, and mends attributes that drifted, showing them first
-  delete   deletes both queues and all messages in them; in production it asks for the queue's name (or --confirm)
-  status   depth, in flight, delayed and DLQ depth of both queues, with warnings; exit status 1 when there are any
+  delete   deletes both queues and all messages in them; in production it asks for the queue's name
+           (or --confirm=QUEUE_NAME)
+  status   depth, in flight, delayed and age of both queues, with warnings; exit status 1 when there are any. SQS
+           does not tell the age of a queue's oldest message: order-consumer does (--consumer=http://localhost:8081),
+           and of the dead-letter queue up to ten messages are looked at
 
   AWS_ENDPOINT_URL, AWS_REGION, ORDER_QUEUE_NAME and ORDER_DLQ_NAME are respected; in dev the endpoint is
   http://127.0.0.1:4566 by default.`;
 
 /** Depths from the guideline's table: goal below 10, warning above 50, danger above 100. */
 const DEPTH = { warning: 50, danger: 100 };
+const LOOK_AT = 10;
 
 type Tool = ReturnType<typeof createTool>;
 const names = (config: ToolConfig) => ({ queue: config.ORDER_QUEUE_NAME, deadLetterQueue: config.ORDER_DLQ_NAME });
@@ -36,7 +43,7 @@ await runTool(async () => {
     case 'delete':
       return remove(tool, values.confirm);
     case 'status':
-      return status(tool);
+      return status(tool, values.consumer);
     default:
       throw new UsageError(`what to do? ${command ?? 'nothing'} is not create, delete or status`, USAGE);
   }
@@ -44,7 +51,10 @@ await runTool(async () => {
 
 function parse() {
   try {
-    return parseArgs({ allowPositionals: true, options: { confirm: { type: 'string' } } });
+    return parseArgs({
+      allowPositionals: true,
+      options: { confirm: { type: 'string' }, consumer: { type: 'string', default: 'http://localhost:8081' } },
+    });
   } catch (error) {
     throw new UsageError(error instanceof Error ? error.message : String(error), USAGE);
   }
@@ -54,7 +64,9 @@ async function create({ client, config }: Tool): Promise<number> {
   const showDrift = ({ name, drift }: QueueChange) => {
     for (const { attribute, found, wanted } of drift) console.log(`${name}: ${attribute} is ${found ?? 'not set'}, will be ${wanted}`);
   };
-  const { queue, deadLetterQueue } = await ensureQueues(client, config.APP_ENV, names(config), showDrift);
+  const { queue, deadLetterQueue } = await ensureQueues(client, config.APP_ENV, names(config), showDrift).catch((error) => {
+    throw explainSqsError(error, config);
+  });
   for (const { name, url, created, drift } of [deadLetterQueue, queue]) {
     console.log(`${name}: ${created ? 'created' : drift.length > 0 ? 'mended' : 'as defined'} (${url})`);
   }
@@ -68,7 +80,9 @@ async function remove({ client, config }: Tool, confirmed: string | undefined): 
     return 1;
   }
   for (const name of [queue, deadLetterQueue]) {
-    const url = await findQueueUrl(client, name);
+    const url = await findQueueUrl(client, name).catch((error) => {
+      throw explainSqsError(error, config);
+    });
     if (url) await deleteQueue(client, url);
     console.log(`${name}: ${url ? 'deleted' : 'was not there'}`);
   }
@@ -83,27 +97,45 @@ async function ask(queue: string): Promise<string> {
   return answer.trim();
 }
 
-async function status({ client, config }: Tool): Promise<number> {
-  const { queueUrl, deadLetterQueueUrl } = await resolveQueues(client, { ...config, APP_ENV: 'staging' });
+async function status({ client, config }: Tool, consumerUrl: string): Promise<number> {
+  // Creates nothing, also in dev: a command that looks must not change what it looks at.
+  const urls = await resolveQueues(client, config, { createMissing: false });
+  const queue = await queueAttributes(client, urls.queueUrl);
+  const deadLetterQueue = await queueAttributes(client, urls.deadLetterQueueUrl);
+  const dead = await new DeadLetterQueue(client, urls).peek(LOOK_AT);
+  const oldestDead = dead.flatMap(({ message }) => message.sentAt?.getTime() ?? []).toSorted((a, b) => a - b)[0];
+  const age = oldestDead === undefined ? undefined : (Date.now() - oldestDead) / 1_000;
+  console.log(describe(config.ORDER_QUEUE_NAME, queue, await oldestAgeSeconds(consumerUrl)));
+  console.log(describe(config.ORDER_DLQ_NAME, deadLetterQueue, dead.length === 0 ? 0 : age));
+
+  const [depth, deadDepth] = [queue, deadLetterQueue].map((attributes) => Number(attributes.ApproximateNumberOfMessages ?? 0));
   const warnings: string[] = [];
-  for (const [name, url] of [
-    [config.ORDER_QUEUE_NAME, queueUrl],
-    [config.ORDER_DLQ_NAME, deadLetterQueueUrl],
-  ] as const) {
-    const attributes = await queueAttributes(client, url);
-    const depth = Number(attributes.ApproximateNumberOfMessages ?? 0);
-    const inFlight = attributes.ApproximateNumberOfMessagesNotVisible ?? 0;
-    const delayed = attributes.ApproximateNumberOfMessagesDelayed ?? 0;
-    console.log(`${name}: ${depth} waiting, ${inFlight} in flight, ${delayed} delayed, retention ${retention(attributes.MessageRetentionPeriod)}`);
-    if (url === deadLetterQueueUrl && depth > 0) warnings.push(`${name} holds ${depth} messages: look with scripts/dlq.sh peek`);
-    if (url === queueUrl && depth > DEPTH.warning) {
-      warnings.push(`${name} is ${depth > DEPTH.danger ? 'dangerously ' : ''}deep: ${depth} messages wait`);
-    }
+  if (deadDepth) warnings.push(`${config.ORDER_DLQ_NAME} holds ${deadDepth} messages: scripts/dlq.sh peek ${config.APP_ENV}`);
+  if (depth && depth > DEPTH.warning) {
+    warnings.push(`${config.ORDER_QUEUE_NAME} is ${depth > DEPTH.danger ? 'dangerously ' : ''}deep: ${depth} messages wait`);
   }
   for (const warning of warnings) console.log(`WARNING ${warning}`);
   return warnings.length > 0 ? 1 : 0;
 }
 
-function retention(seconds: string | undefined): string {
-  return seconds === undefined ? 'unknown' : `${Number(seconds) / 86_400} days`;
+function describe(name: string, attributes: QueueAttributes, ageSeconds: number | undefined): string {
+  const {
+    ApproximateNumberOfMessages: waiting = 0,
+    ApproximateNumberOfMessagesNotVisible: inFlight = 0,
+    ApproximateNumberOfMessagesDelayed: delayed = 0,
+    MessageRetentionPeriod: retention,
+  } = attributes;
+  const age = ageSeconds === undefined ? 'unknown' : `${Math.round(ageSeconds)} s`;
+  return `${name}: ${waiting} waiting, ${inFlight} in flight, ${delayed} delayed, oldest ${age}, kept ${Number(retention) / 86_400} days`;
+}
+
+/** As the consumer saw it in its last poll. */
+async function oldestAgeSeconds(consumerUrl: string): Promise<number | undefined> {
+  try {
+    const url = `${consumerUrl}/actuator/metrics/sqs.oldest.message.age.seconds`;
+    const metric = (await (await fetch(url, { signal: AbortSignal.timeout(2_000) })).json()) as { measurements: { value: number }[] };
+    return metric.measurements[0]?.value;
+  } catch {
+    return undefined;
+  }
 }

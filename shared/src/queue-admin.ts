@@ -101,16 +101,19 @@ type QueueConfig = Pick<
  * LocalStack forgets its queues at each restart.
  * @throws {StartupError} saying what is missing: the queue, the credentials, or the way to SQS
  */
-export async function resolveQueues(client: SQSClient, config: QueueConfig): Promise<QueueUrls> {
+export async function resolveQueues(
+  client: SQSClient,
+  config: QueueConfig,
+  { createMissing = config.APP_ENV === 'dev' && sqsEndpoint(config) !== undefined } = {},
+): Promise<QueueUrls> {
   const names = { queue: config.ORDER_QUEUE_NAME, deadLetterQueue: config.ORDER_DLQ_NAME };
-  const endpoint = sqsEndpoint(config);
   try {
     const [queueUrl, deadLetterQueueUrl] = await Promise.all([
       findQueueUrl(client, names.queue),
       findQueueUrl(client, names.deadLetterQueue),
     ]);
     if (queueUrl && deadLetterQueueUrl) return { queueUrl, deadLetterQueueUrl };
-    if (config.APP_ENV === 'dev' && endpoint) {
+    if (createMissing) {
       const { queue, deadLetterQueue } = await ensureQueues(client, config.APP_ENV, names);
       return { queueUrl: queue.url, deadLetterQueueUrl: deadLetterQueue.url };
     }
@@ -119,11 +122,12 @@ export async function resolveQueues(client: SQSClient, config: QueueConfig): Pro
       `queue "${name}" (${variable}) does not exist in ${config.AWS_REGION}; create it with scripts/manage-queues.sh create ${config.APP_ENV}`,
     );
   } catch (error) {
-    throw asStartupError(error, endpoint ?? `SQS in ${config.AWS_REGION}`);
+    throw explainSqsError(error, config);
   }
 }
 
-function asStartupError(error: unknown, where: string): unknown {
+/** What a person can do about a call to SQS that failed: a {@link StartupError} that says it, for errors that are not one. */
+export function explainSqsError(error: unknown, config: Pick<QueueConfig, 'AWS_REGION' | 'AWS_ENDPOINT_URL' | 'AWS_ENDPOINT_URL_SQS'>): unknown {
   if (error instanceof StartupError || !(error instanceof Error)) return error;
   if (error.name === 'CredentialsProviderError') {
     return new StartupError(
@@ -131,6 +135,7 @@ function asStartupError(error: unknown, where: string): unknown {
       { cause: error },
     );
   }
+  const where = sqsEndpoint(config) ?? `SQS in ${config.AWS_REGION}`;
   const code = 'code' in error && typeof error.code === 'string' ? error.code : error.name;
   return new StartupError(
     `cannot work with ${where}: ${code}: ${error.message || 'no answer'} (AWS_ENDPOINT_URL_SQS, AWS_ENDPOINT_URL, AWS_REGION)`,

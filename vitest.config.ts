@@ -9,11 +9,21 @@ export default defineConfig({
     projects: [
       {
         extends: true,
-        test: { name: 'unit', include: inPackages.map((path) => `${path}/*.test.ts`), exclude: [containers, 'test/**'] },
+        test: {
+          name: 'unit',
+          include: inPackages.map((path) => `${path}/*.test.ts`),
+          exclude: [containers, 'test/**'],
+        },
       },
       {
         extends: true,
-        test: { name: 'integration', include: ['test/**/*.test.ts'], exclude: [containers], testTimeout: 60_000, hookTimeout: 60_000 },
+        test: {
+          name: 'integration',
+          include: ['test/**/*.test.ts'],
+          exclude: [containers],
+          testTimeout: 60_000,
+          hookTimeout: 60_000,
+        },
       },
       {
         extends: true,

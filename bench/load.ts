@@ -2,14 +2,29 @@ import { randomUUID } from 'node:crypto';
 import http from 'node:http';
 
 export type Accepted = { orderId: string; acceptedAt: number };
-export type LoadResult = { accepted: Accepted[]; latenciesMs: number[]; refusals: Map<number, number>; startedAt: number };
-export type LoadOptions = { producerUrl: string; messages: number; concurrent: number; onProgress?: (done: number) => void };
+export type LoadResult = {
+  accepted: Accepted[];
+  latenciesMs: number[];
+  refusals: Map<number, number>;
+  startedAt: number;
+};
+export type LoadOptions = {
+  producerUrl: string;
+  messages: number;
+  concurrent: number;
+  onProgress?: (done: number) => void;
+};
 
 /**
  * Posts so many orders of about 500 bytes over so many connections, each connection one after the other, and takes
  * the time of each answer. Raw `node:http`, since a load generator that burns the processor measures itself.
  */
-export async function postOrders({ producerUrl, messages, concurrent, onProgress }: LoadOptions): Promise<LoadResult> {
+export async function postOrders({
+  producerUrl,
+  messages,
+  concurrent,
+  onProgress,
+}: LoadOptions): Promise<LoadResult> {
   const agent = new http.Agent({ keepAlive: true, maxSockets: concurrent });
   const result: LoadResult = { accepted: [], latenciesMs: [], refusals: new Map(), startedAt: Date.now() };
   let next = 0;

@@ -97,7 +97,9 @@ async function measure(target: Target, options: ReturnType<typeof parse>): Promi
   const service = (index: 0 | 1) => ({
     peakMegabytes: Math.round((peaks.get(urls[index]) ?? 0) / 1e6),
     cpuSeconds: round(delta(({ cpuSeconds }) => cpuSeconds, index)),
-    sqsRequestsPer1000: Math.round((delta(({ sqsRequests }) => sqsRequests, index) / Math.max(1, stored.size)) * 1_000),
+    sqsRequestsPer1000: Math.round(
+      (delta(({ sqsRequests }) => sqsRequests, index) / Math.max(1, stored.size)) * 1_000,
+    ),
   });
   const report = {
     messages: options.messages,
@@ -142,10 +144,19 @@ function judge(report: Report): string[] {
   const peak = Math.max(report.producer.peakMegabytes, report.consumer.peakMegabytes);
   const failed = (holds: boolean, text: string) => (holds ? [] : [text]);
   return [
-    ...failed(report.ordersPerSecond >= LIMITS.ordersPerSecond, `${report.ordersPerSecond} orders/s are below ${LIMITS.ordersPerSecond}`),
-    ...failed(report.responseMs.mean <= LIMITS.meanMs, `mean answer of ${report.responseMs.mean} ms is above ${LIMITS.meanMs}`),
+    ...failed(
+      report.ordersPerSecond >= LIMITS.ordersPerSecond,
+      `${report.ordersPerSecond} orders/s are below ${LIMITS.ordersPerSecond}`,
+    ),
+    ...failed(
+      report.responseMs.mean <= LIMITS.meanMs,
+      `mean answer of ${report.responseMs.mean} ms is above ${LIMITS.meanMs}`,
+    ),
     ...failed(peak <= LIMITS.megabytes, `${peak} MB are above ${LIMITS.megabytes}`),
-    ...failed(report.accepted === report.messages, `${report.messages - report.accepted} orders were not accepted`),
+    ...failed(
+      report.accepted === report.messages,
+      `${report.messages - report.accepted} orders were not accepted`,
+    ),
     ...failed(report.lost === 0, `${report.lost} accepted orders are neither stored nor dead-lettered`),
     ...failed(report.deadLettered === 0, `${report.deadLettered} good orders are in the dead-letter queue`),
     ...failed(report.duplicated === 0, `${report.duplicated} orders were stored more than once`),
@@ -156,8 +167,12 @@ function print(report: Report, failures: string[]): void {
   const times = ({ mean, p50, p95, p99 }: Summary) => `mean ${mean} ms, p50 ${p50}, p95 ${p95}, p99 ${p99}`;
   const service = ({ peakMegabytes, cpuSeconds, sqsRequestsPer1000 }: Report['producer']) =>
     `${peakMegabytes} MB at most, ${cpuSeconds} s CPU, ${sqsRequestsPer1000} SQS requests per 1,000 orders`;
-  console.log(`orders              ${report.accepted} accepted of ${report.messages}, ${report.stored} stored in ${report.seconds} s`);
-  console.log(`rate                ${report.ordersPerSecond} orders/s, from the first request to the last commit`);
+  console.log(
+    `orders              ${report.accepted} accepted of ${report.messages}, ${report.stored} stored in ${report.seconds} s`,
+  );
+  console.log(
+    `rate                ${report.ordersPerSecond} orders/s, from the first request to the last commit`,
+  );
   console.log(`HTTP answer         ${times(report.responseMs)}`);
   console.log(`accepted to stored  ${times(report.acceptedToStoredMs)}`);
   console.log(`order-producer      ${service(report.producer)}`);
@@ -169,7 +184,8 @@ function print(report: Report, failures: string[]): void {
 
 function summary(values: number[]): Summary {
   const sorted = values.toSorted((a, b) => a - b);
-  const quantile = (share: number) => round(sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))] ?? 0);
+  const quantile = (share: number) =>
+    round(sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))] ?? 0);
   const mean = round(sorted.reduce((sum, value) => sum + value, 0) / Math.max(1, sorted.length));
   return { mean, p50: quantile(0.5), p95: quantile(0.95), p99: quantile(0.99) };
 }

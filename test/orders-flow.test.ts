@@ -1,11 +1,11 @@
 import { randomUUID } from 'node:crypto';
+import { SendMessageCommand, type SQSClient } from '@aws-sdk/client-sqs';
+import { consumerConfigSchema } from '@orders/consumer/config.ts';
 import { DeadLetterQueue } from '@orders/consumer/dlq/dead-letter-queue.ts';
 import { loadConfig } from '@orders/shared/config.ts';
 import { createLogger } from '@orders/shared/logger.ts';
 import { ensureQueues } from '@orders/shared/queue-admin.ts';
 import { createSqsClient } from '@orders/shared/sqs-client.ts';
-import { SendMessageCommand, type SQSClient } from '@aws-sdk/client-sqs';
-import { consumerConfigSchema } from '@orders/consumer/config.ts';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { getJson, type Pair, post, startPair } from './pair.ts';
 
@@ -17,7 +17,8 @@ const order = (overrides: object = {}) => ({
   createdAt: '2026-11-22T09:00:00Z',
   ...overrides,
 });
-const eventually = <T>(assertion: () => T | Promise<T>) => vi.waitFor(assertion, { timeout: 15_000, interval: 20 });
+const eventually = <T>(assertion: () => T | Promise<T>) =>
+  vi.waitFor(assertion, { timeout: 15_000, interval: 20 });
 
 let pair: Pair;
 let client: SQSClient;
@@ -26,8 +27,14 @@ let urls: { queueUrl: string; deadLetterQueueUrl: string };
 beforeAll(async () => {
   pair = await startPair();
   const config = loadConfig(consumerConfigSchema, { AWS_ENDPOINT_URL: pair.endpoint });
-  client = createSqsClient({ config, logger: createLogger({ ...config, LOG_LEVEL: 'fatal', service: 'test', version: '' }) });
-  const { queue, deadLetterQueue } = await ensureQueues(client, 'dev', { queue: 'order-queue', deadLetterQueue: 'order-dlq' });
+  client = createSqsClient({
+    config,
+    logger: createLogger({ ...config, LOG_LEVEL: 'fatal', service: 'test', version: '' }),
+  });
+  const { queue, deadLetterQueue } = await ensureQueues(client, 'dev', {
+    queue: 'order-queue',
+    deadLetterQueue: 'order-dlq',
+  });
   urls = { queueUrl: queue.url, deadLetterQueueUrl: deadLetterQueue.url };
 });
 afterAll(async () => pair?.[Symbol.asyncDispose]());
@@ -44,34 +51,53 @@ describe('the way of an order', () => {
     const { status, headers, body } = await post(`${pair.producerUrl}/orders`, order());
     expect(status).toBe(202);
     expect(headers.get('location')).toBe(`${pair.consumerUrl}/orders/${body.orderId}`);
-    expect(await isStored(body.orderId)).toMatchObject({ ...order(), orderId: body.orderId, state: 'STORED' });
+    expect(await isStored(body.orderId)).toMatchObject({
+      ...order(),
+      orderId: body.orderId,
+      state: 'STORED',
+    });
   });
 
   test('trace of the client, goes through the message into the log lines of the consumer', async () => {
     const traceId = 'c'.repeat(32);
-    const { body } = await post(`${pair.producerUrl}/orders`, order(), { traceparent: `00-${traceId}-${'d'.repeat(16)}-01` });
+    const { body } = await post(`${pair.producerUrl}/orders`, order(), {
+      traceparent: `00-${traceId}-${'d'.repeat(16)}-01`,
+    });
     expect(body.traceId).toBe(traceId);
     expect(await isStored(body.orderId)).toMatchObject({ traceId });
-    await eventually(() => expect(pair.lines.some((line) => line.message === 'order settled' && line['traceId'] === traceId)).toBe(true));
+    await eventually(() =>
+      expect(pair.lines.some((line) => line.message === 'order settled' && line['traceId'] === traceId)).toBe(
+        true,
+      ),
+    );
   });
 
   test('order, sent again with the same idempotency key, is stored once under one id', async () => {
     const key = randomUUID();
     const first = await post(`${pair.producerUrl}/orders`, order(), { 'idempotency-key': key });
-    const again = await post(`${pair.producerUrl}/orders`, order({ createdAt: '2026-11-22T10:00:00Z' }), { 'idempotency-key': `"${key}"` });
+    const again = await post(`${pair.producerUrl}/orders`, order({ createdAt: '2026-11-22T10:00:00Z' }), {
+      'idempotency-key': `"${key}"`,
+    });
     expect(again.body.orderId).toBe(first.body.orderId);
     expect(await isStored(first.body.orderId)).toMatchObject({ createdAt: '2026-11-22T09:00:00Z' });
   });
 
   test('order of 200 KB, is packed, and comes out as it went in', async () => {
-    const items = Array.from({ length: 1_000 }, (_, n) => ({ productId: `SKU-${n}`, name: `${'CD '.repeat(60)}${n}`, quantity: 1, unitPrice: 1 }));
+    const items = Array.from({ length: 1_000 }, (_, n) => ({
+      productId: `SKU-${n}`,
+      name: `${'CD '.repeat(60)}${n}`,
+      quantity: 1,
+      unitPrice: 1,
+    }));
     const { status, body } = await post(`${pair.producerUrl}/orders`, order({ items, totalAmount: 1_000 }));
     expect(status).toBe(202);
     expect((await isStored(body.orderId)).items).toEqual(items);
   });
 
   test('batch of 500 orders with some bad ones, is answered per order, and the good ones are stored', async () => {
-    const orders = Array.from({ length: 500 }, (_, n) => order({ customerId: 'C-BATCH', orderId: randomUUID(), ...(n % 100 === 7 ? { totalAmount: 1 } : {}) }));
+    const orders = Array.from({ length: 500 }, (_, n) =>
+      order({ customerId: 'C-BATCH', orderId: randomUUID(), ...(n % 100 === 7 ? { totalAmount: 1 } : {}) }),
+    );
     const { status, body } = await post(`${pair.producerUrl}/orders/batch`, { orders });
     expect(status).toBe(207);
     expect(body).toMatchObject({ accepted: 495, refused: 5 });
@@ -86,20 +112,28 @@ describe('the way of an order', () => {
     const ids = await Promise.all(
       Array.from({ length: 7 }, async (_, n) => {
         const createdAt = `2026-11-0${1 + Math.floor(n / 2)}T00:00:00Z`;
-        return (await post(`${pair.producerUrl}/orders`, order({ customerId: 'C-PAGED', createdAt }))).body.orderId;
+        return (await post(`${pair.producerUrl}/orders`, order({ customerId: 'C-PAGED', createdAt }))).body
+          .orderId;
       }),
     );
     await Promise.all(ids.map(isStored));
     const seen: { orderId: string; createdAt: string }[] = [];
     let after: string | undefined;
     do {
-      const { body } = await getJson(`${pair.consumerUrl}/orders?customerId=C-PAGED&limit=3${after ? `&after=${after}` : ''}`);
+      const { body } = await getJson(
+        `${pair.consumerUrl}/orders?customerId=C-PAGED&limit=3${after ? `&after=${after}` : ''}`,
+      );
       seen.push(...body.orders);
       after = body.next;
     } while (after);
     expect(new Set(seen.map(({ orderId }) => orderId))).toEqual(new Set(ids));
     expect(seen).toHaveLength(7);
-    expect(seen.map(({ createdAt }) => createdAt)).toEqual(seen.map(({ createdAt }) => createdAt).sort().reverse());
+    expect(seen.map(({ createdAt }) => createdAt)).toEqual(
+      seen
+        .map(({ createdAt }) => createdAt)
+        .sort()
+        .reverse(),
+    );
   });
 });
 
@@ -119,11 +153,20 @@ describe('look-up', () => {
 });
 
 describe('dead-letter queue', () => {
-  const sendRaw = (MessageBody: string) => client.send(new SendMessageCommand({ QueueUrl: urls.queueUrl, MessageBody }));
+  const sendRaw = (MessageBody: string) =>
+    client.send(new SendMessageCommand({ QueueUrl: urls.queueUrl, MessageBody }));
 
   test('messages that nobody can read, end in the DLQ with their reason, can be looked at and come back by redrive', async () => {
     await sendRaw('not json');
-    await sendRaw(JSON.stringify({ specversion: '1.0', type: 'order.placed.v1', id: '1', source: '/x', data: { customerId: '' } }));
+    await sendRaw(
+      JSON.stringify({
+        specversion: '1.0',
+        type: 'order.placed.v1',
+        id: '1',
+        source: '/x',
+        data: { customerId: '' },
+      }),
+    );
     const deadLetterQueue = new DeadLetterQueue(client, urls);
     const seen = await eventually(async () => {
       const messages = await deadLetterQueue.peek(10);
@@ -134,29 +177,44 @@ describe('dead-letter queue', () => {
 
     expect(await deadLetterQueue.redrive({ dryRun: true })).toBe(2);
     const moved: string[] = [];
-    expect(await deadLetterQueue.redrive({ limit: 1, onMoved: ({ message }) => moved.push(message.body) })).toBe(1);
+    expect(
+      await deadLetterQueue.redrive({ limit: 1, onMoved: ({ message }) => moved.push(message.body) }),
+    ).toBe(1);
     // Still unreadable, it comes back: nothing got lost, and nothing multiplied.
-    await eventually(async () => expect((await deadLetterQueue.peek(10)).map(({ message }) => message.body)).toContain(moved[0]));
+    await eventually(async () =>
+      expect((await deadLetterQueue.peek(10)).map(({ message }) => message.body)).toContain(moved[0]),
+    );
     expect(await deadLetterQueue.peek(10)).toHaveLength(2);
   });
 });
 
 describe('operations', () => {
-  test.each(['producerUrl', 'consumerUrl'] as const)('health, info and metrics of %s, have the shapes that tools expect', async (service) => {
-    const url = pair[service];
-    for (const path of ['/livez', '/readyz', '/actuator/health/liveness', '/actuator/health/readiness']) {
-      expect(await getJson(url + path)).toEqual({ status: 200, body: { status: 'UP' } });
-    }
-    expect((await getJson(`${url}/actuator/health`)).body).toMatchObject({ status: 'UP', components: { sqs: { status: 'UP' } } });
-    expect((await getJson(`${url}/actuator/metrics/process.memory.used`)).body).toMatchObject({
-      name: 'process.memory.used',
-      measurements: [{ statistic: 'VALUE', value: expect.any(Number) }],
-      availableTags: expect.any(Array),
-    });
-    expect(await (await fetch(`${url}/actuator/prometheus`)).text()).toMatch(/^sqs_request_duration_seconds_count\{/m);
-    expect((await getJson(`${url}/openapi.json`)).body).toMatchObject({ openapi: expect.stringMatching(/^3\.1/), paths: { '/orders': {} } });
-    expect((await fetch(`${url}/docs`)).status).toBe(200);
-  });
+  test.each(['producerUrl', 'consumerUrl'] as const)(
+    'health, info and metrics of %s, have the shapes that tools expect',
+    async (service) => {
+      const url = pair[service];
+      for (const path of ['/livez', '/readyz', '/actuator/health/liveness', '/actuator/health/readiness']) {
+        expect(await getJson(url + path)).toEqual({ status: 200, body: { status: 'UP' } });
+      }
+      expect((await getJson(`${url}/actuator/health`)).body).toMatchObject({
+        status: 'UP',
+        components: { sqs: { status: 'UP' } },
+      });
+      expect((await getJson(`${url}/actuator/metrics/process.memory.used`)).body).toMatchObject({
+        name: 'process.memory.used',
+        measurements: [{ statistic: 'VALUE', value: expect.any(Number) }],
+        availableTags: expect.any(Array),
+      });
+      expect(await (await fetch(`${url}/actuator/prometheus`)).text()).toMatch(
+        /^sqs_request_duration_seconds_count\{/m,
+      );
+      expect((await getJson(`${url}/openapi.json`)).body).toMatchObject({
+        openapi: expect.stringMatching(/^3\.1/),
+        paths: { '/orders': {} },
+      });
+      expect((await fetch(`${url}/docs`)).status).toBe(200);
+    },
+  );
 
   test('consumer, stopped and started again while orders come in, stores every accepted order', async () => {
     const accepted: string[] = [];
@@ -172,7 +230,9 @@ describe('operations', () => {
     await pair.startConsumerAgain();
     await eventually(async () => {
       const page = await getJson(`${pair.consumerUrl}/orders?customerId=C-RESTART&limit=500`);
-      expect(new Set(page.body.orders.map(({ orderId }: { orderId: string }) => orderId))).toEqual(new Set(accepted));
+      expect(new Set(page.body.orders.map(({ orderId }: { orderId: string }) => orderId))).toEqual(
+        new Set(accepted),
+      );
     });
   });
 

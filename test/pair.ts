@@ -50,7 +50,10 @@ export async function startPair(env: Environment = {}): Promise<Pair> {
   const consumerUrl = consumer.url;
   // A restart takes the port that the first start was given, as in real life.
   const consumerAgain = { ...consumerConfig, CONSUMER_PORT: Number(new URL(consumerUrl).port) };
-  const producerConfig: ProducerConfig = loadProducerConfig({ ...common, ORDER_STATUS_BASE_URL: consumerUrl });
+  const producerConfig: ProducerConfig = loadProducerConfig({
+    ...common,
+    ORDER_STATUS_BASE_URL: consumerUrl,
+  });
   const producer = await startProducer(producerConfig, logger, 'test');
 
   const stopProducer = once(() => producer.stop());
@@ -77,7 +80,11 @@ export async function startPair(env: Environment = {}): Promise<Pair> {
 
 function testLogger(lines: LogLine[]): Logger {
   return pino(
-    { level: 'debug', messageKey: 'message', formatters: { level: (label) => ({ level: label.toUpperCase() }) } },
+    {
+      level: 'debug',
+      messageKey: 'message',
+      formatters: { level: (label) => ({ level: label.toUpperCase() }) },
+    },
     { write: (line: string) => lines.push(JSON.parse(line)) },
   );
 }

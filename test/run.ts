@@ -13,15 +13,19 @@ if (!engine.available) console.log(`tests that need containers are skipped: ${en
 
 const vitest = path.join(import.meta.dirname, '..', 'node_modules', 'vitest', 'vitest.mjs');
 const reporters = ['--reporter=default', '--reporter=json', `--outputFile.json=${results}`];
-const run = spawnSync(process.execPath, [vitest, 'run', ...reporters, ...process.argv.slice(2)], { stdio: 'inherit' });
+const run = spawnSync(process.execPath, [vitest, 'run', ...reporters, ...process.argv.slice(2)], {
+  stdio: 'inherit',
+});
 
 try {
-  const { numPassedTests, numFailedTests, numPendingTests, numTodoTests, numFailedTestSuites, testResults } = JSON.parse(
-    readFileSync(results, 'utf8'),
-  );
+  const { numPassedTests, numFailedTests, numPendingTests, numTodoTests, numFailedTestSuites, testResults } =
+    JSON.parse(readFileSync(results, 'utf8'));
   // A file that cannot even be loaded holds no failed test; it is a failure all the same.
-  const brokenFiles = numFailedTestSuites > 0 && numFailedTests === 0 ? testResults.filter(isBroken).length : 0;
-  console.log(`${numPassedTests} passed, ${numFailedTests + brokenFiles} failed, ${numPendingTests + numTodoTests} skipped`);
+  const brokenFiles =
+    numFailedTestSuites > 0 && numFailedTests === 0 ? testResults.filter(isBroken).length : 0;
+  console.log(
+    `${numPassedTests} passed, ${numFailedTests + brokenFiles} failed, ${numPendingTests + numTodoTests} skipped`,
+  );
 } catch {
   console.log('0 passed, 1 failed, 0 skipped');
 }

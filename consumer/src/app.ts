@@ -58,7 +58,8 @@ export async function startConsumer(
     queueAttributes(client, queueUrl),
     queueAttributes(client, deadLetterQueueUrl),
   ]);
-  for (const finding of auditQueues({ queue, deadLetterQueue }, config)) logger.warn({ finding }, 'queue audit');
+  for (const finding of auditQueues({ queue, deadLetterQueue }, config))
+    logger.warn({ finding }, 'queue audit');
 
   const breaker = createCircuitBreaker({
     name: 'store',
@@ -117,11 +118,17 @@ export async function startConsumer(
     components: {
       sqs: async () => {
         await queueAttributes(client, queueUrl);
-        return { status: 'UP', details: { queue: config.ORDER_QUEUE_NAME, deadLetterQueue: config.ORDER_DLQ_NAME } };
+        return {
+          status: 'UP',
+          details: { queue: config.ORDER_QUEUE_NAME, deadLetterQueue: config.ORDER_DLQ_NAME },
+        };
       },
       store: async () => {
         await repository.ping();
-        return { status: 'UP', details: { engine: config.DATABASE_URL.startsWith('sqlite:') ? 'sqlite' : 'postgres' } };
+        return {
+          status: 'UP',
+          details: { engine: config.DATABASE_URL.startsWith('sqlite:') ? 'sqlite' : 'postgres' },
+        };
       },
       progress: () => {
         const overdue = watchdog.overdue();

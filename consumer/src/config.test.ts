@@ -17,7 +17,8 @@ test('consumer config, with nothing set, has the defaults of the guideline', () 
 });
 
 test('consumer config, with several problems, names all of them at once', () => {
-  const load = () => loadConsumerConfig({ CONSUMER_PORT: 'eighty', DATABASE_URL: 'mysql://x', LOG_LEVEL: 'loud' });
+  const load = () =>
+    loadConsumerConfig({ CONSUMER_PORT: 'eighty', DATABASE_URL: 'mysql://x', LOG_LEVEL: 'loud' });
   expect(load).toThrow(StartupError);
   expect(load).toThrow(/CONSUMER_PORT[\s\S]*DATABASE_URL|DATABASE_URL[\s\S]*CONSUMER_PORT/);
   expect(load).toThrow(/LOG_LEVEL/);

@@ -15,36 +15,60 @@ export const consumerConfigSchema = z
       .default('sqlite:.data/orders.db')
       .describe('where orders are stored: sqlite:PATH or postgres://user:password@host/database'),
     DATABASE_POOL_SIZE: integer(1, 500).default(10).describe('connections to PostgreSQL'),
-    DATABASE_CONNECT_TIMEOUT_MS: integer(100, 60_000).default(3_000).describe('limit of getting a connection'),
+    DATABASE_CONNECT_TIMEOUT_MS: integer(100, 60_000)
+      .default(3_000)
+      .describe('limit of getting a connection'),
     DATABASE_STATEMENT_TIMEOUT_MS: integer(100, 600_000).default(10_000).describe('limit of one statement'),
     MAX_MESSAGES_PER_POLL: integer(1, 10).default(10).describe('messages asked for in one poll'),
-    MAX_IN_WORK: integer(1, 10_000).default(10).describe('messages in work at once; polls ask only for free places'),
+    MAX_IN_WORK: integer(1, 10_000)
+      .default(10)
+      .describe('messages in work at once; polls ask only for free places'),
     POLLERS: integer(1, 100).default(2).describe('polls at once, as far as places are free'),
-    SQS_WAIT_TIME_SECONDS: integer(0, 20).default(WAIT_TIME_SECONDS).describe('long poll: how long an empty one waits'),
+    SQS_WAIT_TIME_SECONDS: integer(0, 20)
+      .default(WAIT_TIME_SECONDS)
+      .describe('long poll: how long an empty one waits'),
     VISIBILITY_TIMEOUT_SECONDS: integer(1, 43_200)
       .default(VISIBILITY_TIMEOUT_SECONDS)
       .describe('lease of a received message'),
-    HEARTBEAT_SECONDS: seconds(21_600).default(15).describe('how often the leases of messages in work are extended'),
+    HEARTBEAT_SECONDS: seconds(21_600)
+      .default(15)
+      .describe('how often the leases of messages in work are extended'),
     HANDLING_TIMEOUT_SECONDS: seconds(43_200)
       .default(20)
-      .describe('longest handling of a message; one whose lease has less left is extended before work starts'),
+      .describe(
+        'longest handling of a message; one whose lease has less left is extended before work starts',
+      ),
     LEASE_MARGIN_SECONDS: seconds(3_600)
       .default(10)
       .describe('what the lease must have left beyond wait time and handling'),
-    MAX_FAILURES: integer(1, 1_000).default(5).describe('counted failures of a message that send it to the DLQ'),
+    MAX_FAILURES: integer(1, 1_000)
+      .default(5)
+      .describe('counted failures of a message that send it to the DLQ'),
     POLL_BACKOFF_MIN_MS: integer(1, 600_000).default(1_000).describe('wait after a first failed poll'),
     POLL_BACKOFF_MAX_MS: integer(1, 600_000).default(10_000).describe('wait after many failed polls'),
-    RETRY_BACKOFF_MIN_SECONDS: seconds(43_200).default(1).describe('delay of a message after its first failure'),
-    RETRY_BACKOFF_MAX_SECONDS: seconds(43_200).default(300).describe('delay of a message after many failures'),
+    RETRY_BACKOFF_MIN_SECONDS: seconds(43_200)
+      .default(1)
+      .describe('delay of a message after its first failure'),
+    RETRY_BACKOFF_MAX_SECONDS: seconds(43_200)
+      .default(300)
+      .describe('delay of a message after many failures'),
     OUTAGE_HOLD_SECONDS: seconds(3_600)
       .default(30)
       .describe('store down: how long received messages are held for its return before they are released'),
-    OUTAGE_RELEASE_MIN_SECONDS: seconds(43_200).default(30).describe('delay of a message released in an outage, at least'),
-    OUTAGE_RELEASE_MAX_SECONDS: seconds(43_200).default(60).describe('delay of a message released in an outage, at most'),
+    OUTAGE_RELEASE_MIN_SECONDS: seconds(43_200)
+      .default(30)
+      .describe('delay of a message released in an outage, at least'),
+    OUTAGE_RELEASE_MAX_SECONDS: seconds(43_200)
+      .default(60)
+      .describe('delay of a message released in an outage, at most'),
     NEWER_VERSION_REJECT_SECONDS: integer(0, 1_209_600)
       .default(3_600)
-      .describe('how long messages of a newer version are released for a newer consumer before they go to the DLQ'),
-    QUEUE_SAMPLE_SECONDS: integer(1, 3_600).default(15).describe('how often the depth of both queues is sampled'),
+      .describe(
+        'how long messages of a newer version are released for a newer consumer before they go to the DLQ',
+      ),
+    QUEUE_SAMPLE_SECONDS: integer(1, 3_600)
+      .default(15)
+      .describe('how often the depth of both queues is sampled'),
   })
   .check(({ value, issues }) => {
     const rule = (holds: boolean, path: keyof typeof value, message: string) => {
@@ -61,7 +85,11 @@ export const consumerConfigSchema = z
       'HEARTBEAT_SECONDS',
       'must be above 0 and at most half of VISIBILITY_TIMEOUT_SECONDS',
     );
-    rule(value.POLL_BACKOFF_MIN_MS <= value.POLL_BACKOFF_MAX_MS, 'POLL_BACKOFF_MIN_MS', 'must not exceed POLL_BACKOFF_MAX_MS');
+    rule(
+      value.POLL_BACKOFF_MIN_MS <= value.POLL_BACKOFF_MAX_MS,
+      'POLL_BACKOFF_MIN_MS',
+      'must not exceed POLL_BACKOFF_MAX_MS',
+    );
     rule(
       value.OUTAGE_RELEASE_MIN_SECONDS <= value.OUTAGE_RELEASE_MAX_SECONDS,
       'OUTAGE_RELEASE_MIN_SECONDS',

@@ -1,4 +1,11 @@
-import { type CommonMetrics, Counter, createMetrics, Gauge, Histogram, LATENCY_BUCKETS } from '@orders/shared/metrics.ts';
+import {
+  type CommonMetrics,
+  Counter,
+  createMetrics,
+  Gauge,
+  Histogram,
+  LATENCY_BUCKETS,
+} from '@orders/shared/metrics.ts';
 
 export type ConsumerMetrics = CommonMetrics & {
   /** Dashboard: rate out of the queue. */
@@ -49,8 +56,10 @@ export function createConsumerMetrics(version: string, gauges: ConsumerGauges): 
     });
   gauge('sqs_leases_in_flight', 'messages in work, whose leases the heartbeat keeps', gauges.leases);
   let oldestSentAt: Date | undefined;
-  gauge('sqs_oldest_message_age_seconds', 'age of the oldest message of the last poll; 0 when it brought none', () =>
-    oldestSentAt ? Math.max(0, Date.now() - oldestSentAt.getTime()) / 1_000 : 0,
+  gauge(
+    'sqs_oldest_message_age_seconds',
+    'age of the oldest message of the last poll; 0 when it brought none',
+    () => (oldestSentAt ? Math.max(0, Date.now() - oldestSentAt.getTime()) / 1_000 : 0),
   );
   new Gauge({
     name: 'store_pool_connections',
@@ -93,7 +102,13 @@ export function createConsumerMetrics(version: string, gauges: ConsumerGauges): 
     }),
     lostLeases: counter('sqs_leases_lost_total', 'leases that ran out before work began'),
     processingDuration: histogram('order_processing_duration_seconds', 'from receive to outcome, a batch'),
-    queueTime: histogram('order_queue_time_seconds', 'from send to receive', [...LATENCY_BUCKETS, 60, 300, 900, 3_600]),
+    queueTime: histogram('order_queue_time_seconds', 'from send to receive', [
+      ...LATENCY_BUCKETS,
+      60,
+      300,
+      900,
+      3_600,
+    ]),
     storeDuration: new Histogram({
       name: 'store_duration_seconds',
       help: 'calls to the store',

@@ -18,11 +18,20 @@ import { FakeRepository } from './orders.ts';
 
 /** The real consumer, put together as `app.ts` does, between a fake SQS and a fake store. */
 export function createHarness(overrides: Partial<ConsumerConfig> = {}) {
-  const config = { ...loadConsumerConfig({}), SQS_WAIT_TIME_SECONDS: 0.05, BREAKER_MIN_OPEN_MS: 20, BREAKER_MAX_OPEN_MS: 40, ...overrides };
+  const config = {
+    ...loadConsumerConfig({}),
+    SQS_WAIT_TIME_SECONDS: 0.05,
+    BREAKER_MIN_OPEN_MS: 20,
+    BREAKER_MAX_OPEN_MS: 40,
+    ...overrides,
+  };
   const sqs = new FakeSqs();
   const repository = new FakeRepository();
   const lines: Record<string, unknown>[] = [];
-  const logger = pino({ level: 'debug', messageKey: 'message' }, { write: (line: string) => lines.push(JSON.parse(line)) });
+  const logger = pino(
+    { level: 'debug', messageKey: 'message' },
+    { write: (line: string) => lines.push(JSON.parse(line)) },
+  );
   const metrics = createConsumerMetrics('test', { leases: () => leases.size, pool: () => undefined });
   const breaker = createCircuitBreaker({
     name: 'store',
@@ -67,5 +76,18 @@ export function createHarness(overrides: Partial<ConsumerConfig> = {}) {
     logger,
     onFatal: (error) => fatal.push(error),
   });
-  return { config, sqs, repository, consumer, settler, leases, failures, metrics, watchdog, lines, fatal, breaker };
+  return {
+    config,
+    sqs,
+    repository,
+    consumer,
+    settler,
+    leases,
+    failures,
+    metrics,
+    watchdog,
+    lines,
+    fatal,
+    breaker,
+  };
 }

@@ -2,8 +2,17 @@ import { randomUUID } from 'node:crypto';
 import type { Message, MessageAttributeValue, SQSClient } from '@aws-sdk/client-sqs';
 import { QueueDoesNotExist } from '@aws-sdk/client-sqs';
 
-type Entry = { Id: string; ReceiptHandle?: string; VisibilityTimeout?: number; MessageBody?: string; MessageAttributes?: Record<string, MessageAttributeValue> };
-export type Call = { operation: string; input: Record<string, unknown> & { Entries?: Entry[]; QueueUrl?: string } };
+type Entry = {
+  Id: string;
+  ReceiptHandle?: string;
+  VisibilityTimeout?: number;
+  MessageBody?: string;
+  MessageAttributes?: Record<string, MessageAttributeValue>;
+};
+export type Call = {
+  operation: string;
+  input: Record<string, unknown> & { Entries?: Entry[]; QueueUrl?: string };
+};
 
 /**
  * A queue and its DLQ in memory, behind the `send` of the SDK's client: every call is recorded, and a test can have
@@ -44,7 +53,9 @@ export class FakeSqs {
 
   /** The entries of all batch calls of one operation, in order. */
   entries(operation: string): Entry[] {
-    return this.calls.filter((call) => call.operation === operation).flatMap(({ input }) => input.Entries ?? []);
+    return this.calls
+      .filter((call) => call.operation === operation)
+      .flatMap(({ input }) => input.Entries ?? []);
   }
 
   deletedHandles(): (string | undefined)[] {

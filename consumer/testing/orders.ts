@@ -18,7 +18,8 @@ export function anOrder(overrides: Partial<Order> = {}): Order {
 
 export async function bodyOf(order: Order): Promise<string> {
   const message = { order, contentHash: contentHash(order), traceparent: undefined };
-  return (await encodeOrderMessage(message, { version: 1, encoding: 'identity', compressAboveBytes: 4_096 })).body;
+  return (await encodeOrderMessage(message, { version: 1, encoding: 'identity', compressAboveBytes: 4_096 }))
+    .body;
 }
 
 /** A store in memory, of which a test can have any call fail. */
@@ -34,7 +35,8 @@ export class FakeRepository implements Pick<OrderRepository, 'saveAll' | 'ping'>
     const fresh = orders.filter(({ order }) => !this.stored.has(order.orderId));
     const inserted = new Set(fresh.map(({ order }) => order.orderId));
     const results = judgeSaves(orders, inserted, this.stored);
-    for (const { order, contentHash: hash } of fresh) if (!this.stored.has(order.orderId)) this.stored.set(order.orderId, hash);
+    for (const { order, contentHash: hash } of fresh)
+      if (!this.stored.has(order.orderId)) this.stored.set(order.orderId, hash);
     return results;
   }
 

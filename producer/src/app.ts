@@ -1,10 +1,10 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import { createCircuitBreaker } from '@orders/shared/circuit-breaker.ts';
 import { Health } from '@orders/shared/health.ts';
 import { createHttpServer, listen } from '@orders/shared/http-server.ts';
 import { type Logger, libraryLogger } from '@orders/shared/logger.ts';
 import { resolveQueues } from '@orders/shared/queue-admin.ts';
 import { createSqsClient } from '@orders/shared/sqs-client.ts';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { SqsOrderPublisher } from './adapters/sqs-order-publisher.ts';
 import { type ProducerConfig, statusBaseUrl } from './config.ts';
 import { createPlaceOrder } from './domain/place-order.ts';
@@ -14,7 +14,11 @@ import { createProducerMetrics } from './metrics.ts';
 export type ProducerApp = { url: string; stop: () => Promise<void> };
 
 /** Puts order-producer together and starts it. Resolves when it takes orders. */
-export async function startProducer(config: ProducerConfig, logger: Logger, version: string): Promise<ProducerApp> {
+export async function startProducer(
+  config: ProducerConfig,
+  logger: Logger,
+  version: string,
+): Promise<ProducerApp> {
   const metrics = createProducerMetrics(version, () => publisher.size);
   const client = createSqsClient({ config, metrics, logger: libraryLogger(logger, 'aws-sdk', config) });
   const { queueUrl } = await resolveQueues(client, config);

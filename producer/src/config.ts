@@ -1,4 +1,11 @@
-import { commonFields, consumerPort, integer, loadConfig, producerPort, type Environment } from '@orders/shared/config.ts';
+import {
+  commonFields,
+  consumerPort,
+  type Environment,
+  integer,
+  loadConfig,
+  producerPort,
+} from '@orders/shared/config.ts';
 import { CONTENT_ENCODINGS, MESSAGE_VERSIONS } from '@orders/shared/message.ts';
 import { z } from 'zod';
 
@@ -27,7 +34,9 @@ export const producerConfigSchema = z.object({
   PUBLISH_BUFFER_ORDERS: integer(1, 100_000)
     .default(2_000)
     .describe('orders waiting or on their way; one more is refused with 429'),
-  PUBLISH_TIMEOUT_MS: integer(100, 29_000).default(10_000).describe('from accepting a request to answering 503'),
+  PUBLISH_TIMEOUT_MS: integer(100, 29_000)
+    .default(10_000)
+    .describe('from accepting a request to answering 503'),
   BREAKER_FAILURES: integer(1, 1_000).default(5).describe('failed batches in a row that open the breaker'),
   IDEMPOTENCY_MEMORY_KEYS: integer(0, 10_000_000)
     .default(100_000)
@@ -43,6 +52,8 @@ export function loadProducerConfig(env: Environment): ProducerConfig {
   return loadConfig(producerConfigSchema, env);
 }
 
-export function statusBaseUrl(config: Pick<ProducerConfig, 'ORDER_STATUS_BASE_URL' | 'CONSUMER_PORT'>): string {
+export function statusBaseUrl(
+  config: Pick<ProducerConfig, 'ORDER_STATUS_BASE_URL' | 'CONSUMER_PORT'>,
+): string {
   return (config.ORDER_STATUS_BASE_URL ?? `http://localhost:${config.CONSUMER_PORT}`).replace(/\/+$/, '');
 }

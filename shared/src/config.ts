@@ -13,7 +13,9 @@ const logLevel = z.enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal']);
 export const commonFields = {
   APP_ENV: z.enum(['dev', 'staging', 'production']).default('dev').describe('which environment this is'),
   AWS_REGION: z.string().min(1).default('ap-northeast-2').describe('AWS region'),
-  AWS_ENDPOINT_URL_SQS: httpUrl.optional().describe('an SQS emulator; wins over AWS_ENDPOINT_URL; absent on AWS'),
+  AWS_ENDPOINT_URL_SQS: httpUrl
+    .optional()
+    .describe('an SQS emulator; wins over AWS_ENDPOINT_URL; absent on AWS'),
   AWS_ENDPOINT_URL: httpUrl.optional().describe('an emulator of AWS; absent on AWS'),
   ORDER_QUEUE_NAME: z.string().min(1).default('order-queue').describe('queue of orders'),
   ORDER_DLQ_NAME: z.string().min(1).default('order-dlq').describe('dead-letter queue of orders'),
@@ -21,8 +23,12 @@ export const commonFields = {
   LOG_LEVEL: logLevel.default('info').describe("level of the service's own log lines"),
   LIBRARY_LOG_LEVEL: logLevel
     .optional()
-    .describe('level of log lines of libraries (AWS SDK, HTTP); debug in dev and staging, warn in production'),
-  SQS_CONNECT_TIMEOUT_MS: integer(100, 60_000).default(2_000).describe('limit of opening a connection to SQS'),
+    .describe(
+      'level of log lines of libraries (AWS SDK, HTTP); debug in dev and staging, warn in production',
+    ),
+  SQS_CONNECT_TIMEOUT_MS: integer(100, 60_000)
+    .default(2_000)
+    .describe('limit of opening a connection to SQS'),
   SQS_REQUEST_TIMEOUT_MS: integer(100, 60_000)
     .default(5_000)
     .describe('limit of one request to SQS, a long poll excepted'),
@@ -30,7 +36,9 @@ export const commonFields = {
   SQS_MAX_SOCKETS: integer(1, 1_000).default(50).describe('connections to SQS'),
   BREAKER_MIN_OPEN_MS: integer(10, 600_000)
     .default(1_000)
-    .describe('first wait before a dependency that is down (SQS for the producer, the store for the consumer) is asked again'),
+    .describe(
+      'first wait before a dependency that is down (SQS for the producer, the store for the consumer) is asked again',
+    ),
   BREAKER_MAX_OPEN_MS: integer(10, 600_000).default(10_000).describe('longest wait between such questions'),
   SHUTDOWN_GRACE_MS: integer(1_000, 600_000)
     .default(40_000)
@@ -53,6 +61,8 @@ export function loadConfig<T extends z.ZodType>(schema: T, env: Environment): z.
   throw new StartupError(`configuration is wrong:\n${problems.join('\n')}`);
 }
 
-export function sqsEndpoint(config: Pick<CommonConfig, 'AWS_ENDPOINT_URL_SQS' | 'AWS_ENDPOINT_URL'>): string | undefined {
+export function sqsEndpoint(
+  config: Pick<CommonConfig, 'AWS_ENDPOINT_URL_SQS' | 'AWS_ENDPOINT_URL'>,
+): string | undefined {
   return config.AWS_ENDPOINT_URL_SQS ?? config.AWS_ENDPOINT_URL;
 }

@@ -4,10 +4,22 @@ import type { CommonConfig } from './config.ts';
 export type { Logger } from 'pino';
 
 /** Fields that may hold a body, a secret or personal data, wherever a log call puts them. */
-const PRIVATE_FIELDS = ['authorization', 'cookie', 'body', 'order', 'items', 'customerId', 'metadata', 'password'];
+const PRIVATE_FIELDS = [
+  'authorization',
+  'cookie',
+  'body',
+  'order',
+  'items',
+  'customerId',
+  'metadata',
+  'password',
+];
 const redact = PRIVATE_FIELDS.flatMap((field) => [field, `*.${field}`, `*.*.${field}`]);
 
-export type LoggerOptions = Pick<CommonConfig, 'APP_ENV' | 'LOG_LEVEL'> & { service: string; version: string };
+export type LoggerOptions = Pick<CommonConfig, 'APP_ENV' | 'LOG_LEVEL'> & {
+  service: string;
+  version: string;
+};
 
 /** JSON lines: `level` as a word in capitals, constant `message`, camelCase fields, errors under `err`. */
 export function createLogger(options: LoggerOptions, destination?: DestinationStream): Logger {

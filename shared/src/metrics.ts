@@ -21,7 +21,10 @@ export function createMetrics(service: string, version: string): CommonMetrics {
   registry.setDefaultLabels({ service });
   collectDefaultMetrics({ register: registry });
   const registers = [registry];
-  new Gauge({ name: 'build_info', help: '1, with the version', labelNames: ['version'], registers }).set({ version }, 1);
+  new Gauge({ name: 'build_info', help: '1, with the version', labelNames: ['version'], registers }).set(
+    { version },
+    1,
+  );
   return {
     registry,
     httpRequestDuration: new Histogram({

@@ -4,8 +4,8 @@ import {
   GetQueueAttributesCommand,
   GetQueueUrlCommand,
   QueueDoesNotExist,
-  type SQSClient,
   SetQueueAttributesCommand,
+  type SQSClient,
 } from '@aws-sdk/client-sqs';
 import { type AppEnv, type CommonConfig, sqsEndpoint } from './config.ts';
 import {
@@ -34,16 +34,26 @@ export async function ensureQueues(
   names: QueueNames,
   beforeMend: (change: QueueChange) => void = () => {},
 ): Promise<{ queue: QueueChange; deadLetterQueue: QueueChange }> {
-  const deadLetterQueue = await ensureQueue(client, deadLetterQueueDefinition(appEnv, names.deadLetterQueue), beforeMend);
+  const deadLetterQueue = await ensureQueue(
+    client,
+    deadLetterQueueDefinition(appEnv, names.deadLetterQueue),
+    beforeMend,
+  );
   const { QueueArn } = await queueAttributes(client, deadLetterQueue.url);
   const definition = orderQueueDefinition(appEnv, names.queue, QueueArn ?? '');
   return { deadLetterQueue, queue: await ensureQueue(client, definition, beforeMend) };
 }
 
-async function ensureQueue(client: SQSClient, wanted: QueueDefinition, beforeMend: (change: QueueChange) => void): Promise<QueueChange> {
+async function ensureQueue(
+  client: SQSClient,
+  wanted: QueueDefinition,
+  beforeMend: (change: QueueChange) => void,
+): Promise<QueueChange> {
   const existing = await findQueueUrl(client, wanted.name);
   if (existing === undefined) {
-    const { QueueUrl } = await client.send(new CreateQueueCommand({ QueueName: wanted.name, Attributes: wanted.attributes }));
+    const { QueueUrl } = await client.send(
+      new CreateQueueCommand({ QueueName: wanted.name, Attributes: wanted.attributes }),
+    );
     return { name: wanted.name, url: QueueUrl ?? '', created: true, drift: [] };
   }
   const drift = attributeDrift(wanted.attributes, await queueAttributes(client, existing));
@@ -58,7 +68,11 @@ async function ensureQueue(client: SQSClient, wanted: QueueDefinition, beforeMen
 
 function attributeDrift(wanted: QueueAttributes, found: QueueAttributes): QueueChange['drift'] {
   return Object.entries(wanted)
-    .map(([attribute, value]) => ({ attribute, found: found[attribute as keyof QueueAttributes], wanted: value }))
+    .map(([attribute, value]) => ({
+      attribute,
+      found: found[attribute as keyof QueueAttributes],
+      wanted: value,
+    }))
     .filter(({ attribute, found, wanted }) =>
       attribute === 'RedrivePolicy' ? !sameRedrivePolicy(found, wanted) : found !== wanted,
     );
@@ -79,10 +93,7 @@ export async function findQueueUrl(client: SQSClient, name: string): Promise<str
   }
 }
 
-export async function queueAttributes(
-  client: SQSClient,
-  url: string,
-): Promise<QueueAttributes> {
+export async function queueAttributes(client: SQSClient, url: string): Promise<QueueAttributes> {
   const answer = await client.send(new GetQueueAttributesCommand({ QueueUrl: url, AttributeNames: ['All'] }));
   return answer.Attributes ?? {};
 }
@@ -93,7 +104,12 @@ export async function deleteQueue(client: SQSClient, url: string): Promise<void>
 
 type QueueConfig = Pick<
   CommonConfig,
-  'APP_ENV' | 'AWS_REGION' | 'AWS_ENDPOINT_URL' | 'AWS_ENDPOINT_URL_SQS' | 'ORDER_QUEUE_NAME' | 'ORDER_DLQ_NAME'
+  | 'APP_ENV'
+  | 'AWS_REGION'
+  | 'AWS_ENDPOINT_URL'
+  | 'AWS_ENDPOINT_URL_SQS'
+  | 'ORDER_QUEUE_NAME'
+  | 'ORDER_DLQ_NAME'
 >;
 
 /**
@@ -117,7 +133,9 @@ export async function resolveQueues(
       const { queue, deadLetterQueue } = await ensureQueues(client, config.APP_ENV, names);
       return { queueUrl: queue.url, deadLetterQueueUrl: deadLetterQueue.url };
     }
-    const [variable, name] = queueUrl ? ['ORDER_DLQ_NAME', names.deadLetterQueue] : ['ORDER_QUEUE_NAME', names.queue];
+    const [variable, name] = queueUrl
+      ? ['ORDER_DLQ_NAME', names.deadLetterQueue]
+      : ['ORDER_QUEUE_NAME', names.queue];
     throw new StartupError(
       `queue "${name}" (${variable}) does not exist in ${config.AWS_REGION}; create it with scripts/manage-queues.sh create ${config.APP_ENV}`,
     );
@@ -127,7 +145,10 @@ export async function resolveQueues(
 }
 
 /** What a person can do about a call to SQS that failed: a {@link StartupError} that says it, for errors that are not one. */
-export function explainSqsError(error: unknown, config: Pick<QueueConfig, 'AWS_REGION' | 'AWS_ENDPOINT_URL' | 'AWS_ENDPOINT_URL_SQS'>): unknown {
+export function explainSqsError(
+  error: unknown,
+  config: Pick<QueueConfig, 'AWS_REGION' | 'AWS_ENDPOINT_URL' | 'AWS_ENDPOINT_URL_SQS'>,
+): unknown {
   if (error instanceof StartupError || !(error instanceof Error)) return error;
   if (error.name === 'CredentialsProviderError') {
     return new StartupError(

@@ -36,7 +36,10 @@ export class DeadLetterQueue {
   readonly #deadLetterQueueUrl: string;
   readonly #acknowledger: Acknowledger;
 
-  constructor(client: SQSClient, { queueUrl, deadLetterQueueUrl }: { queueUrl: string; deadLetterQueueUrl: string }) {
+  constructor(
+    client: SQSClient,
+    { queueUrl, deadLetterQueueUrl }: { queueUrl: string; deadLetterQueueUrl: string },
+  ) {
     this.#client = client;
     this.#queueUrl = queueUrl;
     this.#deadLetterQueueUrl = deadLetterQueueUrl;
@@ -64,7 +67,12 @@ export class DeadLetterQueue {
    * come back to the DLQ while it runs are left for the next time.
    * @returns how many were moved, or would be
    */
-  async redrive({ limit = Number.POSITIVE_INFINITY, ratePerSecond, dryRun = false, onMoved }: RedriveOptions): Promise<number> {
+  async redrive({
+    limit = Number.POSITIVE_INFINITY,
+    ratePerSecond,
+    dryRun = false,
+    onMoved,
+  }: RedriveOptions): Promise<number> {
     const startedAt = Date.now();
     const kept: DeadLetteredMessage[] = [];
     let moved = 0;
@@ -73,14 +81,17 @@ export class DeadLetterQueue {
         const batchStartedAt = performance.now();
         const messages = await this.#receive(limit - moved);
         if (messages.length === 0) break;
-        const isNew = ({ deadLetter }: DeadLetteredMessage) => Date.parse(deadLetter?.deadLetteredAt ?? '') > startedAt;
+        const isNew = ({ deadLetter }: DeadLetteredMessage) =>
+          Date.parse(deadLetter?.deadLetteredAt ?? '') > startedAt;
         kept.push(...messages.filter((message) => dryRun || isNew(message)));
         const due = messages.filter((message) => !isNew(message));
         const done = dryRun ? due : await this.#move(due);
         moved += done.length;
         for (const message of done) onMoved?.(message);
         if (ratePerSecond && !dryRun) {
-          await sleep(Math.max(0, (messages.length / ratePerSecond) * 1_000 - (performance.now() - batchStartedAt)));
+          await sleep(
+            Math.max(0, (messages.length / ratePerSecond) * 1_000 - (performance.now() - batchStartedAt)),
+          );
         }
       }
       return moved;
@@ -102,7 +113,9 @@ export class DeadLetterQueue {
       new StartMessageMoveTaskCommand({
         SourceArn: source?.QueueArn,
         DestinationArn: destination?.QueueArn,
-        ...(ratePerSecond ? { MaxNumberOfMessagesPerSecond: Math.min(MAX_MOVE_TASK_RATE, ratePerSecond) } : {}),
+        ...(ratePerSecond
+          ? { MaxNumberOfMessagesPerSecond: Math.min(MAX_MOVE_TASK_RATE, ratePerSecond) }
+          : {}),
       }),
     );
   }
@@ -143,6 +156,8 @@ export class DeadLetterQueue {
   }
 
   async #giveBack(messages: DeadLetteredMessage[]): Promise<void> {
-    await Promise.all(messages.map(({ message }) => this.#acknowledger.changeVisibility(message.receiptHandle, 0)));
+    await Promise.all(
+      messages.map(({ message }) => this.#acknowledger.changeVisibility(message.receiptHandle, 0)),
+    );
   }
 }

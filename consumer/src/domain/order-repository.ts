@@ -31,7 +31,10 @@ export interface OrderRepository {
   findByIds(orderIds: readonly string[]): Promise<StoredOrder[]>;
 
   /** A customer's orders, newest `createdAt` first, ties by descending id; those behind `after`, at most `limit`. */
-  findByCustomer(customerId: string, page: { limit: number; after?: OrderCursor | undefined }): Promise<StoredOrder[]>;
+  findByCustomer(
+    customerId: string,
+    page: { limit: number; after?: OrderCursor | undefined },
+  ): Promise<StoredOrder[]>;
 
   /** Asks the store whether it could save an order now: reachable and writable. @throws {StoreUnavailableError} */
   ping(): Promise<void>;

@@ -41,13 +41,17 @@ async function readOrder({ body, attributes }: IncomingMessage): Promise<OrderTo
       return { outcome: { kind: 'rejected', reason: error.code, error }, traceId };
     }
     const { traceId } = continueTrace(undefined);
-    if (error instanceof NewerVersionError) return { outcome: { kind: 'released', cause: 'newer-version' }, traceId };
+    if (error instanceof NewerVersionError)
+      return { outcome: { kind: 'released', cause: 'newer-version' }, traceId };
     return { outcome: { kind: 'retry', error: asError(error) }, traceId };
   }
 }
 
 /** A batch that fails is halved until the orders at fault stand alone, so that they cost the others nothing. */
-async function save(repository: Pick<OrderRepository, 'saveAll'>, orders: readonly OrderToStore[]): Promise<Outcome[]> {
+async function save(
+  repository: Pick<OrderRepository, 'saveAll'>,
+  orders: readonly OrderToStore[],
+): Promise<Outcome[]> {
   if (orders.length === 0) return [];
   try {
     return (await repository.saveAll(orders)).map(outcomeOfSave);
@@ -57,7 +61,10 @@ async function save(repository: Pick<OrderRepository, 'saveAll'>, orders: readon
     }
     if (orders.length === 1) return [{ kind: 'retry', error: asError(error) }];
     const half = Math.ceil(orders.length / 2);
-    return [...(await save(repository, orders.slice(0, half))), ...(await save(repository, orders.slice(half)))];
+    return [
+      ...(await save(repository, orders.slice(0, half))),
+      ...(await save(repository, orders.slice(half))),
+    ];
   }
 }
 

@@ -10,7 +10,12 @@ const MAX_IDS = 100;
 
 const orderId = z.uuid().toLowerCase();
 const storedOrderSchema = z
-  .object({ ...orderSchema.shape, state: z.literal('STORED'), storedAt: z.iso.datetime(), traceId: z.string() })
+  .object({
+    ...orderSchema.shape,
+    state: z.literal('STORED'),
+    storedAt: z.iso.datetime(),
+    traceId: z.string(),
+  })
   .meta({ id: 'StoredOrder' });
 const pageSchema = z.object({
   orders: z.array(storedOrderSchema),
@@ -36,7 +41,10 @@ const querySchema = z
 const failures = { 400: problemSchema, 503: problemSchema };
 
 /** Look-up of stored orders. */
-export async function orderRoutes(app: HttpServer, { repository }: { repository: OrderRepository }): Promise<void> {
+export async function orderRoutes(
+  app: HttpServer,
+  { repository }: { repository: OrderRepository },
+): Promise<void> {
   app.get(
     '/orders/:orderId',
     {
@@ -50,7 +58,9 @@ export async function orderRoutes(app: HttpServer, { repository }: { repository:
     async ({ params }) => {
       const stored = await available(() => repository.findById(params.orderId));
       if (stored) return toAnswer(stored);
-      throw new ProblemError(createProblem(404, 'order-not-found', 'not stored: unknown, still on its way, or dead-lettered'));
+      throw new ProblemError(
+        createProblem(404, 'order-not-found', 'not stored: unknown, still on its way, or dead-lettered'),
+      );
     },
   );
 
@@ -88,10 +98,14 @@ function formatCursor({ order }: StoredOrder): string {
 
 function parseCursor(text: string) {
   try {
-    const [createdAtMs, orderId] = cursorSchema.parse(JSON.parse(Buffer.from(text, 'base64url').toString('utf8')));
+    const [createdAtMs, orderId] = cursorSchema.parse(
+      JSON.parse(Buffer.from(text, 'base64url').toString('utf8')),
+    );
     return { createdAtMs, orderId };
   } catch (cause) {
-    throw new ProblemError(createProblem(400, 'malformed-cursor', '`after` must be the `next` of a page'), { cause });
+    throw new ProblemError(createProblem(400, 'malformed-cursor', '`after` must be the `next` of a page'), {
+      cause,
+    });
   }
 }
 

@@ -1,4 +1,8 @@
-import { ChangeMessageVisibilityBatchCommand, DeleteMessageBatchCommand, type SQSClient } from '@aws-sdk/client-sqs';
+import {
+  ChangeMessageVisibilityBatchCommand,
+  DeleteMessageBatchCommand,
+  type SQSClient,
+} from '@aws-sdk/client-sqs';
 import { Batcher } from '@orders/shared/batcher.ts';
 import { MAX_BATCH_ENTRIES, sendEntries } from '@orders/shared/sqs-batch.ts';
 
@@ -20,7 +24,9 @@ export class Acknowledger {
     this.#deletes = new Batcher<{ ReceiptHandle: string }, unknown>({
       ...limits,
       execute: (entries) =>
-        sendEntries(entries, (Entries) => client.send(new DeleteMessageBatchCommand({ QueueUrl: queueUrl, Entries }))),
+        sendEntries(entries, (Entries) =>
+          client.send(new DeleteMessageBatchCommand({ QueueUrl: queueUrl, Entries })),
+        ),
     });
     this.#changes = new Batcher<VisibilityChange, unknown>({
       ...limits,

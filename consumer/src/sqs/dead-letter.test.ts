@@ -21,7 +21,9 @@ const attribute = (n: number) =>
 const received = (attributes: number, body = 'body') =>
   toReceivedMessage({
     Body: body,
-    MessageAttributes: Object.fromEntries(Array.from({ length: attributes }, (_, n) => [`a${n}`, attribute(n)])),
+    MessageAttributes: Object.fromEntries(
+      Array.from({ length: attributes }, (_, n) => [`a${n}`, attribute(n)]),
+    ),
   });
 /** What SQS would deliver of a message that was sent. */
 const delivered = ({ MessageBody, MessageAttributes }: ReturnType<typeof toDeadLetterMessage>) =>
@@ -36,7 +38,8 @@ test.each([0, 3, 9, 10])('dead letter, of a message with %i attributes, goes bac
   expect(Object.keys(original.MessageAttributes)).toEqual(Object.keys(message.rawAttributes));
   for (const [name, { BinaryValue, StringValue }] of Object.entries(message.rawAttributes)) {
     expect(original.MessageAttributes[name]?.StringValue).toBe(StringValue);
-    if (BinaryValue) expect([...(original.MessageAttributes[name]?.BinaryValue ?? [])]).toEqual([...BinaryValue]);
+    if (BinaryValue)
+      expect([...(original.MessageAttributes[name]?.BinaryValue ?? [])]).toEqual([...BinaryValue]);
   }
   expect(deadLetter).toMatchObject(reason);
 });
@@ -50,7 +53,9 @@ test('dead letter, of a message that was dead-lettered before, carries only the 
 
 test('dead letter, with a detail that SQS would refuse, replaces the characters and keeps it short', () => {
   const { deadLetter } = fromDeadLetterMessage(
-    delivered(toDeadLetterMessage(received(0), { ...reason, detail: `\u0000bad \ud800 ${'x'.repeat(5_000)}` })),
+    delivered(
+      toDeadLetterMessage(received(0), { ...reason, detail: `\u0000bad \ud800 ${'x'.repeat(5_000)}` }),
+    ),
   );
   expect(deadLetter?.detail.startsWith('\uFFFDbad \uFFFD x')).toBe(true);
   expect(deadLetter?.detail.length).toBe(1_000);
@@ -58,6 +63,9 @@ test('dead letter, with a detail that SQS would refuse, replaces the characters 
 
 test('dead letter, of a message that SQS itself moved or with a garbled reason, has none', () => {
   expect(fromDeadLetterMessage(received(1)).deadLetter).toBeUndefined();
-  const garbled = toReceivedMessage({ Body: '', MessageAttributes: { [DEAD_LETTER_ATTRIBUTE]: { DataType: 'String', StringValue: '{' } } });
+  const garbled = toReceivedMessage({
+    Body: '',
+    MessageAttributes: { [DEAD_LETTER_ATTRIBUTE]: { DataType: 'String', StringValue: '{' } },
+  });
   expect(fromDeadLetterMessage(garbled).deadLetter).toBeUndefined();
 });

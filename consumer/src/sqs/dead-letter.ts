@@ -19,7 +19,14 @@ export const deadLetterSchema = z.object({
   traceId: z.string(),
   messageId: z.string().describe('of the message in the order queue'),
   movedAttributes: z
-    .record(z.string(), z.object({ DataType: z.string(), StringValue: z.string().optional(), BinaryValue: z.string().optional() }))
+    .record(
+      z.string(),
+      z.object({
+        DataType: z.string(),
+        StringValue: z.string().optional(),
+        BinaryValue: z.string().optional(),
+      }),
+    )
     .optional()
     .describe('attributes that had no room beside this one; binary values in base64'),
 });
@@ -33,7 +40,10 @@ const MAX_DETAIL_CHARACTERS = 1_000;
 export type MessageToSend = { MessageBody: string; MessageAttributes: Record<string, MessageAttributeValue> };
 
 /** The message as it goes to the DLQ: its body and all its attributes, and the reason. */
-export function toDeadLetterMessage(message: ReceivedMessage, reason: Omit<DeadLetter, 'movedAttributes'>): MessageToSend {
+export function toDeadLetterMessage(
+  message: ReceivedMessage,
+  reason: Omit<DeadLetter, 'movedAttributes'>,
+): MessageToSend {
   const { [DEAD_LETTER_ATTRIBUTE]: _previous, ...attributes } = cleanAttributes(message.rawAttributes);
   const kept = Object.entries(attributes).slice(0, MAX_ATTRIBUTES - 1);
   const moved = Object.entries(attributes)
@@ -57,15 +67,25 @@ export function toDeadLetterMessage(message: ReceivedMessage, reason: Omit<DeadL
 }
 
 /** The way back: the message as it was before it went to the DLQ. */
-export function fromDeadLetterMessage(message: ReceivedMessage): { original: MessageToSend; deadLetter: DeadLetter | undefined } {
+export function fromDeadLetterMessage(message: ReceivedMessage): {
+  original: MessageToSend;
+  deadLetter: DeadLetter | undefined;
+} {
   const { [DEAD_LETTER_ATTRIBUTE]: letter, ...attributes } = cleanAttributes(message.rawAttributes);
   const deadLetter = parseDeadLetter(letter?.StringValue);
-  const moved = Object.entries(deadLetter?.movedAttributes ?? {}).map(([name, { DataType, StringValue, BinaryValue }]) => [
-    name,
-    BinaryValue === undefined ? { DataType, StringValue } : { DataType, BinaryValue: Buffer.from(BinaryValue, 'base64') },
-  ]);
+  const moved = Object.entries(deadLetter?.movedAttributes ?? {}).map(
+    ([name, { DataType, StringValue, BinaryValue }]) => [
+      name,
+      BinaryValue === undefined
+        ? { DataType, StringValue }
+        : { DataType, BinaryValue: Buffer.from(BinaryValue, 'base64') },
+    ],
+  );
   return {
-    original: { MessageBody: message.body, MessageAttributes: { ...attributes, ...Object.fromEntries(moved) } },
+    original: {
+      MessageBody: message.body,
+      MessageAttributes: { ...attributes, ...Object.fromEntries(moved) },
+    },
     deadLetter,
   };
 }
@@ -79,7 +99,9 @@ function parseDeadLetter(json: string | undefined): DeadLetter | undefined {
 }
 
 /** What SQS takes back of what it gave: the SDK's type also has list members that no call accepts. */
-function cleanAttributes(attributes: Record<string, MessageAttributeValue>): Record<string, MessageAttributeValue> {
+function cleanAttributes(
+  attributes: Record<string, MessageAttributeValue>,
+): Record<string, MessageAttributeValue> {
   return Object.fromEntries(
     Object.entries(attributes).map(([name, { DataType, StringValue, BinaryValue }]) => [
       name,

@@ -1,13 +1,16 @@
 import { afterEach, describe, expect, test, vi } from 'vitest';
-import { OrderNotStorableError, StoreUnavailableError } from '../domain/errors.ts';
 import { createHarness } from '../../testing/consumer-harness.ts';
 import { anOrder, bodyOf } from '../../testing/orders.ts';
+import { OrderNotStorableError, StoreUnavailableError } from '../domain/errors.ts';
 import { DEAD_LETTER_ATTRIBUTE } from './dead-letter.ts';
 
 type Harness = ReturnType<typeof createHarness>;
 const running: Harness[] = [];
 
-function start(overrides: Parameters<typeof createHarness>[0] = {}, prepare: (harness: Harness) => void = () => {}): Harness {
+function start(
+  overrides: Parameters<typeof createHarness>[0] = {},
+  prepare: (harness: Harness) => void = () => {},
+): Harness {
   const harness = createHarness(overrides);
   prepare(harness);
   harness.consumer.start();
@@ -19,7 +22,8 @@ afterEach(async () => {
   for (const { consumer } of running.splice(0)) await consumer.stop({ timeoutMs: 6_000 });
 });
 
-const eventually = (assertion: () => void | Promise<void>) => vi.waitFor(assertion, { timeout: 5_000, interval: 5 });
+const eventually = (assertion: () => void | Promise<void>) =>
+  vi.waitFor(assertion, { timeout: 5_000, interval: 5 });
 const deadLetterOf = ({ sqs }: Harness, index = 0) =>
   JSON.parse(sqs.deadLetters[index]?.MessageAttributes?.[DEAD_LETTER_ATTRIBUTE]?.StringValue ?? '{}');
 
@@ -55,7 +59,11 @@ describe('outcomes', () => {
     await eventually(() => expect(harness.sqs.deletedHandles()).toHaveLength(1));
     const operations = harness.sqs.calls.map(({ operation }) => operation);
     expect(operations.indexOf('SendMessageBatch')).toBeLessThan(operations.indexOf('DeleteMessageBatch'));
-    expect(deadLetterOf(harness)).toMatchObject({ reason: 'NOT_JSON', errorClass: 'UnreadableMessageError', failures: 0 });
+    expect(deadLetterOf(harness)).toMatchObject({
+      reason: 'NOT_JSON',
+      errorClass: 'UnreadableMessageError',
+      failures: 0,
+    });
   });
 
   test('consumer, when the DLQ does not take the message, does not delete it', async () => {
@@ -98,7 +106,11 @@ describe('outcomes', () => {
       };
     });
     await eventually(() => expect(harness.sqs.deadLetters).toHaveLength(1));
-    expect(deadLetterOf(harness)).toMatchObject({ reason: 'MAX_FAILURES', detail: 'value out of range', failures: 3 });
+    expect(deadLetterOf(harness)).toMatchObject({
+      reason: 'MAX_FAILURES',
+      detail: 'value out of range',
+      failures: 3,
+    });
     expect(harness.repository.batches).toHaveLength(3);
   });
 
@@ -114,14 +126,18 @@ describe('outcomes', () => {
     const body = (await bodyOf(anOrder())).replace('order.placed.v1', 'order.placed.v9');
     const anHourAgo = String(Date.now() - 3_600_000);
     const harness = start({}, ({ sqs }) =>
-      sqs.put(body, { Attributes: { ApproximateReceiveCount: '9', ApproximateFirstReceiveTimestamp: anHourAgo } }),
+      sqs.put(body, {
+        Attributes: { ApproximateReceiveCount: '9', ApproximateFirstReceiveTimestamp: anHourAgo },
+      }),
     );
     await eventually(() => expect(harness.sqs.deadLetters).toHaveLength(1));
     expect(deadLetterOf(harness)).toMatchObject({ reason: 'NEWER_VERSION', attempts: 9 });
   });
 
   test('consumer, with a foreign message of ten attributes, loses none of them on the way to the DLQ', async () => {
-    const attributes = Object.fromEntries(Array.from({ length: 10 }, (_, n) => [`a${n}`, { DataType: 'String', StringValue: `v${n}` }]));
+    const attributes = Object.fromEntries(
+      Array.from({ length: 10 }, (_, n) => [`a${n}`, { DataType: 'String', StringValue: `v${n}` }]),
+    );
     const harness = start({}, ({ sqs }) => sqs.put('rubbish', { MessageAttributes: attributes }));
     await eventually(() => expect(harness.sqs.deadLetters).toHaveLength(1));
     const sent = harness.sqs.deadLetters[0]?.MessageAttributes ?? {};
@@ -136,7 +152,10 @@ describe('outcomes', () => {
       sqs.intercept = ({ operation, input }) => {
         if (operation !== 'DeleteMessageBatch' || refused || input.Entries?.length !== 2) return;
         refused = true;
-        return { Successful: [{ Id: '0' }], Failed: [{ Id: '1', Code: 'InternalError', SenderFault: false }] };
+        return {
+          Successful: [{ Id: '0' }],
+          Failed: [{ Id: '1', Code: 'InternalError', SenderFault: false }],
+        };
       };
       for (const body of bodies) sqs.put(body);
     });
@@ -195,7 +214,9 @@ describe('outage of the store', () => {
       repository.beforePing = () => (outage ? down() : undefined);
       for (const body of bodies) sqs.put(body);
     });
-    await eventually(() => expect(harness.sqs.entries('ChangeMessageVisibilityBatch').length).toBeGreaterThan(0));
+    await eventually(() =>
+      expect(harness.sqs.entries('ChangeMessageVisibilityBatch').length).toBeGreaterThan(0),
+    );
     const released = harness.sqs.entries('ChangeMessageVisibilityBatch').length;
     outage = false;
     await eventually(() => expect(harness.repository.stored.size).toBe(30 - released));
@@ -232,8 +253,14 @@ describe('polling', () => {
       repository.beforeSave = () => blocked;
       for (const body of bodies) sqs.put(body);
     });
-    await eventually(() => expect(harness.sqs.calls.filter(({ operation }) => operation === 'ReceiveMessage').length).toBeGreaterThanOrEqual(2));
-    const asked = harness.sqs.calls.filter(({ operation }) => operation === 'ReceiveMessage').map(({ input }) => input['MaxNumberOfMessages']);
+    await eventually(() =>
+      expect(
+        harness.sqs.calls.filter(({ operation }) => operation === 'ReceiveMessage').length,
+      ).toBeGreaterThanOrEqual(2),
+    );
+    const asked = harness.sqs.calls
+      .filter(({ operation }) => operation === 'ReceiveMessage')
+      .map(({ input }) => input['MaxNumberOfMessages']);
     expect(asked.slice(0, 2)).toEqual([10, 5]);
     finish();
     await eventually(() => expect(harness.sqs.deletedHandles()).toHaveLength(7));
@@ -246,32 +273,48 @@ describe('leases', () => {
     const harness = start(
       { VISIBILITY_TIMEOUT_SECONDS: 1, HEARTBEAT_SECONDS: 0.05, HANDLING_TIMEOUT_SECONDS: 0.2 },
       ({ sqs, repository }) => {
-        repository.beforeSave = () => eventually(() => expect(sqs.entries('ChangeMessageVisibilityBatch').length).toBeGreaterThanOrEqual(3));
+        repository.beforeSave = () =>
+          eventually(() =>
+            expect(sqs.entries('ChangeMessageVisibilityBatch').length).toBeGreaterThanOrEqual(3),
+          );
         sqs.put(body);
       },
     );
     await eventually(() => expect(harness.sqs.deletedHandles()).toHaveLength(1));
     const operations = harness.sqs.calls.map(({ operation }) => operation);
-    expect(operations.lastIndexOf('ChangeMessageVisibilityBatch')).toBeLessThan(operations.indexOf('DeleteMessageBatch'));
+    expect(operations.lastIndexOf('ChangeMessageVisibilityBatch')).toBeLessThan(
+      operations.indexOf('DeleteMessageBatch'),
+    );
   });
 
   test('consumer, when the lease has less left than handling takes, extends it before work starts', async () => {
     const body = await bodyOf(anOrder());
-    const harness = start({ VISIBILITY_TIMEOUT_SECONDS: 20, HANDLING_TIMEOUT_SECONDS: 19.9, SQS_WAIT_TIME_SECONDS: 3, POLLERS: 1 });
+    const harness = start({
+      VISIBILITY_TIMEOUT_SECONDS: 20,
+      HANDLING_TIMEOUT_SECONDS: 19.9,
+      SQS_WAIT_TIME_SECONDS: 3,
+      POLLERS: 1,
+    });
     await eventually(() => expect(harness.sqs.calls).toHaveLength(1));
     // The lease counts from before the poll, so a message that arrives late in it has less left.
     const polledAt = performance.now();
     await eventually(() => expect(performance.now() - polledAt).toBeGreaterThan(150));
     harness.sqs.put(body);
     await eventually(() => expect(harness.sqs.deletedHandles()).toHaveLength(1));
-    const operations = harness.sqs.calls.map(({ operation }) => operation).filter((name) => name !== 'ReceiveMessage');
+    const operations = harness.sqs.calls
+      .map(({ operation }) => operation)
+      .filter((name) => name !== 'ReceiveMessage');
     expect(operations).toEqual(['ChangeMessageVisibilityBatch', 'DeleteMessageBatch']);
   });
 
   test('consumer, when the lease cannot be made long enough, does not start to work on the message', async () => {
     const body = await bodyOf(anOrder());
-    const harness = start({ VISIBILITY_TIMEOUT_SECONDS: 20, HANDLING_TIMEOUT_SECONDS: 20 }, ({ sqs }) => sqs.put(body));
-    await eventually(() => expect(harness.lines.some(({ message }) => message === 'lease lost before work began')).toBe(true));
+    const harness = start({ VISIBILITY_TIMEOUT_SECONDS: 20, HANDLING_TIMEOUT_SECONDS: 20 }, ({ sqs }) =>
+      sqs.put(body),
+    );
+    await eventually(() =>
+      expect(harness.lines.some(({ message }) => message === 'lease lost before work began')).toBe(true),
+    );
     expect(harness.repository.batches).toEqual([]);
     expect(harness.sqs.deletedHandles()).toEqual([]);
   });
@@ -283,7 +326,8 @@ describe('leases', () => {
       { VISIBILITY_TIMEOUT_SECONDS: 1, HEARTBEAT_SECONDS: 0.05, HANDLING_TIMEOUT_SECONDS: 0.2 },
       ({ sqs, repository, leases }) => {
         repository.stored.set(order.orderId, 'v1:other');
-        repository.beforeSave = () => eventually(() => expect([...leases.leases].every(({ lost }) => lost)).toBe(true));
+        repository.beforeSave = () =>
+          eventually(() => expect([...leases.leases].every(({ lost }) => lost)).toBe(true));
         sqs.intercept = ({ operation }) =>
           operation === 'ChangeMessageVisibilityBatch'
             ? { Failed: [{ Id: '0', Code: 'ReceiptHandleIsInvalid', SenderFault: true }] }
@@ -292,7 +336,9 @@ describe('leases', () => {
       },
     );
     await eventually(() => expect(harness.leases.size + harness.repository.batches.length).toBe(1));
-    await eventually(async () => expect((await harness.metrics.outcomes.get()).values[0]?.labels.outcome).toBe('rejected'));
+    await eventually(async () =>
+      expect((await harness.metrics.outcomes.get()).values[0]?.labels.outcome).toBe('rejected'),
+    );
     await harness.consumer.stop({ timeoutMs: 6_000 });
     expect(harness.sqs.deadLetters).toEqual([]);
     expect(harness.sqs.deletedHandles()).toEqual([]);
@@ -324,7 +370,9 @@ describe('stop', () => {
     });
     await eventually(() => expect(harness.repository.batches).toHaveLength(1));
     expect(await harness.consumer.stop({ timeoutMs: 5_050 })).toBe(1);
-    expect(harness.sqs.entries('ChangeMessageVisibilityBatch').map(({ VisibilityTimeout }) => VisibilityTimeout)).toEqual([0]);
+    expect(
+      harness.sqs.entries('ChangeMessageVisibilityBatch').map(({ VisibilityTimeout }) => VisibilityTimeout),
+    ).toEqual([0]);
     finish();
   });
 

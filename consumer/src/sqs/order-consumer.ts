@@ -49,7 +49,9 @@ export class OrderConsumer {
     if (this.#pollers) return;
     leases.start();
     const options = { ...this.#options, onMessages: this.#take.bind(this) };
-    const pollers = Array.from({ length: config.POLLERS }, (_, index) => new Poller(index, options).run(this.#stop.signal));
+    const pollers = Array.from({ length: config.POLLERS }, (_, index) =>
+      new Poller(index, options).run(this.#stop.signal),
+    );
     this.#pollers = Promise.all(pollers).then(() => {}, onFatal);
   }
 
@@ -68,7 +70,9 @@ export class OrderConsumer {
       const unfinished = [...leases.leases];
       released = unfinished.length;
       const stopping: ProcessedMessage = { outcome: { kind: 'released', cause: 'stopping' }, traceId: '' };
-      await Promise.all(unfinished.map((lease) => leases.close(lease).then(() => settler.settle(lease, stopping))));
+      await Promise.all(
+        unfinished.map((lease) => leases.close(lease).then(() => settler.settle(lease, stopping))),
+      );
     }
     await acknowledger.idle();
     leases.stop();
@@ -83,7 +87,8 @@ export class OrderConsumer {
   #take(messages: ReceivedMessage[], requestedAtMs: number): void {
     const { onFatal, watchdog, config } = this.#options;
     const batch = `batch-${this.#batches++}`;
-    const longestMs = (config.HANDLING_TIMEOUT_SECONDS + config.OUTAGE_HOLD_SECONDS) * 1_000 + STUCK_MARGIN_MS;
+    const longestMs =
+      (config.HANDLING_TIMEOUT_SECONDS + config.OUTAGE_HOLD_SECONDS) * 1_000 + STUCK_MARGIN_MS;
     watchdog.expect(batch, longestMs);
     const work: Promise<void> = this.#workOff(messages, requestedAtMs)
       .catch(onFatal)
@@ -120,7 +125,10 @@ export class OrderConsumer {
     const settling: Promise<void>[] = [];
     let pending = leases;
     while (pending.length > 0) {
-      const processed = await processMessages(repository, pending.map(({ message }) => message));
+      const processed = await processMessages(
+        repository,
+        pending.map(({ message }) => message),
+      );
       const isHeld = ({ outcome }: ProcessedMessage) =>
         outcome.kind === 'released' && outcome.cause === 'store-unavailable' && performance.now() < holdUntil;
       const held: Lease[] = [];

@@ -37,7 +37,11 @@ export const RECEIVE_MARGIN_MS = 5_000;
 /** What a healthy poller needs between its steps, generously. */
 const STEP_MARGIN_MS = 15_000;
 
-const SYSTEM_ATTRIBUTES = ['ApproximateReceiveCount', 'SentTimestamp', 'ApproximateFirstReceiveTimestamp'] as const;
+const SYSTEM_ATTRIBUTES = [
+  'ApproximateReceiveCount',
+  'SentTimestamp',
+  'ApproximateFirstReceiveTimestamp',
+] as const;
 
 /** One loop of long polls. Runs until it is told to stop, and ends by no other way: an error is a back-off. */
 export class Poller {

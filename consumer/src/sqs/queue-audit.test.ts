@@ -17,14 +17,21 @@ describe('queue audit', () => {
   test.each([
     ['no redrive policy', { queue: { RedrivePolicy: '' } }, 'no redrive policy'],
     ['another DLQ', { deadLetterQueue: { QueueArn: 'arn:other' } }, 'another dead-letter queue'],
-    ['a low maxReceiveCount', { queue: { RedrivePolicy: JSON.stringify({ deadLetterTargetArn: QueueArn, maxReceiveCount: '5' }) } }, 'maxReceiveCount 5'],
+    [
+      'a low maxReceiveCount',
+      { queue: { RedrivePolicy: JSON.stringify({ deadLetterTargetArn: QueueArn, maxReceiveCount: '5' }) } },
+      'maxReceiveCount 5',
+    ],
     ['equal retention', { deadLetterQueue: { MessageRetentionPeriod: '345600' } }, 'longer than the queue'],
     ['a short visibility time', { queue: { VisibilityTimeout: '5' } }, 'visibility time of 5 s'],
     ['no room for the reason', { queue: { MaximumMessageSize: '262144' } }, 'no room for its reason'],
     ['a DLQ of the DLQ', { deadLetterQueue: { RedrivePolicy: '{}' } }, 'redrive policy of its own'],
   ])('with %s, says so', (_name, change: { queue?: object; deadLetterQueue?: object }, finding) => {
     const { queue, deadLetterQueue } = queues();
-    const changed = { queue: { ...queue, ...change.queue }, deadLetterQueue: { ...deadLetterQueue, ...change.deadLetterQueue } };
+    const changed = {
+      queue: { ...queue, ...change.queue },
+      deadLetterQueue: { ...deadLetterQueue, ...change.deadLetterQueue },
+    };
     expect(auditQueues(changed, loadConsumerConfig({}))).toEqual([expect.stringContaining(finding)]);
   });
 });

@@ -6,7 +6,10 @@ export type AuditedQueues = { queue: QueueAttributes; deadLetterQueue: QueueAttr
 /** What an operator should know about the queues before it hurts: one sentence a finding, none when all is well. */
 export function auditQueues(
   { queue, deadLetterQueue }: AuditedQueues,
-  config: Pick<ConsumerConfig, 'VISIBILITY_TIMEOUT_SECONDS' | 'MAX_FAILURES' | 'SQS_WAIT_TIME_SECONDS' | 'HANDLING_TIMEOUT_SECONDS'>,
+  config: Pick<
+    ConsumerConfig,
+    'VISIBILITY_TIMEOUT_SECONDS' | 'MAX_FAILURES' | 'SQS_WAIT_TIME_SECONDS' | 'HANDLING_TIMEOUT_SECONDS'
+  >,
 ): string[] {
   const findings: string[] = [];
   const expect = (holds: boolean, finding: string) => {
@@ -14,7 +17,10 @@ export function auditQueues(
   };
   const policy = JSON.parse(queue.RedrivePolicy || '{}');
   const maxReceiveCount = Number(policy.maxReceiveCount ?? Number.NaN);
-  const retention = { queue: Number(queue.MessageRetentionPeriod), dlq: Number(deadLetterQueue.MessageRetentionPeriod) };
+  const retention = {
+    queue: Number(queue.MessageRetentionPeriod),
+    dlq: Number(deadLetterQueue.MessageRetentionPeriod),
+  };
 
   expect(
     policy.deadLetterTargetArn !== undefined,

@@ -17,7 +17,13 @@ const STATES = {
 } as const;
 
 /** Samples the depth of queues into the metrics, now and then. Answers a function that stops it. */
-export function startQueueSampler({ client, queues, intervalSeconds, metrics, logger }: QueueSamplerOptions): () => void {
+export function startQueueSampler({
+  client,
+  queues,
+  intervalSeconds,
+  metrics,
+  logger,
+}: QueueSamplerOptions): () => void {
   const sample = async () => {
     for (const [queue, url] of Object.entries(queues)) {
       const command = new GetQueueAttributesCommand({ QueueUrl: url, AttributeNames: Object.values(STATES) });

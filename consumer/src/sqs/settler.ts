@@ -66,7 +66,10 @@ export class Settler {
     const { messageId, receiveCount } = lease.message;
     const line = { orderId: processed.orderId, traceId: processed.traceId, messageId, receiveCount };
     const log = this.#options.logger.child(line);
-    this.#options.metrics.outcomes.inc({ outcome: outcome.kind, cause: 'cause' in outcome ? outcome.cause : '' });
+    this.#options.metrics.outcomes.inc({
+      outcome: outcome.kind,
+      cause: 'cause' in outcome ? outcome.cause : '',
+    });
     try {
       await this.#carryOut(outcome, lease, processed.traceId, log);
     } catch (err) {
@@ -80,12 +83,18 @@ export class Settler {
     const { failures, config } = this.#options;
     if (outcome.kind === 'retry') {
       const { error } = outcome;
-      return failures.add(message.messageId) < config.MAX_FAILURES ? outcome : { kind: 'rejected', reason: 'MAX_FAILURES', error };
+      return failures.add(message.messageId) < config.MAX_FAILURES
+        ? outcome
+        : { kind: 'rejected', reason: 'MAX_FAILURES', error };
     }
     if (outcome.kind === 'released' && outcome.cause === 'newer-version') {
       const waitedMs = Date.now() - (message.firstReceivedAt?.getTime() ?? Date.now());
       if (waitedMs >= config.NEWER_VERSION_REJECT_SECONDS * 1_000) {
-        return { kind: 'rejected', reason: 'NEWER_VERSION', error: new Error('no newer consumer has taken the message') };
+        return {
+          kind: 'rejected',
+          reason: 'NEWER_VERSION',
+          error: new Error('no newer consumer has taken the message'),
+        };
       }
     }
     return outcome;
@@ -104,7 +113,10 @@ export class Settler {
         return;
       case 'retry': {
         const delaySeconds = this.#retryDelaySeconds(failures.get(messageId));
-        log.warn({ err: outcome.error, failures: failures.get(messageId), delaySeconds }, 'message failed, will be tried again');
+        log.warn(
+          { err: outcome.error, failures: failures.get(messageId), delaySeconds },
+          'message failed, will be tried again',
+        );
         if (!lease.lost) await acknowledger.changeVisibility(receiptHandle, delaySeconds);
         return;
       }
@@ -118,7 +130,10 @@ export class Settler {
         return;
       case 'released': {
         const delaySeconds = this.#releaseDelaySeconds(outcome.cause, lease.message);
-        log[outcome.cause === 'newer-version' ? 'error' : 'info']({ cause: outcome.cause, delaySeconds }, 'message released');
+        log[outcome.cause === 'newer-version' ? 'error' : 'info'](
+          { cause: outcome.cause, delaySeconds },
+          'message released',
+        );
         if (!lease.lost) await acknowledger.changeVisibility(receiptHandle, delaySeconds);
         return;
       }
@@ -127,7 +142,11 @@ export class Settler {
     }
   }
 
-  async #sendToDeadLetterQueue(message: ReceivedMessage, outcome: Outcome & { kind: 'rejected' }, traceId: string): Promise<void> {
+  async #sendToDeadLetterQueue(
+    message: ReceivedMessage,
+    outcome: Outcome & { kind: 'rejected' },
+    traceId: string,
+  ): Promise<void> {
     const { failures, version, metrics } = this.#options;
     const now = new Date();
     await this.#deadLetters.add(
@@ -152,7 +171,10 @@ export class Settler {
     return Math.ceil(backoffMs(failures - 1, { baseMs: min * 1_000, maxMs: max * 1_000 }) / 1_000);
   }
 
-  #releaseDelaySeconds(cause: (Outcome & { kind: 'released' })['cause'], { receiveCount }: ReceivedMessage): number {
+  #releaseDelaySeconds(
+    cause: (Outcome & { kind: 'released' })['cause'],
+    { receiveCount }: ReceivedMessage,
+  ): number {
     const { config } = this.#options;
     switch (cause) {
       case 'stopping':

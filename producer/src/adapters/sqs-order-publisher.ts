@@ -55,9 +55,15 @@ export class SqsOrderPublisher implements OrderPublisher {
       const encoded = await encodeOrderMessage(message, encode);
       const sizeBytes = messageSizeBytes(encoded.body, encoded.attributes);
       if (sizeBytes > MAX_MESSAGE_BYTES) {
-        throw new OrderTooLargeError(`the message would have ${sizeBytes} bytes, more than ${MAX_MESSAGE_BYTES}`);
+        throw new OrderTooLargeError(
+          `the message would have ${sizeBytes} bytes, more than ${MAX_MESSAGE_BYTES}`,
+        );
       }
-      const receipt = await this.#batcher.add({ ...encoded, sizeBytes, deadline: performance.now() + timeoutMs });
+      const receipt = await this.#batcher.add({
+        ...encoded,
+        sizeBytes,
+        deadline: performance.now() + timeoutMs,
+      });
       metrics.ordersPublished.inc({ result: 'confirmed' });
       observe();
       return receipt;
@@ -101,8 +107,12 @@ export class SqsOrderPublisher implements OrderPublisher {
       MessageAttributes: stringAttributes(attributes),
     }));
     const results = await breaker.execute(() =>
-      sendEntries(requests, (Entries) => client.send(new SendMessageBatchCommand({ QueueUrl: queueUrl, Entries }), { abortSignal })),
+      sendEntries(requests, (Entries) =>
+        client.send(new SendMessageBatchCommand({ QueueUrl: queueUrl, Entries }), { abortSignal }),
+      ),
     );
-    return results.map((result) => (result instanceof Error ? result : { messageId: result.MessageId ?? '' }));
+    return results.map((result) =>
+      result instanceof Error ? result : { messageId: result.MessageId ?? '' },
+    );
   }
 }

@@ -21,7 +21,8 @@ export type PlaceOrder = (request: OrderRequest, context: PlaceOrderContext) => 
  * The memory of keys is a courtesy of one process; what it misses, the consumer finds as a conflict.
  */
 export function createPlaceOrder(publisher: OrderPublisher, options: { rememberedKeys: number }): PlaceOrder {
-  const hashOfKeyedOrder = options.rememberedKeys > 0 ? new LRUCache<string, string>({ max: options.rememberedKeys }) : undefined;
+  const hashOfKeyedOrder =
+    options.rememberedKeys > 0 ? new LRUCache<string, string>({ max: options.rememberedKeys }) : undefined;
 
   return async (request, { trace, idempotencyKey, clientId }) => {
     const hash = contentHash(request);
@@ -31,15 +32,20 @@ export function createPlaceOrder(publisher: OrderPublisher, options: { remembere
       const { messageId } = await publisher.publish({ order, contentHash: hash, traceparent });
       return { orderId: order.orderId, messageId };
     }
-    const owner = clientId === undefined
-      ? ({ kind: 'customer', id: request.customerId } as const)
-      : ({ kind: 'client', id: clientId } as const);
+    const owner =
+      clientId === undefined
+        ? ({ kind: 'customer', id: request.customerId } as const)
+        : ({ kind: 'client', id: clientId } as const);
     const orderId = orderIdOfKey(owner, idempotencyKey);
     const known = hashOfKeyedOrder?.get(orderId);
     if (known !== undefined && known !== hash) {
       throw new IdempotencyKeyReusedError('this idempotency key was used for another order');
     }
-    const { messageId } = await publisher.publish({ order: { ...request, orderId }, contentHash: hash, traceparent });
+    const { messageId } = await publisher.publish({
+      order: { ...request, orderId },
+      contentHash: hash,
+      traceparent,
+    });
     hashOfKeyedOrder?.set(orderId, hash);
     return { orderId, messageId };
   };

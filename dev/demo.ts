@@ -3,12 +3,13 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import type { SQSClient } from '@aws-sdk/client-sqs';
 import { DeadLetterQueue } from '@orders/consumer/dlq/dead-letter-queue.ts';
-import { uuidOfHash } from '@orders/shared/hash-uuid.ts';
+import { uuidOfHash } from '@orders/producer/domain/hash-uuid.ts';
 import type { OrderRequest } from '@orders/shared/order.ts';
 import { queueAttributes, resolveQueues } from '@orders/shared/queue-admin.ts';
 import { createTool, runTool, UsageError } from '../scripts/sqs-tool.ts';
 import { findStored, followOrders } from './order-follower.ts';
 import { type Pipeline, startPipeline } from './pipeline.ts';
+import { loadPorts } from './pipeline-ports.ts';
 import { createProgress } from './progress.ts';
 import { readOrders } from './sample-orders/open-orders.ts';
 
@@ -30,8 +31,7 @@ await runTool(async () => {
   const running = await runningServices();
   const pipeline = running ? undefined : await startPipeline({ quiet: true });
   try {
-    const services = running ?? (pipeline as Pipeline);
-    return await demo(file, limit, services.producerUrl, services.consumerUrl);
+    return await demo(file, limit, running ?? (pipeline as Pipeline));
   } finally {
     await pipeline?.stop();
   }
@@ -41,25 +41,39 @@ function parse(): { file: string; limit: number | undefined } {
   try {
     const { values } = parseArgs({ options: { file: { type: 'string' }, limit: { type: 'string' } } });
     const limit = values.limit === undefined ? undefined : Number(values.limit);
-    if (limit !== undefined && !(Number.isInteger(limit) && limit > 0)) throw new Error('--limit must be a whole number above 0');
+    if (limit !== undefined && !(Number.isInteger(limit) && limit > 0))
+      throw new Error('--limit must be a whole number above 0');
     // npm runs scripts in the package's folder; the file was named from where the user stands.
-    const file = values.file === undefined ? SAMPLE_FILE : path.resolve(process.env['INIT_CWD'] ?? '.', values.file);
+    const file =
+      values.file === undefined ? SAMPLE_FILE : path.resolve(process.env['INIT_CWD'] ?? '.', values.file);
     return { file, limit };
   } catch (error) {
     throw new UsageError(error instanceof Error ? error.message : String(error), USAGE);
   }
 }
 
-async function runningServices(): Promise<{ producerUrl: string; consumerUrl: string } | undefined> {
-  const producerUrl = `http://127.0.0.1:${process.env['PRODUCER_PORT'] ?? 8080}`;
-  const consumerUrl = `http://127.0.0.1:${process.env['CONSUMER_PORT'] ?? 8081}`;
+type Services = Pick<Pipeline, 'endpoint' | 'producerUrl' | 'consumerUrl'>;
+
+async function runningServices(): Promise<Services | undefined> {
+  const ports = loadPorts(process.env);
+  const [endpoint, producerUrl, consumerUrl] = [ports.emulator, ports.producer, ports.consumer].map(
+    (port) => `http://127.0.0.1:${port}`,
+  ) as [string, string, string];
   const answers = await Promise.all(
-    [producerUrl, consumerUrl].map((url) => fetch(`${url}/readyz`).then(({ ok }) => ok, () => false)),
+    [producerUrl, consumerUrl].map((url) =>
+      fetch(`${url}/readyz`).then(
+        ({ ok }) => ok,
+        () => false,
+      ),
+    ),
   );
-  return answers.every(Boolean) ? { producerUrl, consumerUrl } : undefined;
+  return answers.every(Boolean)
+    ? { endpoint: process.env['AWS_ENDPOINT_URL'] || endpoint, producerUrl, consumerUrl }
+    : undefined;
 }
 
-async function demo(file: string, limit: number | undefined, producerUrl: string, consumerUrl: string): Promise<number> {
+async function demo(file: string, limit: number | undefined, services: Services): Promise<number> {
+  const { endpoint, producerUrl, consumerUrl } = services;
   const startedAt = performance.now();
   const orders: OrderRequest[] = [];
   const unreadable: string[] = [];
@@ -69,13 +83,20 @@ async function demo(file: string, limit: number | undefined, producerUrl: string
   }
   for (const problem of unreadable.slice(0, 10)) console.error(problem);
 
-  const before = new Set((await findStored(consumerUrl, orders.flatMap(({ orderId }) => orderId ?? []))).keys());
+  const before = new Set(
+    (
+      await findStored(
+        consumerUrl,
+        orders.flatMap(({ orderId }) => orderId ?? []),
+      )
+    ).keys(),
+  );
   const publishing = createProgress('accepted', orders.length);
   const published = await publishAll(producerUrl, orders, publishing.update);
   publishing.stop();
   for (const [reason, count] of published.refused) console.error(`${count} refused: ${reason}`);
 
-  const { client, config } = createTool('dev', process.env);
+  const { client, config } = createTool('dev', { ...process.env, AWS_ENDPOINT_URL: endpoint });
   const urls = await resolveQueues(client, config);
   const deadLetterQueue = new DeadLetterQueue(client, urls);
   const storing = createProgress('worked off', published.accepted.length);
@@ -93,8 +114,10 @@ async function demo(file: string, limit: number | undefined, producerUrl: string
   const duplicates = published.accepted.filter((id) => before.has(id) && followed.stored.has(id)).length;
   const stored = followed.stored.size - new Set(published.accepted.filter((id) => before.has(id))).size;
   const reasons = Map.groupBy(followed.deadLettered.values(), (reason) => reason);
-  for (const [reason, found] of reasons) console.log(`${found.length} dead-lettered: ${reason} (scripts/dlq.sh peek)`);
-  if (followed.missing.length > 0) console.log(`${followed.missing.length} accepted orders are MISSING, such as ${followed.missing[0]}`);
+  for (const [reason, found] of reasons)
+    console.log(`${found.length} dead-lettered: ${reason} (scripts/dlq.sh peek)`);
+  if (followed.missing.length > 0)
+    console.log(`${followed.missing.length} accepted orders are MISSING, such as ${followed.missing[0]}`);
   console.log(
     `read=${orders.length + unreadable.length} accepted=${published.accepted.length} stored=${stored} duplicates=${duplicates} ` +
       `deadLettered=${followed.deadLettered.size} seconds=${seconds.toFixed(1)} rate=${Math.round(published.accepted.length / seconds)}`,
@@ -106,7 +129,8 @@ async function demo(file: string, limit: number | undefined, producerUrl: string
 async function drained(client: SQSClient, queueUrl: string): Promise<void> {
   const patience = AbortSignal.timeout(PATIENCE_MS);
   while (!patience.aborted) {
-    const { ApproximateNumberOfMessages: waiting, ApproximateNumberOfMessagesNotVisible: inFlight } = await queueAttributes(client, queueUrl);
+    const { ApproximateNumberOfMessages: waiting, ApproximateNumberOfMessagesNotVisible: inFlight } =
+      await queueAttributes(client, queueUrl);
     if (Number(waiting) + Number(inFlight) === 0) return;
     await sleep(200);
   }
@@ -118,10 +142,16 @@ function withId(order: OrderRequest, line: number): OrderRequest {
 }
 
 type Published = { accepted: string[]; refused: Map<string, number> };
-type BatchAnswer = { results: { status: number; orderId?: string; problem?: { title: string; detail?: string } }[] };
+type BatchAnswer = {
+  results: { status: number; orderId?: string; problem?: { title: string; detail?: string } }[];
+};
 
 /** Publishes in batches. What was answered with 429 or 503, or not at all, is sent again: its orderId makes that safe. */
-async function publishAll(producerUrl: string, orders: OrderRequest[], onProgress: (done: number) => void): Promise<Published> {
+async function publishAll(
+  producerUrl: string,
+  orders: OrderRequest[],
+  onProgress: (done: number) => void,
+): Promise<Published> {
   const published: Published = { accepted: [], refused: new Map() };
   let next = 0;
   let done = 0;
@@ -134,7 +164,8 @@ async function publishAll(producerUrl: string, orders: OrderRequest[], onProgres
         const again: OrderRequest[] = [];
         for (const [index, { status, orderId, problem }] of results.entries()) {
           if (status === 202 && orderId) published.accepted.push(orderId);
-          else if (attempt < PUBLISH_ATTEMPTS && (status === 429 || status === 503)) again.push(batch[index] as OrderRequest);
+          else if (attempt < PUBLISH_ATTEMPTS && (status === 429 || status === 503))
+            again.push(batch[index] as OrderRequest);
           else {
             const reason = `${problem?.title ?? 'no answer'}${problem?.detail ? `: ${problem.detail}` : ''}`;
             published.refused.set(reason, (published.refused.get(reason) ?? 0) + 1);

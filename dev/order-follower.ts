@@ -25,7 +25,10 @@ const LOOK_INTO_DLQ_AFTER_MS = 3_000;
 const DLQ_LOOK_LIMIT = 10_000;
 
 /** Asks the consumer which of these orders are stored. A consumer that does not answer has stored none for now. */
-export async function findStored(consumerUrl: string, orderIds: readonly string[]): Promise<Map<string, Date>> {
+export async function findStored(
+  consumerUrl: string,
+  orderIds: readonly string[],
+): Promise<Map<string, Date>> {
   const stored = new Map<string, Date>();
   for (let start = 0; start < orderIds.length; start += IDS_A_REQUEST) {
     const ids = orderIds.slice(start, start + IDS_A_REQUEST);

@@ -25,7 +25,8 @@ await runTool(async () => {
   switch (command) {
     case 'status': {
       const attributes = await queueAttributes(client, urls.deadLetterQueueUrl);
-      const { ApproximateNumberOfMessages: waiting = 0, ApproximateNumberOfMessagesNotVisible: hidden = 0 } = attributes;
+      const { ApproximateNumberOfMessages: waiting = 0, ApproximateNumberOfMessagesNotVisible: hidden = 0 } =
+        attributes;
       console.log(`${config.ORDER_DLQ_NAME}: ${waiting} waiting, ${hidden} in flight`);
       return 0;
     }
@@ -37,7 +38,8 @@ await runTool(async () => {
     }
     case 'redrive': {
       if (values['move-task']) {
-        if (limit || values['dry-run']) throw new UsageError('a move task moves everything: no --limit, no --dry-run', USAGE);
+        if (limit || values['dry-run'])
+          throw new UsageError('a move task moves everything: no --limit, no --dry-run', USAGE);
         await deadLetterQueue.startMoveTask(ratePerSecond);
         console.log('move task started');
         return 0;
@@ -47,7 +49,8 @@ await runTool(async () => {
         dryRun,
         ...(limit ? { limit } : {}),
         ...(ratePerSecond ? { ratePerSecond } : {}),
-        onMoved: ({ message, deadLetter }) => console.log(`${message.messageId} ${deadLetter?.reason ?? 'MOVED_BY_SQS'}`),
+        onMoved: ({ message, deadLetter }) =>
+          console.log(`${message.messageId} ${deadLetter?.reason ?? 'MOVED_BY_SQS'}`),
       });
       console.log(`${moved} ${dryRun ? 'would be moved' : 'moved'}`);
       return 0;
@@ -76,7 +79,8 @@ function parse() {
 function positive(name: string, text: string | undefined): number | undefined {
   if (text === undefined) return undefined;
   const value = Number(text);
-  if (!Number.isInteger(value) || value < 1) throw new UsageError(`--${name} must be a whole number above 0`, USAGE);
+  if (!Number.isInteger(value) || value < 1)
+    throw new UsageError(`--${name} must be a whole number above 0`, USAGE);
   return value;
 }
 

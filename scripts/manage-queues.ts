@@ -30,7 +30,10 @@ const DEPTH = { warning: 50, danger: 100 };
 const LOOK_AT = 10;
 
 type Tool = ReturnType<typeof createTool>;
-const names = (config: ToolConfig) => ({ queue: config.ORDER_QUEUE_NAME, deadLetterQueue: config.ORDER_DLQ_NAME });
+const names = (config: ToolConfig) => ({
+  queue: config.ORDER_QUEUE_NAME,
+  deadLetterQueue: config.ORDER_DLQ_NAME,
+});
 
 await runTool(async () => {
   const { values, positionals } = parse();
@@ -53,7 +56,10 @@ function parse() {
   try {
     return parseArgs({
       allowPositionals: true,
-      options: { confirm: { type: 'string' }, consumer: { type: 'string', default: 'http://localhost:8081' } },
+      options: {
+        confirm: { type: 'string' },
+        consumer: { type: 'string', default: 'http://localhost:8081' },
+      },
     });
   } catch (error) {
     throw new UsageError(error instanceof Error ? error.message : String(error), USAGE);
@@ -62,9 +68,15 @@ function parse() {
 
 async function create({ client, config }: Tool): Promise<number> {
   const showDrift = ({ name, drift }: QueueChange) => {
-    for (const { attribute, found, wanted } of drift) console.log(`${name}: ${attribute} is ${found ?? 'not set'}, will be ${wanted}`);
+    for (const { attribute, found, wanted } of drift)
+      console.log(`${name}: ${attribute} is ${found ?? 'not set'}, will be ${wanted}`);
   };
-  const { queue, deadLetterQueue } = await ensureQueues(client, config.APP_ENV, names(config), showDrift).catch((error) => {
+  const { queue, deadLetterQueue } = await ensureQueues(
+    client,
+    config.APP_ENV,
+    names(config),
+    showDrift,
+  ).catch((error) => {
     throw explainSqsError(error, config);
   });
   for (const { name, url, created, drift } of [deadLetterQueue, queue]) {
@@ -92,7 +104,9 @@ async function remove({ client, config }: Tool, confirmed: string | undefined): 
 async function ask(queue: string): Promise<string> {
   if (!process.stdin.isTTY) return '';
   const terminal = createInterface({ input: process.stdin, output: process.stdout });
-  const answer = await terminal.question(`This deletes the PRODUCTION queues and every message in them.\nType "${queue}" to go on: `);
+  const answer = await terminal.question(
+    `This deletes the PRODUCTION queues and every message in them.\nType "${queue}" to go on: `,
+  );
   terminal.close();
   return answer.trim();
 }
@@ -103,16 +117,25 @@ async function status({ client, config }: Tool, consumerUrl: string): Promise<nu
   const queue = await queueAttributes(client, urls.queueUrl);
   const deadLetterQueue = await queueAttributes(client, urls.deadLetterQueueUrl);
   const dead = await new DeadLetterQueue(client, urls).peek(LOOK_AT);
-  const oldestDead = dead.flatMap(({ message }) => message.sentAt?.getTime() ?? []).toSorted((a, b) => a - b)[0];
+  const oldestDead = dead
+    .flatMap(({ message }) => message.sentAt?.getTime() ?? [])
+    .toSorted((a, b) => a - b)[0];
   const age = oldestDead === undefined ? undefined : (Date.now() - oldestDead) / 1_000;
   console.log(describe(config.ORDER_QUEUE_NAME, queue, await oldestAgeSeconds(consumerUrl)));
   console.log(describe(config.ORDER_DLQ_NAME, deadLetterQueue, dead.length === 0 ? 0 : age));
 
-  const [depth, deadDepth] = [queue, deadLetterQueue].map((attributes) => Number(attributes.ApproximateNumberOfMessages ?? 0));
+  const [depth, deadDepth] = [queue, deadLetterQueue].map((attributes) =>
+    Number(attributes.ApproximateNumberOfMessages ?? 0),
+  );
   const warnings: string[] = [];
-  if (deadDepth) warnings.push(`${config.ORDER_DLQ_NAME} holds ${deadDepth} messages: scripts/dlq.sh peek ${config.APP_ENV}`);
+  if (deadDepth)
+    warnings.push(
+      `${config.ORDER_DLQ_NAME} holds ${deadDepth} messages: scripts/dlq.sh peek ${config.APP_ENV}`,
+    );
   if (depth && depth > DEPTH.warning) {
-    warnings.push(`${config.ORDER_QUEUE_NAME} is ${depth > DEPTH.danger ? 'dangerously ' : ''}deep: ${depth} messages wait`);
+    warnings.push(
+      `${config.ORDER_QUEUE_NAME} is ${depth > DEPTH.danger ? 'dangerously ' : ''}deep: ${depth} messages wait`,
+    );
   }
   for (const warning of warnings) console.log(`WARNING ${warning}`);
   return warnings.length > 0 ? 1 : 0;
@@ -133,7 +156,9 @@ function describe(name: string, attributes: QueueAttributes, ageSeconds: number 
 async function oldestAgeSeconds(consumerUrl: string): Promise<number | undefined> {
   try {
     const url = `${consumerUrl}/actuator/metrics/sqs.oldest.message.age.seconds`;
-    const metric = (await (await fetch(url, { signal: AbortSignal.timeout(2_000) })).json()) as { measurements: { value: number }[] };
+    const metric = (await (await fetch(url, { signal: AbortSignal.timeout(2_000) })).json()) as {
+      measurements: { value: number }[];
+    };
     return metric.measurements[0]?.value;
   } catch {
     return undefined;

@@ -12,7 +12,10 @@ export type ToolConfig = z.infer<typeof toolSchema>;
 const LOCAL_ENDPOINT = 'http://127.0.0.1:4566';
 
 /** Configuration and client of a tool that operators call. In dev it means the local emulator, unless told otherwise. */
-export function createTool(appEnv: AppEnv, env: NodeJS.ProcessEnv): { client: SQSClient; config: ToolConfig } {
+export function createTool(
+  appEnv: AppEnv,
+  env: NodeJS.ProcessEnv,
+): { client: SQSClient; config: ToolConfig } {
   const config = loadConfig(toolSchema, {
     ...env,
     APP_ENV: appEnv,
@@ -48,6 +51,7 @@ export class UsageError extends Error {
 
 export function parseAppEnv(text: string | undefined, usage: string): AppEnv {
   const parsed = commonFields.APP_ENV.unwrap().safeParse(text);
-  if (!parsed.success) throw new UsageError(`which environment? ${text ?? 'none'} is not dev, staging or production`, usage);
+  if (!parsed.success)
+    throw new UsageError(`which environment? ${text ?? 'none'} is not dev, staging or production`, usage);
   return parsed.data;
 }

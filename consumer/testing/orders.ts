@@ -1,19 +1,13 @@
+import { randomUUID } from 'node:crypto';
 import { encodeOrderMessage } from '@orders/shared/message.ts';
 import { contentHash, type Order } from '@orders/shared/order.ts';
-import { v7 as uuidv7 } from 'uuid';
+import { anOrder as anExampleOrder } from '@orders/shared/testing/orders.ts';
 import type { OrderRepository, OrderToStore, SaveResult } from '../src/domain/order-repository.ts';
 import { judgeSaves } from '../src/domain/save-results.ts';
 
+/** The example order, with an id of its own. */
 export function anOrder(overrides: Partial<Order> = {}): Order {
-  return {
-    orderId: uuidv7(),
-    customerId: 'C-1001',
-    items: [{ productId: 'SKU-1', name: 'CD', quantity: 2, unitPrice: 1499 }],
-    currency: 'USD',
-    totalAmount: 2998,
-    createdAt: '2026-11-22T09:00:00Z',
-    ...overrides,
-  };
+  return anExampleOrder({ orderId: randomUUID(), ...overrides });
 }
 
 export async function bodyOf(order: Order): Promise<string> {

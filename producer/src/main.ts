@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
-import { createLogger } from '@orders/shared/logger.ts';
 import { loadDotenv } from '@orders/shared/dotenv.ts';
+import { createLogger } from '@orders/shared/logger.ts';
 import { runService } from '@orders/shared/service.ts';
 import { startProducer } from './app.ts';
 import { loadProducerConfig } from './config.ts';

@@ -1,4 +1,11 @@
-import { type CommonMetrics, Counter, createMetrics, Gauge, Histogram, LATENCY_BUCKETS } from '@orders/shared/metrics.ts';
+import {
+  type CommonMetrics,
+  Counter,
+  createMetrics,
+  Gauge,
+  Histogram,
+  LATENCY_BUCKETS,
+} from '@orders/shared/metrics.ts';
 
 export type ProducerMetrics = CommonMetrics & {
   /** Dashboard: rate in. Alert: none comes in. */
@@ -20,8 +27,17 @@ export function createProducerMetrics(version: string, bufferedOrders: () => num
   const registers = [common.registry];
   return {
     ...common,
-    ordersAccepted: new Counter({ name: 'orders_accepted_total', help: 'orders answered with 202', registers }),
-    ordersRefused: new Counter({ name: 'orders_refused_total', help: 'orders refused', labelNames: ['reason'], registers }),
+    ordersAccepted: new Counter({
+      name: 'orders_accepted_total',
+      help: 'orders answered with 202',
+      registers,
+    }),
+    ordersRefused: new Counter({
+      name: 'orders_refused_total',
+      help: 'orders refused',
+      labelNames: ['reason'],
+      registers,
+    }),
     ordersPublished: new Counter({
       name: 'orders_published_total',
       help: 'orders handed to SQS',

@@ -26,8 +26,12 @@ const dotted = (name: string) => name.replace(/_total$/, '').replaceAll('_', '.'
  * Kubernetes' own endpoints (`/livez`, `/readyz`, `/metrics`) and the same knowledge in the shape of Spring Boot's
  * Actuator (https://docs.spring.io/spring-boot/api/rest/actuator/), since operators' tools and habits expect it.
  */
-export async function actuator(app: FastifyInstance, { health, registry, info }: ActuatorOptions): Promise<void> {
-  const answer = (reply: FastifyReply, state: ComponentHealth) => reply.code(state.status === 'UP' ? 200 : 503).send(state);
+export async function actuator(
+  app: FastifyInstance,
+  { health, registry, info }: ActuatorOptions,
+): Promise<void> {
+  const answer = (reply: FastifyReply, state: ComponentHealth) =>
+    reply.code(state.status === 'UP' ? 200 : 503).send(state);
   const prometheus = async (_request: unknown, reply: FastifyReply) =>
     reply.header('content-type', registry.contentType).send(await registry.metrics());
 
@@ -37,7 +41,10 @@ export async function actuator(app: FastifyInstance, { health, registry, info }:
 
   app.get('/actuator', async () => ({
     _links: Object.fromEntries(
-      ['health', 'info', 'metrics', 'prometheus'].map((name) => [name, { href: `/actuator/${name}`, templated: false }]),
+      ['health', 'info', 'metrics', 'prometheus'].map((name) => [
+        name,
+        { href: `/actuator/${name}`, templated: false },
+      ]),
     ),
   }));
   app.get('/actuator/health', async (_request, reply) => answer(reply, await health.full()));
@@ -58,9 +65,16 @@ export async function actuator(app: FastifyInstance, { health, registry, info }:
     '/actuator/metrics/:name',
     async ({ params, query }) => {
       const wanted = ALIASES[params.name] ?? params.name;
-      const found = (await registry.getMetricsAsJSON()).find(({ name }) => name === wanted || dotted(name) === wanted);
-      if (!found) throw new ProblemError(createProblem(404, 'unknown-metric', `no metric called ${params.name}`));
-      return actuatorMetric(params.name, found as MetricObjectWithValues<MetricValue<string>>, [query.tag ?? []].flat());
+      const found = (await registry.getMetricsAsJSON()).find(
+        ({ name }) => name === wanted || dotted(name) === wanted,
+      );
+      if (!found)
+        throw new ProblemError(createProblem(404, 'unknown-metric', `no metric called ${params.name}`));
+      return actuatorMetric(
+        params.name,
+        found as MetricObjectWithValues<MetricValue<string>>,
+        [query.tag ?? []].flat(),
+      );
     },
   );
 }
@@ -69,7 +83,9 @@ type Sample = MetricValue<string> & { metricName?: string };
 
 /** One metric as Actuator shows it, summed over the label values that the `tag=name:value` filters leave. */
 function actuatorMetric(name: string, metric: MetricObjectWithValues<MetricValue<string>>, tags: string[]) {
-  const filters = tags.map((tag) => [tag.slice(0, tag.indexOf(':')), tag.slice(tag.indexOf(':') + 1)] as const);
+  const filters = tags.map(
+    (tag) => [tag.slice(0, tag.indexOf(':')), tag.slice(tag.indexOf(':') + 1)] as const,
+  );
   const samples = (metric.values as Sample[]).filter(({ labels }) =>
     filters.every(([label, value]) => String(labels[label]) === value),
   );

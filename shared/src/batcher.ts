@@ -11,7 +11,12 @@ export type BatcherOptions<T, R> = {
   lingerMs: number;
 };
 
-type Waiting<T, R> = { item: T; sizeBytes: number; resolve: (result: R) => void; reject: (error: Error) => void };
+type Waiting<T, R> = {
+  item: T;
+  sizeBytes: number;
+  resolve: (result: R) => void;
+  reject: (error: Error) => void;
+};
 
 /**
  * Coalesces single items of concurrent callers into batches, as Nagle's algorithm does with bytes: at once when

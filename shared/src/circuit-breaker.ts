@@ -1,4 +1,11 @@
-import { CircuitState, ConsecutiveBreaker, circuitBreaker, ExponentialBackoff, handleWhen, isBrokenCircuitError } from 'cockatiel';
+import {
+  CircuitState,
+  ConsecutiveBreaker,
+  circuitBreaker,
+  ExponentialBackoff,
+  handleWhen,
+  isBrokenCircuitError,
+} from 'cockatiel';
 import type { Logger } from './logger.ts';
 import type { CommonMetrics } from './metrics.ts';
 
@@ -23,7 +30,12 @@ export type CircuitBreaker = {
 
 export const isBreakerOpen: (error: unknown) => boolean = isBrokenCircuitError;
 
-const STATE_VALUE = { [CircuitState.Closed]: 0, [CircuitState.Open]: 1, [CircuitState.Isolated]: 1, [CircuitState.HalfOpen]: 2 };
+const STATE_VALUE = {
+  [CircuitState.Closed]: 0,
+  [CircuitState.Open]: 1,
+  [CircuitState.Isolated]: 1,
+  [CircuitState.HalfOpen]: 2,
+};
 
 export function createCircuitBreaker(options: BreakerOptions): CircuitBreaker {
   const { name, logger, metrics } = options;
@@ -33,7 +45,9 @@ export function createCircuitBreaker(options: BreakerOptions): CircuitBreaker {
   });
   metrics.breakerState.set({ breaker: name }, 0);
   policy.onStateChange((state) => metrics.breakerState.set({ breaker: name }, STATE_VALUE[state]));
-  policy.onBreak((reason) => logger.error({ breaker: name, err: 'error' in reason ? reason.error : undefined }, 'breaker opened'));
+  policy.onBreak((reason) =>
+    logger.error({ breaker: name, err: 'error' in reason ? reason.error : undefined }, 'breaker opened'),
+  );
   policy.onReset(() => logger.info({ breaker: name }, 'breaker closed'));
   return {
     execute: (call) => policy.execute(call),

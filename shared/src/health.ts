@@ -39,10 +39,14 @@ export class Health {
   /** Spring Actuator's shape. In production the details stay inside: nobody is authorised yet to see them. */
   async full(): Promise<{ status: HealthStatus; components?: Record<string, ComponentHealth> }> {
     const entries = await Promise.all(
-      Object.entries(this.#options.components).map(async ([name, check]) => [name, await bounded(check)] as const),
+      Object.entries(this.#options.components).map(
+        async ([name, check]) => [name, await bounded(check)] as const,
+      ),
     );
     const status = entries.every(([, { status }]) => status === 'UP') ? 'UP' : 'DOWN';
-    return this.#options.appEnv === 'production' ? { status } : { status, components: Object.fromEntries(entries) };
+    return this.#options.appEnv === 'production'
+      ? { status }
+      : { status, components: Object.fromEntries(entries) };
   }
 }
 
@@ -50,7 +54,10 @@ export class Health {
 async function bounded(check: HealthCheck): Promise<ComponentHealth> {
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<ComponentHealth>((resolve) => {
-    timer = setTimeout(resolve, CHECK_TIMEOUT_MS, { status: 'DOWN', details: { error: 'no answer in time' } });
+    timer = setTimeout(resolve, CHECK_TIMEOUT_MS, {
+      status: 'DOWN',
+      details: { error: 'no answer in time' },
+    });
   });
   try {
     return await Promise.race([late, check()]);

@@ -1,7 +1,14 @@
+import { STATUS_CODES } from 'node:http';
+import type { Socket } from 'node:net';
 import swagger from '@fastify/swagger';
 import swaggerUi from '@fastify/swagger-ui';
 import fastify, {
-  LogController, type FastifyError, type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
+  type FastifyError,
+  type FastifyInstance,
+  type FastifyReply,
+  type FastifyRequest,
+  LogController,
+} from 'fastify';
 import {
   jsonSchemaTransform,
   jsonSchemaTransformObject,
@@ -9,10 +16,16 @@ import {
   type ZodTypeProvider,
 } from 'fastify-type-provider-zod';
 import type { z } from 'zod';
-import { actuator, type ActuatorOptions } from './actuator.ts';
+import { type ActuatorOptions, actuator } from './actuator.ts';
 import type { Logger } from './logger.ts';
 import type { CommonMetrics } from './metrics.ts';
-import { createProblem, PROBLEM_CONTENT_TYPE, type Problem, ProblemError, validationProblem } from './problem.ts';
+import {
+  createProblem,
+  PROBLEM_CONTENT_TYPE,
+  type Problem,
+  ProblemError,
+  validationProblem,
+} from './problem.ts';
 import { StartupError } from './startup-error.ts';
 import { continueTrace, type TraceContext } from './trace-context.ts';
 
@@ -40,6 +53,8 @@ const REQUEST_TIMEOUT_MS = 30_000;
 /** Longer than the idle time of the usual load balancers (60 s), so that they, not we, close an idle connection. */
 const KEEP_ALIVE_TIMEOUT_MS = 72_000;
 
+const CLOSE_SWEEP_MS = 100;
+
 /** The server that both services have: limits, problem+json for every error, trace context, metrics, API docs, actuator. */
 export async function createHttpServer(options: HttpServerOptions): Promise<HttpServer> {
   const app = fastify({
@@ -52,32 +67,59 @@ export async function createHttpServer(options: HttpServerOptions): Promise<Http
     forceCloseConnections: 'idle',
     return503OnClosing: false,
     frameworkErrors: (error, request, reply) => sendError(error, request, reply),
+    clientErrorHandler: answerClientError,
     routerOptions: { maxParamLength: 256 },
   }).withTypeProvider<ZodTypeProvider>() as unknown as HttpServer;
   app.setValidatorCompiler<z.ZodType>(({ schema, httpPart }) => (input) => {
     const parsed = schema.safeParse(input);
     if (parsed.success) return { value: parsed.data };
-    return { error: new ProblemError(validationProblem(parsed.error, httpPart === 'body' ? '' : `/${httpPart}`)) };
+    return {
+      error: new ProblemError(validationProblem(parsed.error, httpPart === 'body' ? '' : `/${httpPart}`)),
+    };
   });
   app.setSerializerCompiler(serializerCompiler);
   app.removeContentTypeParser('text/plain');
   app.setErrorHandler(sendError);
   app.setNotFoundHandler((request, reply) => {
-    sendProblem(request, reply, createProblem(404, 'not-found', `nothing at ${request.method} ${request.url.slice(0, 200)}`));
+    sendProblem(
+      request,
+      reply,
+      createProblem(404, 'not-found', `nothing at ${request.method} ${request.url.slice(0, 200)}`),
+    );
   });
   app.decorateRequest('trace');
-  app.addHook('onRequest', async (request, reply) => {
+  let closing = false;
+  app.addHook('onRequest', async (request) => {
     request.trace = continueTrace(request.headers['traceparent']);
+  });
+  // At the end of a request, so that those which were under way when the stop began give their connection up too.
+  app.addHook('onSend', async (_request, reply) => {
     if (closing) reply.header('connection', 'close');
   });
   app.addHook('onResponse', async (request, reply) => {
-    const labels = { method: request.method, route: request.routeOptions.url ?? 'unknown', status: reply.statusCode };
+    const labels = {
+      method: request.method,
+      route: request.routeOptions.url ?? 'unknown',
+      status: reply.statusCode,
+    };
     options.metrics.httpRequestDuration.observe(labels, reply.elapsedTime / 1_000);
-    request.log.debug({ ...labels, traceId: request.trace?.traceId, durationMs: reply.elapsedTime }, 'answered');
+    request.log.debug(
+      { ...labels, traceId: request.trace?.traceId, durationMs: reply.elapsedTime },
+      'answered',
+    );
   });
-  let closing = false;
+  let underWay = 0;
+  // `close` comes at the end of each answer, given or not: a client may have gone before.
+  app.server.on('request', (_request, response) => {
+    underWay++;
+    response.once('close', () => underWay--);
+  });
   app.addHook('preClose', async () => {
     closing = true;
+    if (!app.server.listening) return;
+    // Node closes what is idle now. A connection that never brought a request is not, and would hold the stop up.
+    const sweep = setInterval(() => underWay === 0 && app.server.closeAllConnections(), CLOSE_SWEEP_MS);
+    app.server.once('close', () => clearInterval(sweep));
   });
   await app.register(swagger, {
     openapi: { openapi: '3.1.0', info: { title: options.info.name, version: options.info.version } },
@@ -91,7 +133,10 @@ export async function createHttpServer(options: HttpServerOptions): Promise<Http
 }
 
 /** @throws {StartupError} when the port is taken or not allowed */
-export async function listen(app: HttpServer, { host, port, variable }: { host: string; port: number; variable: string }): Promise<void> {
+export async function listen(
+  app: HttpServer,
+  { host, port, variable }: { host: string; port: number; variable: string },
+): Promise<void> {
   try {
     await app.listen({ host, port, listenTextResolver: () => `listening` });
   } catch (error) {
@@ -99,6 +144,22 @@ export async function listen(app: HttpServer, { host, port, variable }: { host: 
     const reason = code === 'EADDRINUSE' ? 'is taken by another process' : `cannot be listened on (${code})`;
     throw new StartupError(`port ${port} on ${host} ${reason}: set ${variable} or HOST`, { cause: error });
   }
+}
+
+/** Answers what never became a request: a header too large or too slow, or no HTTP at all. */
+function answerClientError({ code }: { code: string }, socket: Socket): void {
+  if (socket.writable && code !== 'ECONNRESET') {
+    const status = { HPE_HEADER_OVERFLOW: 431, ERR_HTTP_REQUEST_TIMEOUT: 408 }[code] ?? 400;
+    const body = JSON.stringify(createProblem(status, KIND_OF_STATUS[status] ?? 'client-error'));
+    const head = [
+      `HTTP/1.1 ${status} ${STATUS_CODES[status]}`,
+      `content-type: ${PROBLEM_CONTENT_TYPE}`,
+      `content-length: ${Buffer.byteLength(body)}`,
+      'connection: close',
+    ];
+    socket.write(`${head.join('\r\n')}\r\n\r\n${body}`);
+  }
+  socket.destroy();
 }
 
 function sendProblem(request: FastifyRequest, reply: FastifyReply, problem: Problem): void {
@@ -122,13 +183,24 @@ function sendError(error: unknown, request: FastifyRequest, reply: FastifyReply)
   sendProblem(request, reply, problem);
 }
 
-const KIND_OF_STATUS: Record<number, string> = { 400: 'malformed', 413: 'too-large', 415: 'media-type', 431: 'header-too-large' };
+const KIND_OF_STATUS: Record<number, string> = {
+  400: 'malformed',
+  408: 'too-slow',
+  413: 'too-large',
+  414: 'url-too-long',
+  415: 'media-type',
+  431: 'header-too-large',
+};
 
 function toProblem(error: unknown): Problem {
   if (error instanceof ProblemError) return error.problem;
   const { statusCode = 500, message, code } = error as FastifyError;
   if (statusCode >= 400 && statusCode < 500) {
-    return createProblem(statusCode, KIND_OF_STATUS[statusCode] ?? 'client-error', code?.startsWith('FST_') ? message : 'not valid JSON');
+    return createProblem(
+      statusCode,
+      KIND_OF_STATUS[statusCode] ?? 'client-error',
+      code?.startsWith('FST_') ? message : 'not valid JSON',
+    );
   }
   return createProblem(500, 'internal');
 }

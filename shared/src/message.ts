@@ -45,7 +45,11 @@ export class UnreadableMessageError extends Error {
   readonly code: UnreadableReason;
   readonly traceparent: string | undefined;
 
-  constructor(code: UnreadableReason, message: string, options: ErrorOptions & { traceparent?: string | undefined } = {}) {
+  constructor(
+    code: UnreadableReason,
+    message: string,
+    options: ErrorOptions & { traceparent?: string | undefined } = {},
+  ) {
     super(message, options);
     this.code = code;
     this.traceparent = options.traceparent;
@@ -61,7 +65,10 @@ export class NewerVersionError extends Error {
 const compress = { gzip: promisify(zlib.gzip), zstd: promisify(zlib.zstdCompress) };
 const decompress = { gzip: promisify(zlib.gunzip), zstd: promisify(zlib.zstdDecompress) };
 
-export async function encodeOrderMessage(message: OrderMessage, options: EncodeOptions): Promise<EncodedMessage> {
+export async function encodeOrderMessage(
+  message: OrderMessage,
+  options: EncodeOptions,
+): Promise<EncodedMessage> {
   const { order, contentHash: contenthash, traceparent } = message;
   const data = JSON.stringify(order);
   const contentencoding =
@@ -143,14 +150,22 @@ function readVersion(json: unknown): number {
   const event = versionSchema.safeParse(json);
   if (!event.success) throw unreadable('NOT_AN_ENVELOPE', event.error);
   const version = Number(/^order\.placed\.v([1-9]\d{0,5})$/.exec(event.data.type)?.[1] ?? Number.NaN);
-  if (version > NEWEST_VERSION) throw new NewerVersionError(`version ${version} is newer than ${NEWEST_VERSION}`);
+  if (version > NEWEST_VERSION)
+    throw new NewerVersionError(`version ${version} is newer than ${NEWEST_VERSION}`);
   if (!MESSAGE_VERSIONS.some((known) => known === version)) {
-    throw new UnreadableMessageError('UNKNOWN_VERSION', `unknown type ${JSON.stringify(event.data.type.slice(0, 64))}`);
+    throw new UnreadableMessageError(
+      'UNKNOWN_VERSION',
+      `unknown type ${JSON.stringify(event.data.type.slice(0, 64))}`,
+    );
   }
   return version;
 }
 
-function checkAttributes(attributes: Readonly<Record<string, string | undefined>>, envelope: Envelope, version: number) {
+function checkAttributes(
+  attributes: Readonly<Record<string, string | undefined>>,
+  envelope: Envelope,
+  version: number,
+) {
   const expected = {
     contentType: CONTENT_TYPE,
     contentEncoding: envelope.contentencoding,
@@ -168,7 +183,11 @@ async function readData(envelope: Envelope): Promise<unknown> {
   const packed = Buffer.from(envelope.data_base64 ?? '', 'base64');
   const unpack = decompress[envelope.contentencoding];
   const json = await unpack(packed, { maxOutputLength: MAX_ORDER_BYTES }).catch((cause) => {
-    throw new UnreadableMessageError('UNREADABLE_CONTENT', `cannot unpack ${envelope.contentencoding} content`, { cause });
+    throw new UnreadableMessageError(
+      'UNREADABLE_CONTENT',
+      `cannot unpack ${envelope.contentencoding} content`,
+      { cause },
+    );
   });
   return parseJson(json.toString('utf8'), 'UNREADABLE_CONTENT');
 }
@@ -185,7 +204,8 @@ function parseJson(text: string, code: UnreadableReason): unknown {
 
 /** Names the fields and what is wrong with them, never their values. Keys of `metadata` are the customer's too. */
 function unreadable(code: UnreadableReason, error: z.ZodError): UnreadableMessageError {
-  const fieldOf = ({ path }: z.core.$ZodIssue) => (path[0] === 'metadata' ? 'metadata' : path.join('.') || '(root)');
+  const fieldOf = ({ path }: z.core.$ZodIssue) =>
+    path[0] === 'metadata' ? 'metadata' : path.join('.') || '(root)';
   const issues = error.issues.slice(0, 5).map((issue) => `${fieldOf(issue)}: ${issue.message}`);
   return new UnreadableMessageError(code, issues.join('; ').slice(0, 500));
 }

@@ -43,10 +43,17 @@ const orderFields = {
 
 const orderIdSchema = z.uuid().toLowerCase();
 
-type Amounts = { items: { quantity: number; unitPrice: number }[]; adjustment?: number | undefined; totalAmount: number };
+type Amounts = {
+  items: { quantity: number; unitPrice: number }[];
+  adjustment?: number | undefined;
+  totalAmount: number;
+};
 
 function checkTotal({ value, issues }: z.core.ParsePayload<Amounts>): void {
-  const sum = value.items.reduce((total, item) => total + item.quantity * item.unitPrice, value.adjustment ?? 0);
+  const sum = value.items.reduce(
+    (total, item) => total + item.quantity * item.unitPrice,
+    value.adjustment ?? 0,
+  );
   const problem = !Number.isSafeInteger(sum)
     ? 'the sum of the items is too large'
     : sum !== value.totalAmount && `must equal the sum of the items plus adjustment, ${sum}`;
@@ -76,5 +83,7 @@ export type Order = z.infer<typeof orderSchema>;
  */
 export function contentHash(order: OrderRequest | Order): string {
   const { orderId: _orderId, createdAt: _createdAt, ...content } = order;
-  return `v1:${createHash('sha256').update(canonicalize(content) ?? '').digest('hex')}`;
+  return `v1:${createHash('sha256')
+    .update(canonicalize(content) ?? '')
+    .digest('hex')}`;
 }

@@ -36,7 +36,9 @@ const TITLES: Record<number, string> = {
   400: 'The request is not valid',
   404: 'Not found',
   405: 'Method not allowed',
+  408: 'The request took too long',
   413: 'The request is too large',
+  414: 'The URL is too long',
   415: 'The media type is not supported',
   422: 'The request contradicts itself',
   429: 'Too many requests',
@@ -62,9 +64,18 @@ export function createProblem(status: number, kind: string, detail?: string, err
  */
 export function validationProblem(error: z.core.$ZodError, prefix = ''): Problem {
   const errors = error.issues.slice(0, 50).map((issue) => ({
-    pointer: prefix + issue.path.map((key) => `/${String(key).replaceAll('~', '~0').replaceAll('/', '~1')}`).join(''),
+    pointer:
+      prefix +
+      issue.path.map((key) => `/${String(key).replaceAll('~', '~0').replaceAll('/', '~1')}`).join(''),
     detail: issue.message,
   }));
-  const contradiction = error.issues.every((issue) => issue.code === 'custom' && issue.params?.['contradiction']);
-  return createProblem(contradiction ? 422 : 400, contradiction ? 'inconsistent-order' : 'validation', undefined, errors);
+  const contradiction = error.issues.every(
+    (issue) => issue.code === 'custom' && issue.params?.['contradiction'],
+  );
+  return createProblem(
+    contradiction ? 422 : 400,
+    contradiction ? 'inconsistent-order' : 'validation',
+    undefined,
+    errors,
+  );
 }

@@ -43,7 +43,11 @@ export function deadLetterQueueDefinition(appEnv: AppEnv, name: string): QueueDe
   };
 }
 
-export function orderQueueDefinition(appEnv: AppEnv, name: string, deadLetterQueueArn: string): QueueDefinition {
+export function orderQueueDefinition(
+  appEnv: AppEnv,
+  name: string,
+  deadLetterQueueArn: string,
+): QueueDefinition {
   return {
     name,
     attributes: {
@@ -52,7 +56,10 @@ export function orderQueueDefinition(appEnv: AppEnv, name: string, deadLetterQue
       MaximumMessageSize: String(MAX_MESSAGE_BYTES),
       VisibilityTimeout: String(VISIBILITY_TIMEOUT_SECONDS),
       ReceiveMessageWaitTimeSeconds: String(WAIT_TIME_SECONDS),
-      RedrivePolicy: JSON.stringify({ deadLetterTargetArn: deadLetterQueueArn, maxReceiveCount: MAX_RECEIVE_COUNT }),
+      RedrivePolicy: JSON.stringify({
+        deadLetterTargetArn: deadLetterQueueArn,
+        maxReceiveCount: MAX_RECEIVE_COUNT,
+      }),
     },
   };
 }

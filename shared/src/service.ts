@@ -42,7 +42,10 @@ export async function runService(
   const stopService = async ({ logger, shutdownGraceMs, stop }: Service, cause: string): Promise<void> => {
     logger.info({ cause, shutdownGraceMs }, 'stopping');
     const startedAt = performance.now();
-    setTimeout(() => die(new Error('the grace period ended before everything was finished')), shutdownGraceMs).unref();
+    setTimeout(
+      () => die(new Error('the grace period ended before everything was finished')),
+      shutdownGraceMs,
+    ).unref();
     await stop();
     logger.info({ durationMs: performance.now() - startedAt }, 'stopped');
     process.exit(0);

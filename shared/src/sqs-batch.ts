@@ -21,13 +21,16 @@ export class BatchEntryError extends Error {
 
 type BatchAnswer<S> = { Successful?: S[] | undefined; Failed?: BatchResultErrorEntry[] | undefined };
 
+const NOT_ANSWERED: BatchResultErrorEntry = { Id: '', Code: 'NotAnswered', SenderFault: false };
+
 export type BatchRetry = { attempts: number; baseMs: number; maxMs: number };
 const DEFAULT_RETRY: BatchRetry = { attempts: 3, baseMs: 50, maxMs: 1_000 };
 
 /**
  * Sends up to ten entries in one request and answers one result an entry, in order. An answer of 200 can hold failed
  * entries: only these are sent again, and not those where the sender is at fault. An entry that the answer does not
- * mention counts as failed. A request that fails as a whole rejects (the SDK has done its retries by then).
+ * mention counts as failed. When the first request fails as a whole, that rejects (the SDK has done its retries by
+ * then); when a repeated one does, what it carried stays failed and what succeeded before stays so.
  */
 export async function sendEntries<E extends object, S extends { Id: string | undefined }>(
   entries: readonly E[],
@@ -37,12 +40,13 @@ export async function sendEntries<E extends object, S extends { Id: string | und
   const results = new Map<number, S | BatchEntryError>();
   let pending = entries.map((_, index) => index);
   for (let attempt = 1; ; attempt++) {
-    const answer = await send(pending.map((index) => ({ ...(entries[index] as E), Id: String(index) })));
+    const request = send(pending.map((index) => ({ ...(entries[index] as E), Id: String(index) })));
+    const answer = await (attempt === 1 ? request : request.catch(() => undefined));
+    if (!answer) break;
     const succeeded = new Map(answer.Successful?.map((entry) => [Number(entry.Id), entry]));
     const failed = new Map(answer.Failed?.map((entry) => [Number(entry.Id), entry]));
     for (const index of pending) {
-      const failure = new BatchEntryError(failed.get(index) ?? { Id: '', Code: 'NotAnswered', SenderFault: false });
-      results.set(index, succeeded.get(index) ?? failure);
+      results.set(index, succeeded.get(index) ?? new BatchEntryError(failed.get(index) ?? NOT_ANSWERED));
     }
     pending = pending.filter((index) => {
       const result = results.get(index);

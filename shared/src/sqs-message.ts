@@ -12,7 +12,9 @@ export function messageSizeBytes(body: string, attributes: Readonly<Record<strin
   return size;
 }
 
-export function stringAttributes(attributes: Readonly<Record<string, string>>): Record<string, MessageAttributeValue> {
+export function stringAttributes(
+  attributes: Readonly<Record<string, string>>,
+): Record<string, MessageAttributeValue> {
   return Object.fromEntries(
     Object.entries(attributes).map(([name, value]) => [name, { DataType: 'String', StringValue: value }]),
   );

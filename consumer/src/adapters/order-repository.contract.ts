@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { contentHash, type Order } from '@orders/shared/order.ts';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { anOrder as aValidOrder } from '../../testing/orders.ts';
 import { StoreUnavailableError } from '../domain/errors.ts';
 import type { OrderRepository, OrderToStore, SaveResult, StoredOrder } from '../domain/order-repository.ts';
 
@@ -12,15 +13,7 @@ export type OpenedForTest = {
 
 /** An order to store, complete and valid, with what the test cares about. */
 export function anOrder(overrides: Partial<Order> = {}): OrderToStore {
-  const order: Order = {
-    orderId: randomUUID(),
-    customerId: 'customer-1',
-    items: [{ productId: 'p-1', name: 'Notebook', quantity: 2, unitPrice: 1_250 }],
-    currency: 'EUR',
-    totalAmount: 2_500,
-    createdAt: '2026-03-01T10:00:00.000Z',
-    ...overrides,
-  };
+  const order = aValidOrder(overrides);
   return { order, contentHash: contentHash(order), traceId: '4bf92f3577b34da6a3ce929d0e0e4736' };
 }
 
@@ -187,7 +180,7 @@ export function describeOrderRepository(name: string, open: () => Promise<Opened
             createdAtMs: Date.parse(last.order.createdAt),
             orderId: last.order.orderId,
           };
-          const page = await repository.findByCustomer('customer-1', { limit: 5, after });
+          const page = await repository.findByCustomer('C-1001', { limit: 5, after });
           if (page.length === 0) break;
           pages.push(page);
           last = page.at(-1);

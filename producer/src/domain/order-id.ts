@@ -1,5 +1,5 @@
-import { uuidOfHash } from '@orders/shared/hash-uuid.ts';
 import { v7 as uuidv7 } from 'uuid';
+import { uuidOfHash } from './hash-uuid.ts';
 
 /** Whose idempotency keys these are: two owners' keys never meet. */
 export type KeyOwner = { kind: 'client' | 'customer'; id: string };

@@ -1,6 +1,12 @@
 import type { HttpServer } from '@orders/shared/http-server.ts';
 import { type OrderRequest, orderRequestSchema } from '@orders/shared/order.ts';
-import { createProblem, type Problem, ProblemError, problemSchema, validationProblem } from '@orders/shared/problem.ts';
+import {
+  createProblem,
+  type Problem,
+  ProblemError,
+  problemSchema,
+  validationProblem,
+} from '@orders/shared/problem.ts';
 import type { FastifyRequest } from 'fastify';
 import { z } from 'zod';
 import { OrderRefusedError } from '../domain/errors.ts';
@@ -22,10 +28,10 @@ const acceptedSchema = z
   .object({ orderId: z.uuid(), status: z.literal('ACCEPTED'), location: z.url(), traceId: z.string() })
   .meta({ id: 'AcceptedOrder' });
 
-const batchSchema = z.union([
-  z.strictObject({ orders: z.array(z.unknown()).min(1).max(MAX_BATCH_ORDERS) }),
-  z.array(z.unknown()).min(1).max(MAX_BATCH_ORDERS),
-]);
+const batchOrders = z.array(z.unknown()).min(1).max(MAX_BATCH_ORDERS);
+const batchSchema = z.union([z.strictObject({ orders: batchOrders }), batchOrders], {
+  error: `must be an array of 1 to ${MAX_BATCH_ORDERS} orders, or an object with such an array as orders`,
+});
 
 const batchResultSchema = z.object({
   accepted: z.int(),
@@ -41,9 +47,19 @@ const batchResultSchema = z.object({
   ),
 });
 
-const refusals = { 400: problemSchema, 413: problemSchema, 415: problemSchema, 422: problemSchema, 429: problemSchema, 503: problemSchema };
+const refusals = {
+  400: problemSchema,
+  413: problemSchema,
+  415: problemSchema,
+  422: problemSchema,
+  429: problemSchema,
+  503: problemSchema,
+};
 
-export async function orderRoutes(app: HttpServer, { placeOrder, metrics, statusBaseUrl }: OrderRoutesOptions): Promise<void> {
+export async function orderRoutes(
+  app: HttpServer,
+  { placeOrder, metrics, statusBaseUrl }: OrderRoutesOptions,
+): Promise<void> {
   const locationOf = (orderId: string) => `${statusBaseUrl}/orders/${orderId}`;
 
   /** Places one order; a refusal becomes the problem that the client gets. */
@@ -62,7 +78,8 @@ export async function orderRoutes(app: HttpServer, { placeOrder, metrics, status
   app.addHook('onError', async (_request, _reply, error) => {
     const status = error instanceof ProblemError ? error.problem.status : (error.statusCode ?? 500);
     // Refusals of the use case are counted where they happen: these are the requests that never got there.
-    if (status < 500 && !(error.cause instanceof OrderRefusedError)) metrics.ordersRefused.inc({ reason: 'invalid' });
+    if (status < 500 && !(error.cause instanceof OrderRefusedError))
+      metrics.ordersRefused.inc({ reason: 'invalid' });
   });
 
   app.post(
@@ -72,9 +89,13 @@ export async function orderRoutes(app: HttpServer, { placeOrder, metrics, status
       schema: {
         tags: ['orders'],
         summary: 'Place an order',
-        description: '202 means that the queue has confirmed the order: it will be stored, or kept with a reason.',
+        description:
+          '202 means that the queue has confirmed the order: it will be stored, or kept with a reason.',
         headers: z.looseObject({
-          'idempotency-key': z.string().optional().describe('the same key and order: the same orderId, processed once'),
+          'idempotency-key': z
+            .string()
+            .optional()
+            .describe('the same key and order: the same orderId, processed once'),
         }),
         body: orderRequestSchema,
         response: { 202: acceptedSchema, ...refusals },
@@ -102,7 +123,8 @@ export async function orderRoutes(app: HttpServer, { placeOrder, metrics, status
       schema: {
         tags: ['orders'],
         summary: `Place up to ${MAX_BATCH_ORDERS} orders, each answered on its own`,
-        description: 'An array of orders, or an object with `orders`. Orders may carry their `orderId`; no Idempotency-Key here.',
+        description:
+          'An array of orders, or an object with `orders`. Orders may carry their `orderId`; no Idempotency-Key here.',
         body: batchSchema,
         response: { 207: batchResultSchema, ...refusals },
       },
@@ -132,7 +154,8 @@ export async function orderRoutes(app: HttpServer, { placeOrder, metrics, status
       return { index, status: 202, orderId, location: locationOf(orderId) };
     } catch (error) {
       const problem = error instanceof ProblemError ? error.problem : createProblem(500, 'internal');
-      if (problem.status === 500) request.log.error({ err: error, traceId: request.trace.traceId }, 'order failed');
+      if (problem.status === 500)
+        request.log.error({ err: error, traceId: request.trace.traceId }, 'order failed');
       return { index, status: problem.status, problem };
     }
   };
@@ -164,6 +187,9 @@ function refusalProblem(error: OrderRefusedError): ProblemError {
     case 'BUFFER_FULL':
       return answer(createProblem(429, 'buffer-full', error.message), 1);
     default:
-      return answer(createProblem(503, 'queue-unavailable', `${error.message}; send it again with the same id or key`), 5);
+      return answer(
+        createProblem(503, 'queue-unavailable', `${error.message}; send it again with the same id or key`),
+        5,
+      );
   }
 }

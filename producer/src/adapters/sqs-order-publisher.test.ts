@@ -1,0 +1,338 @@
+import { GetQueueAttributesCommand, type SendMessageBatchCommand, type SQSClient } from '@aws-sdk/client-sqs';
+import { createCircuitBreaker } from '@orders/shared/circuit-breaker.ts';
+import { decodeOrderMessage, encodeOrderMessage, type OrderMessage } from '@orders/shared/message.ts';
+import { contentHash } from '@orders/shared/order.ts';
+import { MAX_MESSAGE_BYTES, MAX_REQUEST_BYTES } from '@orders/shared/queues.ts';
+import { messageSizeBytes } from '@orders/shared/sqs-message.ts';
+import { captureLog } from '@orders/shared/testing/log-lines.ts';
+import { anOrder } from '@orders/shared/testing/orders.ts';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { BufferFullError, OrderTooLargeError, QueueUnavailableError } from '../domain/errors.ts';
+import { createProducerMetrics } from '../metrics.ts';
+import { SqsOrderPublisher, type SqsOrderPublisherOptions } from './sqs-order-publisher.ts';
+
+// Vitest's clock does not reach `node:timers/promises`.
+vi.mock('node:timers/promises', () => ({
+  setTimeout: (delayMs: number) => new Promise((resolve) => setTimeout(resolve, delayMs)),
+}));
+
+type Entry = { Id: string; MessageBody: string; MessageAttributes: Record<string, { StringValue: string }> };
+type BatchAnswer = {
+  Successful?: { Id: string; MessageId: string }[];
+  Failed?: { Id: string; Code: string; SenderFault: boolean }[];
+};
+type Answer = (entries: Entry[]) => BatchAnswer | Promise<BatchAnswer>;
+
+const customerOf = ({ MessageBody }: Entry): string => JSON.parse(MessageBody).data.customerId;
+const confirm = (entry: Entry) => ({ Id: entry.Id, MessageId: `m-${customerOf(entry)}` });
+const confirmAll: Answer = (entries) => ({ Successful: entries.map(confirm) });
+const failWith =
+  (Code: string, SenderFault = false) =>
+  (entry: Entry) => ({ Id: entry.Id, Code, SenderFault });
+
+/** An SQS that answers batch after batch as told, and confirms when not told otherwise. */
+class FakeSqs {
+  readonly requests: Entry[][] = [];
+  readonly answers: Answer[] = [];
+  pings = 0;
+
+  send = async (
+    command: SendMessageBatchCommand | GetQueueAttributesCommand,
+    options?: { abortSignal?: AbortSignal },
+  ) => {
+    const answer = this.answers.shift() ?? confirmAll;
+    if (command instanceof GetQueueAttributesCommand) {
+      this.pings++;
+      return answer([]);
+    }
+    const entries = command.input.Entries as Entry[];
+    this.requests.push(entries);
+    const aborted = new Promise<never>((_resolve, reject) => {
+      const abort = () => reject(Object.assign(new Error('Request aborted'), { name: 'AbortError' }));
+      if (options?.abortSignal?.aborted) abort();
+      options?.abortSignal?.addEventListener('abort', abort);
+    });
+    return Promise.race([answer(entries), aborted]);
+  };
+
+  /** The next request waits until it is answered. */
+  hold() {
+    const held = Promise.withResolvers<BatchAnswer>();
+    const arrived = Promise.withResolvers<Entry[]>();
+    this.answers.push((entries) => {
+      arrived.resolve(entries);
+      return held.promise;
+    });
+    return {
+      arrived: arrived.promise,
+      confirm: async () => held.resolve(await confirmAll(await arrived.promise)),
+    };
+  }
+
+  get customers(): string[][] {
+    return this.requests.map((entries) => entries.map(customerOf));
+  }
+}
+
+const aMessage = (customerId: string, overrides: Parameters<typeof anOrder>[0] = {}): OrderMessage => {
+  const order = anOrder({ customerId, ...overrides });
+  return { order, contentHash: contentHash(order), traceparent: undefined };
+};
+const encode = { version: 1, encoding: 'identity', compressAboveBytes: 1_000_000 } as const;
+
+function subject(options: Partial<SqsOrderPublisherOptions> & { breakerFailures?: number } = {}) {
+  const { breakerFailures = 1_000, ...overrides } = options;
+  const sqs = new FakeSqs();
+  const metrics = createProducerMetrics('1', () => publisher.size);
+  const breaker = createCircuitBreaker({
+    name: 'sqs',
+    failures: breakerFailures,
+    openMs: { min: 1_000, max: 1_000 },
+    isFailure: () => true,
+    logger: captureLog().logger,
+    metrics,
+  });
+  const publisher = new SqsOrderPublisher({
+    client: sqs as unknown as SQSClient,
+    queueUrl: 'http://q/orders',
+    breaker,
+    metrics,
+    encode,
+    lingerMs: 5,
+    maxInFlight: 10,
+    bufferOrders: 1_000,
+    timeoutMs: 5_000,
+    ...overrides,
+  });
+  const counted = async () =>
+    Object.fromEntries(
+      (await metrics.ordersPublished.get()).values.map(({ labels, value }) => [labels.result, value]),
+    );
+  return { sqs, publisher, breaker, metrics, counted };
+}
+
+/** What became of each order: its message id, or the code of its refusal. */
+const fatesOf = (published: Promise<{ messageId: string }>[]) =>
+  Promise.all(
+    published.map((each) =>
+      each.then(
+        ({ messageId }) => messageId,
+        ({ code }) => code,
+      ),
+    ),
+  );
+const range = (count: number) => [...Array(count).keys()].map(String);
+
+describe('SqsOrderPublisher', () => {
+  it('publish, of an order, resolves with the message id when SQS has confirmed', async () => {
+    const { sqs, publisher } = subject();
+    const held = sqs.hold();
+    const settled = vi.fn();
+    const published = publisher.publish(aMessage('a')).finally(settled);
+    await held.arrived;
+    expect(settled).not.toHaveBeenCalled();
+    expect(publisher.size).toBe(1);
+    await held.confirm();
+    expect(await published).toEqual({ messageId: 'm-a' });
+    expect(publisher.size).toBe(0);
+  });
+
+  it('publish, of an order, sends what a consumer reads', async () => {
+    const { sqs, publisher } = subject();
+    const message = {
+      ...aMessage('a'),
+      traceparent: '00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01',
+    };
+    await publisher.publish(message);
+    const { MessageBody, MessageAttributes } = sqs.requests.flat()[0] as Entry;
+    const attributes = Object.fromEntries(
+      Object.entries(MessageAttributes).map(([name, { StringValue }]) => [name, StringValue]),
+    );
+    expect(await decodeOrderMessage(MessageBody, attributes)).toEqual(message);
+  });
+
+  it('publish, by 25 callers at once, sends three batches and gives everybody the own id', async () => {
+    const { sqs, publisher, metrics } = subject({ maxInFlight: 3 });
+    const fates = await fatesOf(range(25).map((name) => publisher.publish(aMessage(name))));
+    expect(fates).toEqual(range(25).map((name) => `m-${name}`));
+    expect(sqs.requests.map(({ length }) => length)).toEqual([10, 10, 5]);
+    const sum = (await metrics.batchSize.get()).values.find(({ metricName }) => metricName?.endsWith('_sum'));
+    expect(sum?.value).toBe(25);
+  });
+
+  it('publish, of orders that fill a request to the byte, sends one, and with one byte more two', async () => {
+    const sizeOf = async (message: OrderMessage) => {
+      const { body, attributes } = await encodeOrderMessage(message, encode);
+      return messageSizeBytes(body, attributes);
+    };
+    const itemOf = (characters: number) => ({
+      productId: 'p',
+      name: '이'.repeat(characters),
+      quantity: 1,
+      unitPrice: 0,
+    });
+    /** An order whose message has exactly so many bytes, most of them Korean. */
+    const ofBytes = async (customerId: string, bytes: number) => {
+      const orderOf = (items: number, note: string) =>
+        aMessage(customerId, { items: Array(items).fill(itemOf(200)), totalAmount: 0, metadata: { note } });
+      const bytesAnItem = (await sizeOf(orderOf(2, 'x'))) - (await sizeOf(orderOf(1, 'x')));
+      const items = Math.floor((bytes - (await sizeOf(orderOf(1, 'x')))) / bytesAnItem);
+      const missing = bytes - (await sizeOf(orderOf(items, 'x')));
+      const [first, second] = [Math.min(missing, 400), Math.max(0, missing - 400)];
+      const message = orderOf(items, 'x'.repeat(1 + first));
+      return second === 0
+        ? message
+        : aMessage(customerId, { ...message.order, customerId: customerId.padEnd(1 + second, '!') });
+    };
+    const half = MAX_REQUEST_BYTES / 2;
+    const [a, b, c] = [await ofBytes('a', half), await ofBytes('b', half), await ofBytes('c', half + 1)];
+    expect([await sizeOf(a), await sizeOf(b), await sizeOf(c)]).toEqual([half, half, half + 1]);
+    const { sqs, publisher } = subject();
+    await fatesOf([publisher.publish(a), publisher.publish(b)]);
+    await fatesOf([publisher.publish(a), publisher.publish(c)]);
+    expect(sqs.requests.map(({ length }) => length)).toEqual([2, 1, 1]);
+  });
+
+  it('publish, of an order that fits no message, refuses it and sends nothing', async () => {
+    const { sqs, publisher, counted } = subject();
+    const item = { productId: 'p', name: '이'.repeat(256), quantity: 1, unitPrice: 0 };
+    const tooLarge = publisher.publish(aMessage('a', { items: Array(1_000).fill(item), totalAmount: 0 }));
+    await expect(tooLarge).rejects.toThrow(OrderTooLargeError);
+    await expect(tooLarge).rejects.toThrow(`more than ${MAX_MESSAGE_BYTES}`);
+    expect(sqs.requests).toEqual([]);
+    expect(publisher.size).toBe(0);
+    expect(await counted()).toEqual({});
+  });
+
+  it('publish, of a large order that packs well, sends it', async () => {
+    const { sqs, publisher } = subject({
+      encode: { version: 1, encoding: 'zstd', compressAboveBytes: 4_096 },
+    });
+    sqs.answers.push(([entry]) => ({ Successful: [{ Id: (entry as Entry).Id, MessageId: 'packed' }] }));
+    const item = { productId: 'p', name: '이'.repeat(256), quantity: 1, unitPrice: 0 };
+    const large = aMessage('a', { items: Array(1_000).fill(item), totalAmount: 0 });
+    expect(await publisher.publish(large)).toEqual({ messageId: 'packed' });
+  });
+
+  it('publish, when the buffer is full, refuses at once and takes on again when there is room', async () => {
+    const { sqs, publisher } = subject({ bufferOrders: 2 });
+    const held = sqs.hold();
+    const first = [publisher.publish(aMessage('a')), publisher.publish(aMessage('b'))];
+    await expect(publisher.publish(aMessage('c'))).rejects.toThrow(BufferFullError);
+    await held.confirm();
+    expect(await fatesOf(first)).toEqual(['m-a', 'm-b']);
+    await expect(publisher.publish(aMessage('d'))).resolves.toEqual({ messageId: 'm-d' });
+    expect(sqs.customers).toEqual([['a', 'b'], ['d']]);
+  });
+
+  it('publish, when SQS is away, refuses with the cause kept', async () => {
+    const { sqs, publisher, counted } = subject();
+    const lost = new Error('ECONNREFUSED');
+    sqs.answers.push(() => Promise.reject(lost));
+    const refused = publisher.publish(aMessage('a'));
+    await expect(refused).rejects.toThrow(QueueUnavailableError);
+    await expect(refused).rejects.toMatchObject({ code: 'QUEUE_UNAVAILABLE', cause: lost });
+    expect(await counted()).toEqual({ unconfirmed: 1 });
+    expect(publisher.size).toBe(0);
+  });
+
+  it('publish, when the breaker is open, refuses at once without a request', async () => {
+    const { sqs, publisher, counted } = subject({ breakerFailures: 2 });
+    sqs.answers.push(
+      () => Promise.reject(new Error('down')),
+      () => Promise.reject(new Error('down')),
+    );
+    expect(await fatesOf([publisher.publish(aMessage('a'))])).toEqual(['QUEUE_UNAVAILABLE']);
+    expect(await fatesOf([publisher.publish(aMessage('b'))])).toEqual(['QUEUE_UNAVAILABLE']);
+    expect(await fatesOf([publisher.publish(aMessage('c'))])).toEqual(['QUEUE_UNAVAILABLE']);
+    expect(sqs.requests).toHaveLength(2);
+    expect(await counted()).toEqual({ unconfirmed: 2, not_sent: 1 });
+  });
+
+  it('ping, when SQS answers, resolves, and when the breaker is open, rejects without asking', async () => {
+    const { sqs, publisher } = subject({ breakerFailures: 1 });
+    await publisher.ping();
+    sqs.answers.push(() => Promise.reject(new Error('down')));
+    await expect(publisher.ping()).rejects.toThrow('down');
+    await expect(publisher.ping()).rejects.toThrow();
+    expect(sqs.pings).toBe(2);
+  });
+
+  it('idle, with orders on their way, resolves when all have met their fate', async () => {
+    const { sqs, publisher } = subject();
+    const held = sqs.hold();
+    const seen: string[] = [];
+    const published = publisher.publish(aMessage('a')).then(() => seen.push('published'));
+    await held.arrived;
+    const idle = publisher.idle().then(() => seen.push('idle'));
+    await held.confirm();
+    await Promise.all([published, idle]);
+    expect(seen).toContain('idle');
+    expect(publisher.size).toBe(0);
+  });
+
+  describe('with a clock', () => {
+    beforeEach(() => {
+      vi.useFakeTimers();
+    });
+    afterEach(() => {
+      vi.useRealTimers();
+    });
+
+    it('publish, when some entries fail, sends only these again, and every caller learns the own fate', async () => {
+      const { sqs, publisher, counted } = subject();
+      const [busy, faulty] = [failWith('InternalError'), failWith('InvalidMessageContents', true)];
+      sqs.answers.push(
+        ([a, b, c, d]) => ({
+          Successful: [confirm(a as Entry)],
+          Failed: [busy(b as Entry), faulty(c as Entry), busy(d as Entry)],
+        }),
+        ([b, d]) => ({ Successful: [confirm(b as Entry)], Failed: [busy(d as Entry)] }),
+        ([d]) => ({ Failed: [busy(d as Entry)] }),
+      );
+      const fates = fatesOf(['a', 'b', 'c', 'd'].map((name) => publisher.publish(aMessage(name))));
+      await vi.runAllTimersAsync();
+      expect(await fates).toEqual(['m-a', 'm-b', 'QUEUE_UNAVAILABLE', 'QUEUE_UNAVAILABLE']);
+      expect(sqs.customers).toEqual([['a', 'b', 'c', 'd'], ['b', 'd'], ['d']]);
+      expect(await counted()).toEqual({ confirmed: 2, unconfirmed: 2 });
+    });
+
+    it('publish, when the repeated request is lost, still confirms what the first one brought', async () => {
+      const { sqs, publisher } = subject();
+      sqs.answers.push(
+        ([a, b]) => ({ Successful: [confirm(a as Entry)], Failed: [failWith('InternalError')(b as Entry)] }),
+        () => Promise.reject(new Error('connection lost')),
+      );
+      const fates = fatesOf(['a', 'b'].map((name) => publisher.publish(aMessage(name))));
+      await vi.runAllTimersAsync();
+      expect(await fates).toEqual(['m-a', 'QUEUE_UNAVAILABLE']);
+    });
+
+    it('publish, of an order whose time ends while it waits, refuses it and never sends it', async () => {
+      const { sqs, publisher } = subject({ maxInFlight: 1, timeoutMs: 1_000 });
+      const held = sqs.hold();
+      const first = publisher.publish(aMessage('a'));
+      await vi.advanceTimersByTimeAsync(0);
+      await held.arrived;
+      const late = fatesOf([publisher.publish(aMessage('b'))]);
+      await vi.advanceTimersByTimeAsync(1_001);
+      const fresh = publisher.publish(aMessage('c'));
+      await vi.advanceTimersByTimeAsync(0);
+      await held.confirm();
+      await vi.advanceTimersByTimeAsync(10);
+      expect(await first).toEqual({ messageId: 'm-a' });
+      expect(await late).toEqual(['QUEUE_UNAVAILABLE']);
+      expect(await fresh).toEqual({ messageId: 'm-c' });
+      expect(sqs.customers).toEqual([['a'], ['c']]);
+    });
+  });
+
+  it('publish, when SQS does not answer in time, gives the request up and refuses', async () => {
+    const { sqs, publisher } = subject({ timeoutMs: 20 });
+    sqs.hold();
+    const refused = publisher.publish(aMessage('a'));
+    await expect(refused).rejects.toThrow(QueueUnavailableError);
+    await expect(refused).rejects.toMatchObject({ cause: { name: 'AbortError' } });
+    expect(sqs.requests).toHaveLength(1);
+  });
+});

@@ -1,0 +1,98 @@
+import { GetQueueUrlCommand, ReceiveMessageCommand, SQSClient } from '@aws-sdk/client-sqs';
+import { decodeOrderMessage } from '@orders/shared/message.ts';
+import { StartupError } from '@orders/shared/startup-error.ts';
+import { captureLog } from '@orders/shared/testing/log-lines.ts';
+import { anOrderRequest } from '@orders/shared/testing/orders.ts';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { startEmulator } from '../../dev/emulator.ts';
+import { type ProducerApp, startProducer } from './app.ts';
+import { loadProducerConfig } from './config.ts';
+
+describe('startProducer', () => {
+  let emulator: { endpoint: string; stop: () => Promise<void> };
+  const apps: ProducerApp[] = [];
+  beforeEach(async () => {
+    emulator = await startEmulator({ port: 0 });
+  });
+  afterEach(async () => {
+    await Promise.all(apps.splice(0).map(({ stop }) => stop()));
+    await emulator.stop();
+  });
+
+  const start = async (env: Record<string, string> = {}) => {
+    const config = loadProducerConfig({
+      AWS_ENDPOINT_URL: emulator.endpoint,
+      PRODUCER_PORT: '0',
+      SQS_MAX_ATTEMPTS: '1',
+      ...env,
+    });
+    const { logger, lines } = captureLog();
+    const app = await startProducer(config, logger, '1.2.3');
+    apps.push(app);
+    return { ...app, lines };
+  };
+  const post = (url: string) =>
+    fetch(`${url}/orders`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify(anOrderRequest()),
+    });
+
+  it('producer, of an order, answers 202 and the order is in the queue', async () => {
+    const { url } = await start();
+    const answer = await post(url);
+    expect(answer.status).toBe(202);
+    const { orderId } = (await answer.json()) as { orderId: string };
+    expect(answer.headers.get('location')).toBe(`http://localhost:8081/orders/${orderId}`);
+    const credentials = { accessKeyId: 'test', secretAccessKey: 'test' };
+    const client = new SQSClient({ region: 'ap-northeast-2', endpoint: emulator.endpoint, credentials });
+    try {
+      const { QueueUrl } = await client.send(new GetQueueUrlCommand({ QueueName: 'order-queue' }));
+      const { Messages } = await client.send(new ReceiveMessageCommand({ QueueUrl }));
+      const { order } = await decodeOrderMessage(Messages?.[0]?.Body ?? '');
+      expect(order).toEqual({ ...anOrderRequest(), orderId });
+    } finally {
+      client.destroy();
+    }
+  });
+
+  it('producer, that runs, is ready and shows its metrics', async () => {
+    const { url, lines } = await start();
+    expect((await fetch(`${url}/readyz`)).status).toBe(200);
+    await post(url);
+    const text = await (await fetch(`${url}/actuator/prometheus`)).text();
+    expect(text).toMatch(/^orders_accepted_total\{.*\} 1$/m);
+    expect(text).toMatch(/^sqs_request_duration_seconds_count\{.*operation="SendMessageBatch".*\} 1$/m);
+    expect(text).toMatch(/^orders_buffered\{.*\} 0$/m);
+    expect(lines.find(({ message }) => message === 'ready')).toMatchObject({
+      level: 'INFO',
+      queue: 'order-queue',
+      url,
+    });
+  });
+
+  it('producer, when the queue is away, answers 503 and is not ready but alive', async () => {
+    const { url } = await start({ BREAKER_FAILURES: '1' });
+    await emulator.stop();
+    const answer = await post(url);
+    expect(answer.status).toBe(503);
+    expect(answer.headers.get('retry-after')).toBe('5');
+    expect((await fetch(`${url}/readyz`)).status).toBe(503);
+    expect((await fetch(`${url}/livez`)).status).toBe(200);
+    emulator = await startEmulator({ port: 0 });
+  });
+
+  it('producer, that stops, answers nobody any more', async () => {
+    const { url, stop } = await start();
+    apps.splice(0);
+    await stop();
+    await expect(fetch(`${url}/livez`)).rejects.toThrow();
+  });
+
+  it('producer, on a port that is taken, cannot start and names the variable', async () => {
+    const { url } = await start();
+    const failure = start({ PRODUCER_PORT: new URL(url).port });
+    await expect(failure).rejects.toThrow(StartupError);
+    await expect(failure).rejects.toThrow('set PRODUCER_PORT or HOST');
+  });
+});

@@ -1,0 +1,39 @@
+import { StartupError } from '@orders/shared/startup-error.ts';
+import { describe, expect, it } from 'vitest';
+import { loadProducerConfig, producerConfigSchema, statusBaseUrl } from './config.ts';
+
+describe('loadProducerConfig', () => {
+  it('loadProducerConfig, of an empty environment, gives the documented defaults', () => {
+    expect(loadProducerConfig({})).toMatchObject({
+      PRODUCER_PORT: 8080,
+      CONSUMER_PORT: 8081,
+      MESSAGE_VERSION: 1,
+      APP_ENV: 'dev',
+    });
+  });
+
+  it('loadProducerConfig, of several wrong variables, reports all of them', () => {
+    const load = () =>
+      loadProducerConfig({ PRODUCER_PORT: '70000', MESSAGE_VERSION: '2', MESSAGE_ENCODING: 'br' });
+    expect(load).toThrow(StartupError);
+    for (const variable of ['PRODUCER_PORT', 'MESSAGE_VERSION', 'MESSAGE_ENCODING'])
+      expect(load).toThrow(`${variable}: `);
+  });
+
+  it('producerConfigSchema, of each variable, says what it is for', () => {
+    for (const [name, field] of Object.entries(producerConfigSchema.shape)) {
+      expect([name, field.description]).toEqual([name, expect.any(String)]);
+    }
+  });
+});
+
+describe('statusBaseUrl', () => {
+  it.each([
+    [{}, 'http://localhost:8081'],
+    [{ CONSUMER_PORT: '9000' }, 'http://localhost:9000'],
+    [{ ORDER_STATUS_BASE_URL: 'https://orders.example' }, 'https://orders.example'],
+    [{ ORDER_STATUS_BASE_URL: 'https://orders.example/api//' }, 'https://orders.example/api'],
+  ])('statusBaseUrl, of %j, is %s', (env, url) => {
+    expect(statusBaseUrl(loadProducerConfig(env))).toBe(url);
+  });
+});

@@ -1,0 +1,128 @@
+import type { OrderMessage } from '@orders/shared/message.ts';
+import { contentHash } from '@orders/shared/order.ts';
+import { AN_ORDER_ID, anOrderRequest } from '@orders/shared/testing/orders.ts';
+import { describe, expect, it } from 'vitest';
+import { IdempotencyKeyReusedError, QueueUnavailableError } from './errors.ts';
+import { orderIdOfKey } from './order-id.ts';
+import type { OrderPublisher } from './order-publisher.ts';
+import { createPlaceOrder } from './place-order.ts';
+
+class FakePublisher implements OrderPublisher {
+  readonly published: OrderMessage[] = [];
+  failure: Error | undefined;
+
+  async publish(message: OrderMessage): Promise<{ messageId: string }> {
+    if (this.failure) throw this.failure;
+    this.published.push(message);
+    return { messageId: `m-${this.published.length}` };
+  }
+}
+
+const trace = { traceId: '4bf92f3577b34da6a3ce929d0e0e4736', spanId: '00f067aa0ba902b7', flags: '01' };
+
+function subject(rememberedKeys = 10) {
+  const publisher = new FakePublisher();
+  const placeOrder = createPlaceOrder(publisher, { rememberedKeys });
+  const withKey = (
+    idempotencyKey: string,
+    fields: Parameters<typeof anOrderRequest>[0] = {},
+    clientId?: string,
+  ) => placeOrder(anOrderRequest(fields), { trace, idempotencyKey, clientId });
+  return { publisher, placeOrder, withKey };
+}
+
+const otherContent = { items: [{ productId: 'SKU-2', name: 'LP', quantity: 1, unitPrice: 2998 }] };
+
+describe('placeOrder', () => {
+  it('placeOrder, of an order without identity, gives it a new id', async () => {
+    const { publisher, placeOrder } = subject();
+    const [first, second] = [
+      await placeOrder(anOrderRequest(), { trace }),
+      await placeOrder(anOrderRequest(), { trace }),
+    ];
+    expect(first.orderId).toMatch(/^[0-9a-f]{8}-[0-9a-f]{4}-7/);
+    expect(second.orderId).not.toBe(first.orderId);
+    expect(publisher.published.map(({ order }) => order.orderId)).toEqual([first.orderId, second.orderId]);
+    expect(first.messageId).toBe('m-1');
+  });
+
+  it('placeOrder, of an order with an id, keeps that', async () => {
+    const { placeOrder } = subject();
+    expect((await placeOrder(anOrderRequest({ orderId: AN_ORDER_ID }), { trace })).orderId).toBe(AN_ORDER_ID);
+  });
+
+  it('placeOrder, of any order, publishes it with its hash and its trace', async () => {
+    const { publisher, placeOrder } = subject();
+    const { orderId } = await placeOrder(anOrderRequest(), { trace });
+    expect(publisher.published).toEqual([
+      {
+        order: { ...anOrderRequest(), orderId },
+        contentHash: contentHash(anOrderRequest()),
+        traceparent: `00-${trace.traceId}-${trace.spanId}-01`,
+      },
+    ]);
+  });
+
+  it('placeOrder, of the same key and order, publishes again under the same id', async () => {
+    const { publisher, withKey } = subject();
+    const first = await withKey('key-1');
+    const retry = await withKey('key-1', { createdAt: '2026-11-22T09:00:05Z' });
+    expect(retry.orderId).toBe(first.orderId);
+    expect(publisher.published).toHaveLength(2);
+    expect(first.orderId).toBe(orderIdOfKey({ kind: 'customer', id: 'C-1001' }, 'key-1'));
+  });
+
+  it('placeOrder, of a key that came with another order, refuses it and publishes nothing', async () => {
+    const { publisher, withKey } = subject();
+    await withKey('key-1');
+    await expect(withKey('key-1', otherContent)).rejects.toThrow(IdempotencyKeyReusedError);
+    await expect(withKey('key-1', otherContent)).rejects.toMatchObject({ code: 'IDEMPOTENCY_KEY_REUSED' });
+    expect(publisher.published).toHaveLength(1);
+  });
+
+  it('placeOrder, of the same key by another customer, is another order', async () => {
+    const { withKey } = subject();
+    const [first, second] = [await withKey('key-1'), await withKey('key-1', { customerId: 'C-1002' })];
+    expect(second.orderId).not.toBe(first.orderId);
+  });
+
+  it('placeOrder, of the same key by another client, is another order, whoever the customer is', async () => {
+    const { withKey } = subject();
+    const ids = await Promise.all([
+      withKey('key-1', {}, 'shop-a'),
+      withKey('key-1', {}, 'shop-b'),
+      withKey('key-1'),
+    ]);
+    expect(new Set(ids.map(({ orderId }) => orderId)).size).toBe(3);
+  });
+
+  it('placeOrder, of the same key by one client for another customer, is refused', async () => {
+    const { withKey } = subject();
+    await withKey('key-1', {}, 'shop-a');
+    await expect(withKey('key-1', { customerId: 'C-1002' }, 'shop-a')).rejects.toThrow(
+      IdempotencyKeyReusedError,
+    );
+  });
+
+  it('placeOrder, that could not publish, passes the failure on and does not remember the key', async () => {
+    const { publisher, withKey } = subject();
+    publisher.failure = new QueueUnavailableError('down');
+    await expect(withKey('key-1')).rejects.toBe(publisher.failure);
+    publisher.failure = undefined;
+    await expect(withKey('key-1', otherContent)).resolves.toMatchObject({ messageId: 'm-1' });
+  });
+
+  it('placeOrder, of more keys than it may remember, forgets the oldest', async () => {
+    const { withKey } = subject(2);
+    for (const key of ['key-1', 'key-2', 'key-3']) await withKey(key);
+    await expect(withKey('key-3', otherContent)).rejects.toThrow(IdempotencyKeyReusedError);
+    await expect(withKey('key-1', otherContent)).resolves.toBeDefined();
+  });
+
+  it('placeOrder, with a memory of no keys, leaves conflicts to the consumer', async () => {
+    const { publisher, withKey } = subject(0);
+    await withKey('key-1');
+    await withKey('key-1', otherContent);
+    expect(publisher.published).toHaveLength(2);
+  });
+});

@@ -1,0 +1,83 @@
+import { describe, expect, it } from 'vitest';
+import { z } from 'zod';
+import { commonFields, type Environment, integer, loadConfig, sqsEndpoint } from './config.ts';
+import { StartupError } from './startup-error.ts';
+
+const schema = z.object({
+  ...commonFields,
+  POOL: integer(1, 10).default(3),
+  REQUIRED: z.string().default('given'),
+});
+const load = (env: Environment) => loadConfig(schema, env);
+
+function failureOf(env: Environment): StartupError {
+  try {
+    load(env);
+  } catch (error) {
+    if (error instanceof StartupError) return error;
+  }
+  throw new Error('the configuration was taken');
+}
+
+describe('loadConfig', () => {
+  it('loadConfig, of an empty environment, gives the documented defaults', () => {
+    expect(load({})).toMatchObject({
+      APP_ENV: 'dev',
+      AWS_REGION: 'ap-northeast-2',
+      ORDER_QUEUE_NAME: 'order-queue',
+      ORDER_DLQ_NAME: 'order-dlq',
+      HOST: '127.0.0.1',
+      LOG_LEVEL: 'info',
+    });
+  });
+
+  it('loadConfig, of numbers as text, reads them as numbers', () => {
+    expect(load({ POOL: '7' }).POOL).toBe(7);
+  });
+
+  it.each(['', ' ', '\t'])('loadConfig, of a variable set to %j, takes it as not set', (blank) => {
+    expect(load({ POOL: blank, APP_ENV: blank, AWS_ENDPOINT_URL: blank })).toEqual(load({}));
+  });
+
+  it('loadConfig, of variables it does not know, leaves them out', () => {
+    expect(load({ PATH: '/bin', AWS_SECRET_ACCESS_KEY: 'secret' })).toEqual(load({}));
+  });
+
+  it('loadConfig, of several wrong variables, reports all of them in one message', () => {
+    const { message } = failureOf({
+      APP_ENV: 'prod',
+      POOL: '11',
+      LOG_LEVEL: 'loud',
+      AWS_ENDPOINT_URL: 'localhost:4566',
+    });
+    const lines = message.split('\n');
+    expect(lines[0]).toBe('configuration is wrong:');
+    expect(lines.slice(1).map((line) => line.trim().split(':')[0])).toEqual([
+      'APP_ENV',
+      'AWS_ENDPOINT_URL',
+      'LOG_LEVEL',
+      'POOL',
+    ]);
+  });
+
+  it.each(['abc', '1.5', '0', '11', 'NaN', 'Infinity', '1,000'])(
+    'loadConfig, of the whole number %s, refuses it',
+    (POOL) => {
+      expect(failureOf({ POOL }).message).toContain('POOL: ');
+    },
+  );
+
+  it('loadConfig, of a wrong secret, does not repeat its value', () => {
+    expect(failureOf({ AWS_ENDPOINT_URL: 'ftp://user:hunter2@host' }).message).not.toContain('hunter2');
+  });
+});
+
+describe('sqsEndpoint', () => {
+  it.each([
+    [{}, undefined],
+    [{ AWS_ENDPOINT_URL: 'http://a:1' }, 'http://a:1'],
+    [{ AWS_ENDPOINT_URL: 'http://a:1', AWS_ENDPOINT_URL_SQS: 'http://b:2' }, 'http://b:2'],
+  ])('sqsEndpoint, of %j, is %s', (env, endpoint) => {
+    expect(sqsEndpoint(load(env))).toBe(endpoint);
+  });
+});

@@ -1,0 +1,32 @@
+import type { AppEnv } from '../src/config.ts';
+import { type ComponentHealth, Health } from '../src/health.ts';
+import { createHttpServer, type HttpServer } from '../src/http-server.ts';
+import { type CommonMetrics, createMetrics } from '../src/metrics.ts';
+import { captureLog } from './log-lines.ts';
+
+export type TestHttpApp = {
+  app: HttpServer;
+  metrics: CommonMetrics;
+  health: Health;
+  lines: Record<string, unknown>[];
+  /** What the parts of the service say of themselves, for the test to change. */
+  state: { live: boolean; sqs: ComponentHealth };
+};
+
+/** The HTTP server of both services, ready to be given routes. Whoever opens it closes it. */
+export async function createTestHttpApp({
+  appEnv = 'dev' as AppEnv,
+  bodyLimitBytes = 1_024,
+} = {}): Promise<TestHttpApp> {
+  const { logger, lines } = captureLog({ APP_ENV: appEnv });
+  const metrics = createMetrics('order-test', '1.2.3');
+  const state: TestHttpApp['state'] = {
+    live: true,
+    sqs: { status: 'UP', details: { queue: 'order-queue' } },
+  };
+  const health = new Health({ appEnv, live: () => state.live, components: { sqs: () => state.sqs } });
+  const info = { name: 'order-test', version: '1.2.3', environment: appEnv };
+  const { registry } = metrics;
+  const app = await createHttpServer({ logger, metrics, health, registry, info, bodyLimitBytes });
+  return { app, metrics, health, lines, state };
+}

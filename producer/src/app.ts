@@ -50,7 +50,6 @@ export async function startProducer(
     appEnv: config.APP_ENV,
     live: () => true,
     components: {
-      // The question goes through the breaker: while that is open nobody asks SQS, and half open this is the trial.
       sqs: async () => {
         await publisher.ping();
         return { status: 'UP', details: { queue: config.ORDER_QUEUE_NAME } };

@@ -249,13 +249,28 @@ describe('SqsOrderPublisher', () => {
     expect(await counted()).toEqual({ unconfirmed: 2, not_sent: 1 });
   });
 
-  it('ping, when SQS answers, resolves, and when the breaker is open, rejects without asking', async () => {
-    const { sqs, publisher } = subject({ breakerFailures: 1 });
+  it('ping, while the breaker is closed, leaves it alone, whatever the answer', async () => {
+    const { sqs, publisher } = subject({ breakerFailures: 2 });
+    const down = () => Promise.reject(new Error('down'));
+    for (const attempt of [1, 2, 3]) {
+      sqs.answers.push(down);
+      await expect(publisher.ping(), `ping ${attempt}`).rejects.toThrow('down');
+    }
+    // A send fails, a ping succeeds in between, a send fails again: two failures in a row all the same.
+    sqs.answers.push(down, confirmAll, down);
+    await expect(publisher.publish(aMessage('a'))).rejects.toThrow();
     await publisher.ping();
+    await expect(publisher.publish(aMessage('b'))).rejects.toThrow();
+    await expect(publisher.publish(aMessage('c'))).rejects.toThrow();
+    expect(sqs.customers).toEqual([['a'], ['b']]);
+  });
+
+  it('ping, while the breaker is open, rejects without asking', async () => {
+    const { sqs, publisher } = subject({ breakerFailures: 1 });
     sqs.answers.push(() => Promise.reject(new Error('down')));
-    await expect(publisher.ping()).rejects.toThrow('down');
+    await expect(publisher.publish(aMessage('a'))).rejects.toThrow();
     await expect(publisher.ping()).rejects.toThrow();
-    expect(sqs.pings).toBe(2);
+    expect(sqs.pings).toBe(0);
   });
 
   it('idle, with orders on their way, resolves when all have met their fate', async () => {

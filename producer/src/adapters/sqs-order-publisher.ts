@@ -76,11 +76,16 @@ export class SqsOrderPublisher implements OrderPublisher {
     }
   }
 
-  /** @throws when the queue does not answer, or did not for a while and is not asked again yet */
+  /**
+   * Asks SQS for the queue. While the breaker is closed the answer does not touch it: reading may work where sending
+   * does not, and the other way round. While it is open nobody is asked, and half open this is the trial.
+   * @throws when the queue does not answer, or did not for a while and is not asked again yet
+   */
   async ping(): Promise<void> {
     const { client, queueUrl, breaker } = this.#options;
     const command = new GetQueueAttributesCommand({ QueueUrl: queueUrl, AttributeNames: ['QueueArn'] });
-    await breaker.execute(() => client.send(command));
+    const ask = () => client.send(command);
+    await (breaker.closed ? ask() : breaker.execute(ask));
   }
 
   /** Resolves when every order that was handed over has met its fate. */

@@ -121,6 +121,13 @@ describe('encodeOrderMessage', () => {
     expect(await encodingAt(sizeBytes + 1)).toBe('identity');
   });
 
+  it('encodeOrderMessage, of characters above U+FFFF, writes none, and they come out again', async () => {
+    const order = anOrder({ customerId: 'C-왕복-🛒' });
+    const { body } = await encode(aMessage(order), 'identity');
+    expect(body).toMatch(/C-왕복-\\ud83d\\uded2/);
+    expect((await decodeOrderMessage(body)).order).toEqual(order);
+  });
+
   it('encodeOrderMessage, without a trace, can be decoded without one', async () => {
     const { body } = await encode({ ...aMessage(), traceparent: undefined });
     expect((await decodeOrderMessage(body)).traceparent).toBeUndefined();

@@ -17,7 +17,7 @@ const NEWEST_VERSION = Math.max(...MESSAGE_VERSIONS);
 export const CONTENT_ENCODINGS = ['identity', 'gzip', 'zstd'] as const;
 export type ContentEncoding = (typeof CONTENT_ENCODINGS)[number];
 
-const CONTENT_TYPE = 'application/cloudevents+json';
+export const CONTENT_TYPE = 'application/cloudevents+json';
 /** An order cannot be larger than this when unpacked: the guard against decompression bombs. */
 export const MAX_ORDER_BYTES = 1024 * 1024;
 
@@ -86,7 +86,7 @@ export async function encodeOrderMessage(
   });
   const payload =
     contentencoding === 'identity'
-      ? `"data":${data}`
+      ? `"data":${escapeSurrogates(data)}`
       : `"data_base64":"${(await compress[contentencoding](data)).toString('base64')}"`;
   return {
     body: `${envelope.slice(0, -1)},${payload}}`,
@@ -98,18 +98,24 @@ export async function encodeOrderMessage(
   };
 }
 
+/** The same JSON without a character above U+FFFF: SQS takes them, but not every emulator does. */
+function escapeSurrogates(json: string): string {
+  return json.replaceAll(/[\uD800-\uDFFF]/g, (half) => `\\u${half.charCodeAt(0).toString(16)}`);
+}
+
 const versionSchema = z.looseObject({ specversion: z.literal('1.0'), type: z.string() });
-const envelopeSchema = z
+/** The CloudEvents attributes of a message, and its data as it travels. */
+export const envelopeSchema = z
   .looseObject({
-    id: z.string().min(1),
+    id: z.string().min(1).describe('the orderId: the same order sent again is the same event'),
     source: z.string().min(1),
     time: z.iso.datetime({ offset: true }).optional(),
     datacontenttype: z.literal('application/json').default('application/json'),
-    contentencoding: z.enum(CONTENT_ENCODINGS).default('identity'),
-    contenthash: z.string().optional(),
-    traceparent: z.string().optional(),
-    data: z.unknown().optional(),
-    data_base64: z.base64().optional(),
+    contentencoding: z.enum(CONTENT_ENCODINGS).default('identity').describe('how data_base64 is packed'),
+    contenthash: z.string().optional().describe('v1: and the SHA-256 of the order without orderId and createdAt, by RFC 8785'),
+    traceparent: z.string().optional().describe('W3C Trace Context'),
+    data: z.unknown().optional().describe('the order, when contentencoding is identity'),
+    data_base64: z.base64().optional().describe('the packed order in base64, for every other contentencoding'),
   })
   .refine((event) => (event.contentencoding === 'identity') === (event.data_base64 === undefined), {
     error: 'compressed content, and nothing else, travels in data_base64',

@@ -3,15 +3,21 @@ import canonicalize from 'canonicalize';
 import { z } from 'zod';
 import { CURRENCY_CODES } from './currency.ts';
 
-/** Printable text. Left out: control characters, lone surrogates, U+FFFE and U+FFFF, which SQS or PostgreSQL refuse. */
-const PRINTABLE = /^(?:[ -\uD7FF\uE000-\uFFFD]|[\uD800-\uDBFF][\uDC00-\uDFFF])*$/;
+/**
+ * Text that SQS and PostgreSQL take: no control characters, no U+FFFE or U+FFFF, and no lone surrogates, which the
+ * pattern leaves to the refinement, so that it means the same to readers of the schema in every language.
+ */
+// biome-ignore lint/suspicious/noControlCharactersInRegex: it is there to refuse them
+const NO_CONTROL_CHARACTERS = /^[^\u0000-\u001f\ufffe\uffff]*$/;
+const NOT_TEXT = 'contains a control character or a character outside Unicode text';
 
 const text = (maxLength: number) =>
   z
     .string()
     .min(1)
     .max(maxLength)
-    .regex(PRINTABLE, 'contains a control character or a character outside Unicode text');
+    .regex(NO_CONTROL_CHARACTERS, NOT_TEXT)
+    .refine((value) => value.isWellFormed(), { error: NOT_TEXT });
 
 const amountMinor = z.int().min(0).describe('amount in minor units of the currency (cents, won, …)');
 

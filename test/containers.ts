@@ -1,17 +1,26 @@
-import { GenericContainer, getContainerRuntimeClient } from 'testcontainers';
+import { GenericContainer, getContainerRuntimeClient, ImageName } from 'testcontainers';
+
+/** Can it be had on this machine? If not, the suites that need it are skipped, with the reason in their name. */
+export type Availability = { available: boolean; reason: string };
 
 /**
- * Is there a container engine? Suites that need one are skipped, with the reason in their name, where there is none.
- * @throws when there is none and REQUIRE_CONTAINERS=1 says there must be
+ * Is there a container engine, and does it have the images, or can it pull them?
+ * @throws when not, and REQUIRE_CONTAINERS=1 says it must be so
  */
-export async function containersAvailable(): Promise<{ available: boolean; reason: string }> {
+export async function containersAvailable(...images: string[]): Promise<Availability> {
+  let missing = 'container engine';
   try {
-    const { info } = await getContainerRuntimeClient();
+    const { info, image } = await getContainerRuntimeClient();
+    for (const name of images) {
+      missing = `image ${name}`;
+      const imageName = ImageName.fromString(name);
+      if (!(await image.exists(imageName))) await image.pull(imageName);
+    }
     return { available: true, reason: `engine ${info.containerRuntime.host}` };
   } catch (cause) {
     if (process.env['REQUIRE_CONTAINERS'] === '1')
-      throw new Error('REQUIRE_CONTAINERS=1, and no engine', { cause });
-    return { available: false, reason: 'skipped: no container engine' };
+      throw new Error(`REQUIRE_CONTAINERS=1, and no ${missing}`, { cause });
+    return { available: false, reason: `skipped: no ${missing}` };
   }
 }
 

@@ -25,11 +25,11 @@ export type Pair = {
 
 /**
  * Both services in this process, as their `main.ts` starts them, on free ports. By default with an emulator of their
- * own and a store in a folder of its own; `env` can name others.
+ * own and a store in a folder of its own; `env` can name others, and with an empty AWS_ENDPOINT_URL it is AWS.
  */
 export async function startPair(env: Environment = {}): Promise<Pair> {
   const folder = await mkdtemp(path.join(tmpdir(), 'order-pair-'));
-  const emulator = env['AWS_ENDPOINT_URL'] ? undefined : await startEmulator({ port: 0 });
+  const emulator = env['AWS_ENDPOINT_URL'] === undefined ? await startEmulator({ port: 0 }) : undefined;
   const lines: LogLine[] = [];
   const endpoint = env['AWS_ENDPOINT_URL'] ?? emulator?.endpoint ?? '';
   const common: Environment = {

@@ -100,7 +100,7 @@ export function createConsumerMetrics(version: string, gauges: ConsumerGauges): 
       labelNames: ['outcome'],
       registers,
     }),
-    lostLeases: counter('sqs_leases_lost_total', 'leases that ran out before work began'),
+    lostLeases: counter('sqs_leases_lost_total', 'leases that ran out before their message was settled'),
     processingDuration: histogram('order_processing_duration_seconds', 'from receive to outcome, a batch'),
     queueTime: histogram('order_queue_time_seconds', 'from send to receive', [
       ...LATENCY_BUCKETS,

@@ -43,36 +43,43 @@ export type UnreadableReason =
 export class UnreadableMessageError extends Error {
   override readonly name = 'UnreadableMessageError';
   readonly code: UnreadableReason;
-  readonly traceparent: string | undefined;
+  /** Of the sender, where the message says it. */
+  traceparent: string | undefined;
 
-  constructor(
-    code: UnreadableReason,
-    message: string,
-    options: ErrorOptions & { traceparent?: string | undefined } = {},
-  ) {
+  constructor(code: UnreadableReason, message: string, options?: ErrorOptions) {
     super(message, options);
     this.code = code;
-    this.traceparent = options.traceparent;
   }
 }
 
-/** The message is of a version that a newer release writes: not an error, but nothing this release can do. */
+/** A newer release wrote the message: not an error, but nothing this release can do. */
 export class NewerVersionError extends Error {
   override readonly name = 'NewerVersionError';
   readonly code = 'NEWER_VERSION';
+  traceparent: string | undefined;
+}
+
+/** The order is larger than any consumer unpacks. */
+export class MessageTooLargeError extends Error {
+  override readonly name = 'MessageTooLargeError';
+  readonly code = 'MESSAGE_TOO_LARGE';
 }
 
 const compress = { gzip: promisify(zlib.gzip), zstd: promisify(zlib.zstdCompress) };
 const decompress = { gzip: promisify(zlib.gunzip), zstd: promisify(zlib.zstdDecompress) };
 
+/** @throws {MessageTooLargeError} no consumer would unpack it: the limit is the same on both sides */
 export async function encodeOrderMessage(
   message: OrderMessage,
   options: EncodeOptions,
 ): Promise<EncodedMessage> {
   const { order, contentHash: contenthash, traceparent } = message;
   const data = JSON.stringify(order);
-  const contentencoding =
-    Buffer.byteLength(data) >= options.compressAboveBytes ? options.encoding : ('identity' as const);
+  const dataBytes = Buffer.byteLength(data);
+  if (dataBytes > MAX_ORDER_BYTES) {
+    throw new MessageTooLargeError(`the order has ${dataBytes} bytes, more than ${MAX_ORDER_BYTES}`);
+  }
+  const contentencoding = dataBytes >= options.compressAboveBytes ? options.encoding : ('identity' as const);
   const envelope = JSON.stringify({
     specversion: '1.0',
     id: order.orderId,
@@ -112,10 +119,16 @@ export const envelopeSchema = z
     time: z.iso.datetime({ offset: true }).optional(),
     datacontenttype: z.literal('application/json').default('application/json'),
     contentencoding: z.enum(CONTENT_ENCODINGS).default('identity').describe('how data_base64 is packed'),
-    contenthash: z.string().optional().describe('v1: and the SHA-256 of the order without orderId and createdAt, by RFC 8785'),
+    contenthash: z
+      .string()
+      .optional()
+      .describe('v1: and the SHA-256 of the order without orderId and createdAt, by RFC 8785'),
     traceparent: z.string().optional().describe('W3C Trace Context'),
     data: z.unknown().optional().describe('the order, when contentencoding is identity'),
-    data_base64: z.base64().optional().describe('the packed order in base64, for every other contentencoding'),
+    data_base64: z
+      .base64()
+      .optional()
+      .describe('the packed order in base64, for every other contentencoding'),
   })
   .refine((event) => (event.contentencoding === 'identity') === (event.data_base64 === undefined), {
     error: 'compressed content, and nothing else, travels in data_base64',
@@ -132,37 +145,46 @@ export async function decodeOrderMessage(
   attributes: Readonly<Record<string, string | undefined>> = {},
 ): Promise<OrderMessage> {
   const json = parseJson(body, 'NOT_JSON');
+  try {
+    return await readMessage(json, attributes);
+  } catch (error) {
+    const { traceparent } = Object(json) as { traceparent?: unknown };
+    if (error instanceof UnreadableMessageError || error instanceof NewerVersionError) {
+      error.traceparent = typeof traceparent === 'string' ? traceparent : undefined;
+    }
+    throw error;
+  }
+}
+
+async function readMessage(
+  json: unknown,
+  attributes: Readonly<Record<string, string | undefined>>,
+): Promise<OrderMessage> {
   const version = readVersion(json);
   const parsed = envelopeSchema.safeParse(json);
   if (!parsed.success) throw unreadable('NOT_AN_ENVELOPE', parsed.error);
   const envelope = parsed.data;
-  try {
-    checkAttributes(attributes, envelope, version);
-    const order = orderSchema.safeParse(await readData(envelope));
-    if (!order.success) throw unreadable('INVALID_ORDER', order.error);
-    const computed = contentHash(order.data);
-    if (envelope.contenthash !== undefined && envelope.contenthash !== computed) {
-      throw new UnreadableMessageError('CONTENT_HASH_MISMATCH', 'contenthash does not match the data');
-    }
-    return { order: order.data, contentHash: computed, traceparent: envelope.traceparent };
-  } catch (error) {
-    if (!(error instanceof UnreadableMessageError)) throw error;
-    const { traceparent } = envelope;
-    throw new UnreadableMessageError(error.code, error.message, { cause: error.cause, traceparent });
+  checkAttributes(attributes, envelope, version);
+  const order = orderSchema.safeParse(await readData(envelope));
+  if (!order.success) throw unreadable('INVALID_ORDER', order.error);
+  const computed = contentHash(order.data);
+  const { contenthash: given = computed, traceparent } = envelope;
+  if (/^v(?!1:)[1-9]\d*:/.test(given)) throw new NewerVersionError('contenthash of a newer scheme');
+  if (given !== computed) {
+    throw new UnreadableMessageError('CONTENT_HASH_MISMATCH', 'contenthash does not match the data');
   }
+  return { order: order.data, contentHash: computed, traceparent };
 }
 
 function readVersion(json: unknown): number {
   const event = versionSchema.safeParse(json);
   if (!event.success) throw unreadable('NOT_AN_ENVELOPE', event.error);
   const version = Number(/^order\.placed\.v([1-9]\d{0,5})$/.exec(event.data.type)?.[1] ?? Number.NaN);
-  if (version > NEWEST_VERSION)
+  if (version > NEWEST_VERSION) {
     throw new NewerVersionError(`version ${version} is newer than ${NEWEST_VERSION}`);
+  }
   if (!MESSAGE_VERSIONS.some((known) => known === version)) {
-    throw new UnreadableMessageError(
-      'UNKNOWN_VERSION',
-      `unknown type ${JSON.stringify(event.data.type.slice(0, 64))}`,
-    );
+    throw new UnreadableMessageError('UNKNOWN_VERSION', 'type is none that was ever written');
   }
   return version;
 }
@@ -208,10 +230,14 @@ function parseJson(text: string, code: UnreadableReason): unknown {
   }
 }
 
-/** Names the fields and what is wrong with them, never their values. Keys of `metadata` are the customer's too. */
+/** Names the fields and what is wrong with them, never their values. Names that the sender chose are such values. */
 function unreadable(code: UnreadableReason, error: z.ZodError): UnreadableMessageError {
   const fieldOf = ({ path }: z.core.$ZodIssue) =>
     path[0] === 'metadata' ? 'metadata' : path.join('.') || '(root)';
-  const issues = error.issues.slice(0, 5).map((issue) => `${fieldOf(issue)}: ${issue.message}`);
+  const issues = error.issues
+    .slice(0, 5)
+    .map(
+      (issue) => `${fieldOf(issue)}: ${issue.code === 'unrecognized_keys' ? 'unknown field' : issue.message}`,
+    );
   return new UnreadableMessageError(code, issues.join('; ').slice(0, 500));
 }

@@ -107,6 +107,21 @@ describe('queues', () => {
       expect(drift.map(({ attribute }) => attribute)).toEqual(drifted ? ['RedrivePolicy'] : []);
     });
 
+    it('ensureQueues, of an engine that has not all attributes, mends what it has and sets no others', async () => {
+      const { queue } = await ensureQueues(client, 'dev', names);
+      const Attributes = { VisibilityTimeout: '30' };
+      await client.send(new SetQueueAttributesCommand({ QueueUrl: queue.url, Attributes }));
+      client.middlewareStack.add((next, { commandName }) => async (args) => {
+        const result = await next(args);
+        const { Attributes } = result.output as { Attributes?: Record<string, string> };
+        if (commandName === 'GetQueueAttributesCommand')
+          for (const absent of ['SqsManagedSseEnabled', 'MaximumMessageSize']) delete Attributes?.[absent];
+        return result;
+      });
+      const { drift } = (await ensureQueues(client, 'dev', names)).queue;
+      expect(drift).toEqual([{ attribute: 'VisibilityTimeout', found: '30', wanted: '60' }]);
+    });
+
     it('ensureQueues, of a queue without any RedrivePolicy, gives it one', async () => {
       const { queue } = await ensureQueues(client, 'dev', names);
       await client.send(

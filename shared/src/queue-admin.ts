@@ -66,6 +66,12 @@ async function ensureQueue(
   return change;
 }
 
+/**
+ * SQS answers these only where they are set, and all others always. An engine that leaves out one of the others does
+ * not have it and would refuse to set it (ElasticMQ): that is no drift.
+ */
+const LEFT_OUT_UNLESS_SET = ['RedrivePolicy', 'KmsMasterKeyId', 'KmsDataKeyReusePeriodSeconds'];
+
 function attributeDrift(wanted: QueueAttributes, found: QueueAttributes): QueueChange['drift'] {
   return Object.entries(wanted)
     .map(([attribute, value]) => ({
@@ -73,6 +79,7 @@ function attributeDrift(wanted: QueueAttributes, found: QueueAttributes): QueueC
       found: found[attribute as keyof QueueAttributes],
       wanted: value,
     }))
+    .filter(({ attribute, found }) => found !== undefined || LEFT_OUT_UNLESS_SET.includes(attribute))
     .filter(({ attribute, found, wanted }) =>
       attribute === 'RedrivePolicy' ? !sameRedrivePolicy(found, wanted) : found !== wanted,
     );

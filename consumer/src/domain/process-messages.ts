@@ -1,6 +1,6 @@
 import { decodeOrderMessage, NewerVersionError, UnreadableMessageError } from '@orders/shared/message.ts';
 import { continueTrace } from '@orders/shared/trace-context.ts';
-import { OrderConflictError, StoreUnavailableError } from './errors.ts';
+import { OrderConflictError, OrderNotStorableError, StoreUnavailableError } from './errors.ts';
 import type { OrderRepository, OrderToStore, SaveResult } from './order-repository.ts';
 import type { Outcome } from './outcome.ts';
 
@@ -40,10 +40,11 @@ async function readOrder({ body, attributes }: IncomingMessage): Promise<OrderTo
       const { traceId } = continueTrace(error.traceparent);
       return { outcome: { kind: 'rejected', reason: error.code, error }, traceId };
     }
-    const { traceId } = continueTrace(undefined);
-    if (error instanceof NewerVersionError)
+    if (error instanceof NewerVersionError) {
+      const { traceId } = continueTrace(error.traceparent);
       return { outcome: { kind: 'released', cause: 'newer-version' }, traceId };
-    return { outcome: { kind: 'retry', error: asError(error) }, traceId };
+    }
+    return { outcome: { kind: 'retry', error: asError(error) }, traceId: continueTrace(undefined).traceId };
   }
 }
 
@@ -59,13 +60,19 @@ async function save(
     if (error instanceof StoreUnavailableError) {
       return orders.map(() => ({ kind: 'released', cause: 'store-unavailable' }));
     }
-    if (orders.length === 1) return [{ kind: 'retry', error: asError(error) }];
+    if (orders.length === 1) return [outcomeOfRefusal(error)];
     const half = Math.ceil(orders.length / 2);
     return [
       ...(await save(repository, orders.slice(0, half))),
       ...(await save(repository, orders.slice(half))),
     ];
   }
+}
+
+/** What the store refuses for what it contains can never succeed; anything else may. */
+function outcomeOfRefusal(error: unknown): Outcome {
+  if (error instanceof OrderNotStorableError) return { kind: 'rejected', reason: error.code, error };
+  return { kind: 'retry', error: asError(error) };
 }
 
 function outcomeOfSave(result: SaveResult): Outcome {

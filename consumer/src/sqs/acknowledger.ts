@@ -37,11 +37,6 @@ export class Acknowledger {
     });
   }
 
-  /** Calls that are waiting or under way. */
-  get size(): number {
-    return this.#deletes.size + this.#changes.size;
-  }
-
   /** Resolves when SQS has confirmed. A stale handle may be confirmed as well and delete nothing. */
   async delete(receiptHandle: string): Promise<void> {
     await this.#deletes.add({ ReceiptHandle: receiptHandle });

@@ -1,5 +1,6 @@
 import type { MessageAttributeValue } from '@aws-sdk/client-sqs';
 import { z } from 'zod';
+import type { MessageToSend } from './message-sender.ts';
 import type { ReceivedMessage } from './received-message.ts';
 
 /**
@@ -36,8 +37,6 @@ export type DeadLetter = z.infer<typeof deadLetterSchema>;
 export const DEAD_LETTER_ATTRIBUTE = 'deadLetter';
 const MAX_ATTRIBUTES = 10;
 const MAX_DETAIL_CHARACTERS = 1_000;
-
-export type MessageToSend = { MessageBody: string; MessageAttributes: Record<string, MessageAttributeValue> };
 
 /** The message as it goes to the DLQ: its body and all its attributes, and the reason. */
 export function toDeadLetterMessage(

@@ -7,7 +7,7 @@ import type { ReceivedMessage } from './received-message.ts';
 export class Lease {
   readonly message: ReceivedMessage;
   readonly #receivedAtMs: number;
-  readonly #lost = new AbortController();
+  #lost = false;
   #deadlineMs: number;
   #extending: Promise<void> | undefined;
 
@@ -18,14 +18,10 @@ export class Lease {
     this.#deadlineMs = requestedAtMs + visibilitySeconds * 1_000;
   }
 
-  /** Aborted when the lease is lost: another consumer may work on the message from then on. */
-  get signal(): AbortSignal {
-    if (performance.now() >= this.#deadlineMs) this.#lost.abort();
-    return this.#lost.signal;
-  }
-
+  /** Another consumer may work on the message from now on. Once lost, it stays lost. */
   get lost(): boolean {
-    return this.signal.aborted;
+    this.#lost ||= performance.now() >= this.#deadlineMs;
+    return this.#lost;
   }
 
   get remainingMs(): number {
@@ -50,13 +46,16 @@ export class Lease {
     const endMs = this.#receivedAtMs + MAX_VISIBILITY_SECONDS * 1_000;
     const seconds = Math.min(visibilitySeconds, Math.floor((endMs - requestedAtMs) / 1_000));
     const { messageId, receiptHandle } = this.message;
-    if (seconds <= 0) return this.#lost.abort();
+    if (seconds <= 0) {
+      this.#lost = true;
+      return;
+    }
     try {
       await acknowledger.changeVisibility(receiptHandle, seconds);
       this.#deadlineMs = requestedAtMs + seconds * 1_000;
     } catch (err) {
       // SQS says the handle is no longer good: lost at once. Any other failure: the next heartbeat tries again.
-      if (err instanceof BatchEntryError && err.senderFault) this.#lost.abort();
+      if (err instanceof BatchEntryError && err.senderFault) this.#lost = true;
       logger.warn({ err, messageId, lost: this.lost }, 'lease not extended');
     }
   }

@@ -83,7 +83,7 @@ describe('outcomes', () => {
     const poison = orders[6]?.orderId;
     const harness = start({}, ({ sqs, repository }) => {
       repository.beforeSave = (batch) => {
-        if (batch.some(({ order }) => order.orderId === poison)) throw new OrderNotStorableError('no');
+        if (batch.some(({ order }) => order.orderId === poison)) throw new Error('a fault of this order');
       };
       for (const body of bodies) sqs.put(body);
     });
@@ -93,11 +93,28 @@ describe('outcomes', () => {
     expect(harness.repository.stored.size).toBe(9);
   });
 
+  test('consumer, with an order that the store refuses for what it contains, dead-letters it at once', async () => {
+    const body = await bodyOf(anOrder());
+    const harness = start({}, ({ sqs, repository }) => {
+      repository.beforeSave = () => {
+        throw new OrderNotStorableError('value out of range');
+      };
+      sqs.put(body);
+    });
+    await eventually(() => expect(harness.sqs.deletedHandles()).toHaveLength(1));
+    expect(deadLetterOf(harness)).toMatchObject({
+      reason: 'ORDER_NOT_STORABLE',
+      detail: 'value out of range',
+      failures: 0,
+    });
+    expect(harness.repository.batches).toHaveLength(1);
+  });
+
   test('consumer, when a message failed MAX_FAILURES times, dead-letters it with the last error', async () => {
     const body = await bodyOf(anOrder());
     const harness = start({ MAX_FAILURES: 3 }, ({ sqs, repository }) => {
       repository.beforeSave = () => {
-        throw new OrderNotStorableError('value out of range');
+        throw new Error('value out of range');
       };
       const { MessageId = '' } = sqs.put(body);
       sqs.intercept = ({ operation }) => {
@@ -217,9 +234,11 @@ describe('outage of the store', () => {
     await eventually(() =>
       expect(harness.sqs.entries('ChangeMessageVisibilityBatch').length).toBeGreaterThan(0),
     );
-    const released = harness.sqs.entries('ChangeMessageVisibilityBatch').length;
     outage = false;
-    await eventually(() => expect(harness.repository.stored.size).toBe(30 - released));
+    const released = () => harness.sqs.entries('ChangeMessageVisibilityBatch').length;
+    await eventually(() => expect(harness.repository.stored.size + released()).toBe(30));
+    expect(harness.repository.stored.size).toBeGreaterThan(0);
+    expect(harness.sqs.deadLetters).toEqual([]);
   });
 });
 

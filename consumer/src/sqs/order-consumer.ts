@@ -32,6 +32,13 @@ export type OrderConsumerOptions = Omit<PollerOptions, 'onMessages'> & {
 const FLUSH_RESERVE_MS = 5_000;
 const STUCK_MARGIN_MS = 30_000;
 
+const STORE_DOWN: ProcessedMessage = {
+  outcome: { kind: 'released', cause: 'store-unavailable' },
+  traceId: '',
+};
+const isStoreDown = ({ outcome }: ProcessedMessage) =>
+  outcome.kind === 'released' && outcome.cause === 'store-unavailable';
+
 /** Receives, works off and settles messages until it is stopped. */
 export class OrderConsumer {
   readonly #options: OrderConsumerOptions;
@@ -125,32 +132,34 @@ export class OrderConsumer {
     const settling: Promise<void>[] = [];
     let pending = leases;
     while (pending.length > 0) {
-      const processed = await processMessages(
-        repository,
-        pending.map(({ message }) => message),
-      );
-      const isHeld = ({ outcome }: ProcessedMessage) =>
-        outcome.kind === 'released' && outcome.cause === 'store-unavailable' && performance.now() < holdUntil;
+      if (!gate.open) await this.#storeIsBack(holdUntil);
+      const messages = pending.map(({ message }) => message);
+      // Whether the store is back is found out by a query, never by a message.
+      const processed = gate.open
+        ? await processMessages(repository, messages)
+        : messages.map(() => STORE_DOWN);
+      const mayHold = performance.now() < holdUntil && !this.#stop.signal.aborted;
       const held: Lease[] = [];
       for (const [index, lease] of pending.entries()) {
         const result = processed[index] as ProcessedMessage;
-        if (isHeld(result) && !this.#stop.signal.aborted && !lease.lost) held.push(lease);
+        if (mayHold && !lease.lost && isStoreDown(result)) held.push(lease);
         else settling.push(this.#settle(lease, result));
       }
+      if (held.length < pending.length) gate.confirm();
       pending = held;
-      if (held.length > 0) {
-        const timeout = AbortSignal.timeout(Math.max(0, Math.ceil(holdUntil - performance.now())));
-        await gate.passable(AbortSignal.any([this.#stop.signal, timeout]));
-      } else if (settling.length > 0) {
-        gate.confirm();
-      }
     }
     return settling;
   }
 
+  async #storeIsBack(atLatest: number): Promise<void> {
+    const timeout = AbortSignal.timeout(Math.max(0, Math.ceil(atLatest - performance.now())));
+    await this.#options.gate.passable(AbortSignal.any([this.#stop.signal, timeout]));
+  }
+
   async #settle(lease: Lease, processed: ProcessedMessage): Promise<void> {
-    const { leases, places, settler } = this.#options;
+    const { leases, places, settler, metrics } = this.#options;
     await leases.close(lease);
+    if (lease.lost) metrics.lostLeases.inc();
     // The place is free as soon as the outcome is known: the next poll overlaps with the delete.
     places.give(1);
     await settler.settle(lease, processed);

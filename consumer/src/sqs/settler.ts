@@ -1,17 +1,15 @@
-import { SendMessageBatchCommand, type SQSClient } from '@aws-sdk/client-sqs';
+import type { SQSClient } from '@aws-sdk/client-sqs';
 import { backoffMs, randomBetween } from '@orders/shared/backoff.ts';
-import { Batcher } from '@orders/shared/batcher.ts';
 import type { Logger } from '@orders/shared/logger.ts';
-import { MAX_REQUEST_BYTES } from '@orders/shared/queues.ts';
-import { MAX_BATCH_ENTRIES, sendEntries } from '@orders/shared/sqs-batch.ts';
 import type { ConsumerConfig } from '../config.ts';
 import type { Outcome } from '../domain/outcome.ts';
 import type { ProcessedMessage } from '../domain/process-messages.ts';
 import type { ConsumerMetrics } from '../metrics.ts';
 import type { Acknowledger } from './acknowledger.ts';
-import { type MessageToSend, toDeadLetterMessage } from './dead-letter.ts';
+import { toDeadLetterMessage } from './dead-letter.ts';
 import type { FailureCounter } from './failure-counter.ts';
 import type { Lease } from './lease.ts';
+import { MessageSender } from './message-sender.ts';
 import type { ReceivedMessage } from './received-message.ts';
 
 export type SettlerOptions = {
@@ -41,23 +39,12 @@ const NEWER_VERSION_DELAY_SECONDS = { min: 60, max: 600 };
  */
 export class Settler {
   readonly #options: SettlerOptions;
-  readonly #deadLetters: Batcher<MessageToSend, unknown>;
+  readonly #deadLetters: MessageSender;
 
   constructor(options: SettlerOptions) {
     const { client, deadLetterQueueUrl } = options;
     this.#options = options;
-    this.#deadLetters = new Batcher<MessageToSend, unknown>({
-      execute: (entries) =>
-        sendEntries(entries, (Entries) =>
-          client.send(new SendMessageBatchCommand({ QueueUrl: deadLetterQueueUrl, Entries })),
-        ),
-      maxEntries: MAX_BATCH_ENTRIES,
-      maxBytes: MAX_REQUEST_BYTES,
-      sizeOf: ({ MessageBody, MessageAttributes }) =>
-        Buffer.byteLength(MessageBody) + Buffer.byteLength(JSON.stringify(MessageAttributes)),
-      maxInFlight: 4,
-      lingerMs: 5,
-    });
+    this.#deadLetters = new MessageSender(client, deadLetterQueueUrl);
   }
 
   /** Never rejects: a call that fails leaves the message to its visibility time, and it comes again. */
@@ -149,7 +136,7 @@ export class Settler {
   ): Promise<void> {
     const { failures, version, metrics } = this.#options;
     const now = new Date();
-    await this.#deadLetters.add(
+    await this.#deadLetters.send(
       toDeadLetterMessage(message, {
         reason: outcome.reason,
         detail: outcome.error.message,

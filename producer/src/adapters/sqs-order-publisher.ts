@@ -1,7 +1,12 @@
 import { GetQueueAttributesCommand, SendMessageBatchCommand, type SQSClient } from '@aws-sdk/client-sqs';
 import { Batcher } from '@orders/shared/batcher.ts';
 import { type CircuitBreaker, isBreakerOpen } from '@orders/shared/circuit-breaker.ts';
-import { type EncodeOptions, encodeOrderMessage, type OrderMessage } from '@orders/shared/message.ts';
+import {
+  type EncodeOptions,
+  encodeOrderMessage,
+  MessageTooLargeError,
+  type OrderMessage,
+} from '@orders/shared/message.ts';
 import { MAX_MESSAGE_BYTES, MAX_REQUEST_BYTES } from '@orders/shared/queues.ts';
 import { MAX_BATCH_ENTRIES, sendEntries } from '@orders/shared/sqs-batch.ts';
 import { messageSizeBytes, stringAttributes } from '@orders/shared/sqs-message.ts';
@@ -69,6 +74,7 @@ export class SqsOrderPublisher implements OrderPublisher {
       return receipt;
     } catch (cause) {
       if (cause instanceof OrderTooLargeError) throw cause;
+      if (cause instanceof MessageTooLargeError) throw new OrderTooLargeError(cause.message, { cause });
       metrics.ordersPublished.inc({ result: isBreakerOpen(cause) ? 'not_sent' : 'unconfirmed' });
       throw new QueueUnavailableError('the queue did not confirm the order', { cause });
     } finally {

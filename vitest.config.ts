@@ -11,6 +11,7 @@ export default defineConfig({
         extends: true,
         test: {
           name: 'unit',
+          testTimeout: 20_000,
           include: inPackages.map((path) => `${path}/*.test.ts`),
           exclude: [containers, 'test/**'],
         },

@@ -86,7 +86,7 @@ async function measure(target: Target, options: ReturnType<typeof parse>): Promi
   const { startedAt, accepted, latenciesMs, refusals } = load;
   const { stored, deadLettered, missing } = followed;
 
-  const lastStoredAt = Math.max(...[...stored.values()].map((at) => at.getTime()));
+  const lastStoredAt = [...stored.values()].reduce((last, at) => Math.max(last, at.getTime()), startedAt + 1);
   const seconds = (lastStoredAt - startedAt) / 1_000;
   const toStoredMs = accepted.flatMap(({ orderId, acceptedAt }) => {
     const at = stored.get(orderId);

@@ -5,6 +5,7 @@ import type { SQSClient } from '@aws-sdk/client-sqs';
 import { DeadLetterQueue } from '@orders/consumer/dlq/dead-letter-queue.ts';
 import { uuidOfHash } from '@orders/producer/domain/hash-uuid.ts';
 import type { OrderRequest } from '@orders/shared/order.ts';
+import type { Problem } from '@orders/shared/problem.ts';
 import { queueAttributes, resolveQueues } from '@orders/shared/queue-admin.ts';
 import { createTool, runTool, UsageError } from '../scripts/sqs-tool.ts';
 import { findStored, followOrders } from './order-follower.ts';
@@ -24,6 +25,7 @@ const SAMPLE_FILE = path.join(import.meta.dirname, 'sample-orders', 'cdnow-sampl
 const BATCH_ORDERS = 100;
 const BATCHES_AT_ONCE = 2;
 const PATIENCE_MS = 120_000;
+const DRAIN_MS = 30_000;
 const PUBLISH_ATTEMPTS = 30;
 
 await runTool(async () => {
@@ -91,13 +93,14 @@ async function demo(file: string, limit: number | undefined, services: Services)
       )
     ).keys(),
   );
+  const { client, config } = createTool('dev', { ...process.env, AWS_ENDPOINT_URL: endpoint });
+  const urls = await resolveQueues(client, config);
+  const strangers = await queueDepth(client, urls.queueUrl);
   const publishing = createProgress('accepted', orders.length);
   const published = await publishAll(producerUrl, orders, publishing.update);
   publishing.stop();
   for (const [reason, count] of published.refused) console.error(`${count} refused: ${reason}`);
 
-  const { client, config } = createTool('dev', { ...process.env, AWS_ENDPOINT_URL: endpoint });
-  const urls = await resolveQueues(client, config);
   const deadLetterQueue = new DeadLetterQueue(client, urls);
   const storing = createProgress('worked off', published.accepted.length);
   const followed = await followOrders(published.accepted, {
@@ -108,7 +111,8 @@ async function demo(file: string, limit: number | undefined, services: Services)
   });
   storing.stop();
   // What was stored by an earlier run is found at once, while its messages of this run are still on their way.
-  await drained(client, urls.queueUrl);
+  const patience = AbortSignal.timeout(DRAIN_MS);
+  while (!patience.aborted && (await queueDepth(client, urls.queueUrl)) > strangers) await sleep(200);
 
   const seconds = (performance.now() - startedAt) / 1_000;
   const duplicates = published.accepted.filter((id) => before.has(id) && followed.stored.has(id)).length;
@@ -122,18 +126,15 @@ async function demo(file: string, limit: number | undefined, services: Services)
     `read=${orders.length + unreadable.length} accepted=${published.accepted.length} stored=${stored} duplicates=${duplicates} ` +
       `deadLettered=${followed.deadLettered.size} seconds=${seconds.toFixed(1)} rate=${Math.round(published.accepted.length / seconds)}`,
   );
-  return followed.missing.length > 0 ? 1 : 0;
+  const nothingDone = published.accepted.length === 0 && orders.length + unreadable.length > 0;
+  return followed.missing.length > 0 || nothingDone ? 1 : 0;
 }
 
-/** Resolves when the queue holds no message, waiting or in flight. */
-async function drained(client: SQSClient, queueUrl: string): Promise<void> {
-  const patience = AbortSignal.timeout(PATIENCE_MS);
-  while (!patience.aborted) {
-    const { ApproximateNumberOfMessages: waiting, ApproximateNumberOfMessagesNotVisible: inFlight } =
-      await queueAttributes(client, queueUrl);
-    if (Number(waiting) + Number(inFlight) === 0) return;
-    await sleep(200);
-  }
+/** Messages that wait or are in flight. */
+async function queueDepth(client: SQSClient, queueUrl: string): Promise<number> {
+  const { ApproximateNumberOfMessages: waiting, ApproximateNumberOfMessagesNotVisible: inFlight } =
+    await queueAttributes(client, queueUrl);
+  return Number(waiting) + Number(inFlight);
 }
 
 /** An order without an id gets one of its content and its place in the file, so that a second run changes nothing. */
@@ -143,7 +144,7 @@ function withId(order: OrderRequest, line: number): OrderRequest {
 
 type Published = { accepted: string[]; refused: Map<string, number> };
 type BatchAnswer = {
-  results: { status: number; orderId?: string; problem?: { title: string; detail?: string } }[];
+  results: { status: number; orderId?: string; problem?: Pick<Problem, 'title' | 'detail' | 'errors'> }[];
 };
 
 /** Publishes in batches. What was answered with 429 or 503, or not at all, is sent again: its orderId makes that safe. */
@@ -167,7 +168,10 @@ async function publishAll(
           else if (attempt < PUBLISH_ATTEMPTS && (status === 429 || status === 503))
             again.push(batch[index] as OrderRequest);
           else {
-            const reason = `${problem?.title ?? 'no answer'}${problem?.detail ? `: ${problem.detail}` : ''}`;
+            const fields = problem?.errors?.map(({ pointer, detail }) => `${pointer} ${detail}`).join(', ');
+            const reason = [problem?.title ?? 'no answer', problem?.detail, fields]
+              .filter(Boolean)
+              .join(': ');
             published.refused.set(reason, (published.refused.get(reason) ?? 0) + 1);
           }
         }

@@ -146,7 +146,9 @@ function open(PersistenceManager: new (dataDir: string) => Persistence, dataDir:
     return persistence;
   } catch (error) {
     const reason = error instanceof Error ? error.message : String(error);
-    const hint = /locked/.test(reason) ? 'another emulator uses it' : reason;
+    const hint = /locked/.test(reason)
+      ? 'another emulator uses it; DATA_DIR of npm start chooses another'
+      : reason;
     throw new StartupError(`cannot keep queues in ${dataDir}: ${hint} (EMULATOR_DATA_DIR)`, { cause: error });
   }
 }

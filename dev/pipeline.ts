@@ -14,7 +14,7 @@ export type PipelineOptions = {
   /** 0 takes a free one, `'free'` three of them. By default what the environment says, else 4566, 8080, 8081. */
   ports?: Partial<Record<ServiceName, number>> | 'free';
   /**
-   * Where queues, orders and logs are kept; by default `.data` in the project. With a directory of its own, orders
+   * Where queues, orders and logs are kept; by default DATA_DIR, else `.data` in the project. With a directory of its own, orders
    * are stored there too, whatever DATABASE_URL the environment has.
    */
   dataDir?: string;
@@ -98,7 +98,7 @@ export class PipelineSupervisor {
     this.#options = options;
     this.#baseEnv = options.baseEnv ?? process.env;
     this.#services = options.services ?? SERVICES;
-    this.dataDir = path.resolve(ROOT, options.dataDir ?? '.data');
+    this.dataDir = path.resolve(ROOT, options.dataDir ?? (this.#baseEnv['DATA_DIR'] || '.data'));
     this.#failure.promise.catch(() => {});
   }
 

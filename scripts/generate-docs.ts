@@ -66,8 +66,10 @@ ${tables.join('\n')}
 
 - \`VISIBILITY_TIMEOUT_SECONDS\` exceeds \`SQS_WAIT_TIME_SECONDS\` + \`HANDLING_TIMEOUT_SECONDS\` + \`LEASE_MARGIN_SECONDS\`
 - \`HEARTBEAT_SECONDS\` is at most half of \`VISIBILITY_TIMEOUT_SECONDS\`
-- \`SHUTDOWN_GRACE_MS\` exceeds \`SQS_WAIT_TIME_SECONDS\`: a poll under way is left to finish
-- minimums do not exceed their maximums
+- \`SHUTDOWN_GRACE_MS\` of the consumer exceeds \`SQS_WAIT_TIME_SECONDS\` by more than 7 s: a poll under way is left to
+  finish, and then flushed; that of the producer exceeds \`SHUTDOWN_DELAY_MS\` + \`PUBLISH_TIMEOUT_MS\`
+- \`ORDER_DLQ_NAME\` differs from \`ORDER_QUEUE_NAME\`
+- no minimum exceeds its maximum
 `;
 }
 

@@ -58,7 +58,7 @@ function parse() {
       allowPositionals: true,
       options: {
         confirm: { type: 'string' },
-        consumer: { type: 'string', default: 'http://localhost:8081' },
+        consumer: { type: 'string', default: `http://localhost:${process.env['CONSUMER_PORT'] || 8081}` },
       },
     });
   } catch (error) {

@@ -1,15 +1,16 @@
 import type { SQSClient } from '@aws-sdk/client-sqs';
-import { type AppEnv, commonFields, loadConfig } from '@orders/shared/config.ts';
+import { type AppEnv, commonFields, loadConfig, withRules } from '@orders/shared/config.ts';
+import { loadDotenv } from '@orders/shared/dotenv.ts';
 import { createLogger } from '@orders/shared/logger.ts';
 import { createSqsClient } from '@orders/shared/sqs-client.ts';
 import { StartupError } from '@orders/shared/startup-error.ts';
 import { z } from 'zod';
 
-const toolSchema = z.object(commonFields);
+const toolSchema = withRules(z.object(commonFields), []);
 export type ToolConfig = z.infer<typeof toolSchema>;
 
 /** Where the emulator of `npm start` and of docker-compose listens. */
-const LOCAL_ENDPOINT = 'http://127.0.0.1:4566';
+const localEndpoint = (env: NodeJS.ProcessEnv) => `http://127.0.0.1:${env['EMULATOR_PORT'] || 4566}`;
 
 /** Configuration and client of a tool that operators call. In dev it means the local emulator, unless told otherwise. */
 export function createTool(
@@ -19,7 +20,7 @@ export function createTool(
   const config = loadConfig(toolSchema, {
     ...env,
     APP_ENV: appEnv,
-    AWS_ENDPOINT_URL: env['AWS_ENDPOINT_URL'] || (appEnv === 'dev' ? LOCAL_ENDPOINT : undefined),
+    AWS_ENDPOINT_URL: env['AWS_ENDPOINT_URL'] || (appEnv === 'dev' ? localEndpoint(env) : undefined),
     LOG_LEVEL: env['LOG_LEVEL'] || 'error',
     LIBRARY_LOG_LEVEL: env['LIBRARY_LOG_LEVEL'] || 'error',
   });
@@ -29,6 +30,7 @@ export function createTool(
 
 /** Runs a tool: what a person did wrong or can mend is said in one line, exit status 1. */
 export async function runTool(main: () => Promise<number>): Promise<void> {
+  loadDotenv(process.env);
   try {
     process.exitCode = await main();
   } catch (error) {

@@ -18,11 +18,11 @@ const run = spawnSync(process.execPath, [vitest, 'run', ...reporters, ...process
 });
 
 try {
-  const { numPassedTests, numFailedTests, numPendingTests, numTodoTests, numFailedTestSuites, testResults } =
-    JSON.parse(readFileSync(results, 'utf8'));
-  // A file that cannot even be loaded holds no failed test; it is a failure all the same.
-  const brokenFiles =
-    numFailedTestSuites > 0 && numFailedTests === 0 ? testResults.filter(isBroken).length : 0;
+  const { numPassedTests, numFailedTests, numPendingTests, numTodoTests, testResults } = JSON.parse(
+    readFileSync(results, 'utf8'),
+  );
+  // A file that cannot be loaded, or whose set-up fails, holds no failed test; it is a failure all the same.
+  const brokenFiles = testResults.filter(isBroken).length;
   console.log(
     `${numPassedTests} passed, ${numFailedTests + brokenFiles} failed, ${numPendingTests + numTodoTests} skipped`,
   );
@@ -32,6 +32,6 @@ try {
 rmSync(folder, { recursive: true, force: true });
 process.exitCode = run.status ?? 1;
 
-function isBroken({ status }: { status: string }): boolean {
-  return status === 'failed';
+function isBroken(file: { status: string; assertionResults: { status: string }[] }): boolean {
+  return file.status === 'failed' && !file.assertionResults.some(({ status }) => status === 'failed');
 }

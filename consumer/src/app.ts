@@ -7,7 +7,7 @@ import type { FatalHandler } from '@orders/shared/service.ts';
 import { createSqsClient } from '@orders/shared/sqs-client.ts';
 import { guardOrderRepository } from './adapters/guarded-order-repository.ts';
 import { openOrderRepository } from './adapters/open-order-repository.ts';
-import type { ConsumerConfig } from './config.ts';
+import { type ConsumerConfig, SHUTDOWN_RESERVE_MS } from './config.ts';
 import { StoreUnavailableError } from './domain/errors.ts';
 import { orderRoutes } from './http/order-routes.ts';
 import { createConsumerMetrics } from './metrics.ts';
@@ -24,9 +24,6 @@ import { StoreGate } from './sqs/store-gate.ts';
 import { Watchdog } from './sqs/watchdog.ts';
 
 export type ConsumerApp = { url: string; stop: () => Promise<void> };
-
-/** Of the grace period, kept for closing what is left when all messages are settled. */
-const CLOSE_RESERVE_MS = 2_000;
 
 /** Puts order-consumer together and starts it. Resolves when it works off messages. */
 export async function startConsumer(
@@ -161,7 +158,9 @@ export async function startConsumer(
     url: app.listeningOrigin,
     stop: async () => {
       health.setAccepting(false);
-      const released = await consumer.stop({ timeoutMs: config.SHUTDOWN_GRACE_MS - CLOSE_RESERVE_MS });
+      const released = await consumer.stop({
+        timeoutMs: config.SHUTDOWN_GRACE_MS - SHUTDOWN_RESERVE_MS.close,
+      });
       logger.info({ released }, 'consumer drained');
       stopSampler();
       await app.close();

@@ -25,11 +25,18 @@ test('consumer config, with several problems, names all of them at once', () => 
 });
 
 test.each([
-  [{ VISIBILITY_TIMEOUT_SECONDS: '50' }, /VISIBILITY_TIMEOUT_SECONDS: must exceed .* 50/],
+  [{ VISIBILITY_TIMEOUT_SECONDS: '50' }, /VISIBILITY_TIMEOUT_SECONDS: must exceed/],
   [{ HEARTBEAT_SECONDS: '31' }, /HEARTBEAT_SECONDS/],
   [{ POLL_BACKOFF_MIN_MS: '20000' }, /POLL_BACKOFF_MIN_MS/],
   [{ OUTAGE_RELEASE_MIN_SECONDS: '90' }, /OUTAGE_RELEASE_MIN_SECONDS/],
-  [{ SHUTDOWN_GRACE_MS: '20000' }, /SHUTDOWN_GRACE_MS/],
+  [{ SHUTDOWN_GRACE_MS: '27000' }, /SHUTDOWN_GRACE_MS/],
+  [
+    { RETRY_BACKOFF_MIN_SECONDS: '400' },
+    /RETRY_BACKOFF_MIN_SECONDS: must not exceed RETRY_BACKOFF_MAX_SECONDS/,
+  ],
+  [{ BREAKER_MIN_OPEN_MS: '20000' }, /BREAKER_MIN_OPEN_MS/],
+  [{ ORDER_DLQ_NAME: 'order-queue' }, /ORDER_DLQ_NAME: must differ/],
+  [{ APP_ENV: 'prod', HEARTBEAT_SECONDS: '0' }, /HEARTBEAT_SECONDS/],
 ])('consumer config, when %o breaks a rule across fields, says which', (env, message) => {
   expect(() => loadConsumerConfig(env)).toThrow(message);
 });

@@ -1,12 +1,22 @@
-import { commonFields, consumerPort, type Environment, integer, loadConfig } from '@orders/shared/config.ts';
+import {
+  commonFields,
+  consumerPort,
+  type Environment,
+  integer,
+  loadConfig,
+  withRules,
+} from '@orders/shared/config.ts';
 import { VISIBILITY_TIMEOUT_SECONDS, WAIT_TIME_SECONDS } from '@orders/shared/queues.ts';
 import { z } from 'zod';
+
+/** Of the grace period, kept for telling SQS what became of the messages, and for closing what is left then. */
+export const SHUTDOWN_RESERVE_MS = { flush: 5_000, close: 2_000 };
 
 const seconds = (max: number) => z.coerce.number().min(0).max(max);
 
 /** Everything that the environment can tell order-consumer. `docs/configuration.md` is generated from it. */
-export const consumerConfigSchema = z
-  .object({
+export const consumerConfigSchema = withRules(
+  z.object({
     ...commonFields,
     CONSUMER_PORT: consumerPort,
     DATABASE_URL: z
@@ -69,38 +79,35 @@ export const consumerConfigSchema = z
     QUEUE_SAMPLE_SECONDS: integer(1, 3_600)
       .default(15)
       .describe('how often the depth of both queues is sampled'),
-  })
-  .check(({ value, issues }) => {
-    const rule = (holds: boolean, path: keyof typeof value, message: string) => {
-      if (!holds) issues.push({ code: 'custom', path: [path], message, input: value[path] });
-    };
-    const needed = value.SQS_WAIT_TIME_SECONDS + value.HANDLING_TIMEOUT_SECONDS + value.LEASE_MARGIN_SECONDS;
-    rule(
-      value.VISIBILITY_TIMEOUT_SECONDS > needed,
-      'VISIBILITY_TIMEOUT_SECONDS',
-      `must exceed SQS_WAIT_TIME_SECONDS + HANDLING_TIMEOUT_SECONDS + LEASE_MARGIN_SECONDS, ${needed}`,
-    );
-    rule(
-      value.HEARTBEAT_SECONDS > 0 && value.HEARTBEAT_SECONDS * 2 <= value.VISIBILITY_TIMEOUT_SECONDS,
-      'HEARTBEAT_SECONDS',
-      'must be above 0 and at most half of VISIBILITY_TIMEOUT_SECONDS',
-    );
-    rule(
-      value.POLL_BACKOFF_MIN_MS <= value.POLL_BACKOFF_MAX_MS,
-      'POLL_BACKOFF_MIN_MS',
-      'must not exceed POLL_BACKOFF_MAX_MS',
-    );
-    rule(
-      value.OUTAGE_RELEASE_MIN_SECONDS <= value.OUTAGE_RELEASE_MAX_SECONDS,
-      'OUTAGE_RELEASE_MIN_SECONDS',
-      'must not exceed OUTAGE_RELEASE_MAX_SECONDS',
-    );
-    rule(
-      value.SHUTDOWN_GRACE_MS > value.SQS_WAIT_TIME_SECONDS * 1_000,
-      'SHUTDOWN_GRACE_MS',
-      'must exceed SQS_WAIT_TIME_SECONDS: a poll under way is left to finish',
-    );
-  });
+  }),
+  [
+    {
+      needs: [
+        'VISIBILITY_TIMEOUT_SECONDS',
+        'SQS_WAIT_TIME_SECONDS',
+        'HANDLING_TIMEOUT_SECONDS',
+        'LEASE_MARGIN_SECONDS',
+      ],
+      holds: (config) =>
+        config.VISIBILITY_TIMEOUT_SECONDS >
+        config.SQS_WAIT_TIME_SECONDS + config.HANDLING_TIMEOUT_SECONDS + config.LEASE_MARGIN_SECONDS,
+      message: 'must exceed SQS_WAIT_TIME_SECONDS + HANDLING_TIMEOUT_SECONDS + LEASE_MARGIN_SECONDS',
+    },
+    {
+      needs: ['HEARTBEAT_SECONDS', 'VISIBILITY_TIMEOUT_SECONDS'],
+      holds: ({ HEARTBEAT_SECONDS: heartbeat, VISIBILITY_TIMEOUT_SECONDS: visibility }) =>
+        heartbeat > 0 && heartbeat * 2 <= visibility,
+      message: 'must be above 0 and at most half of VISIBILITY_TIMEOUT_SECONDS',
+    },
+    {
+      needs: ['SHUTDOWN_GRACE_MS', 'SQS_WAIT_TIME_SECONDS'],
+      holds: ({ SHUTDOWN_GRACE_MS: grace, SQS_WAIT_TIME_SECONDS: wait }) =>
+        grace > wait * 1_000 + SHUTDOWN_RESERVE_MS.flush + SHUTDOWN_RESERVE_MS.close,
+      message:
+        'must exceed SQS_WAIT_TIME_SECONDS by more than 7 s: a poll under way is left to finish, and then flushed',
+    },
+  ],
+);
 
 export type ConsumerConfig = z.infer<typeof consumerConfigSchema>;
 

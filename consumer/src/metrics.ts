@@ -1,3 +1,4 @@
+import { UNREADABLE_REASONS } from '@orders/shared/message.ts';
 import {
   type CommonMetrics,
   Counter,
@@ -37,6 +38,14 @@ export type ConsumerMetrics = CommonMetrics & {
   observeOldest: (sentAt: Date | undefined) => void;
 };
 
+const REJECTION_REASONS = [
+  ...UNREADABLE_REASONS,
+  'CONFLICT',
+  'ORDER_NOT_STORABLE',
+  'MAX_FAILURES',
+  'NEWER_VERSION',
+];
+
 export type ConsumerGauges = {
   leases: () => number;
   pool: () => { total: number; idle: number; waiting: number } | undefined;
@@ -73,6 +82,14 @@ export function createConsumerMetrics(version: string, gauges: ConsumerGauges): 
   const counter = (name: string, help: string) => new Counter({ name, help, registers });
   const histogram = (name: string, help: string, buckets = LATENCY_BUCKETS) =>
     new Histogram({ name, help, buckets, registers });
+  const deadLettered = new Counter({
+    name: 'orders_dead_lettered_total',
+    help: 'messages sent to the dead-letter queue',
+    labelNames: ['reason'],
+    registers,
+  });
+  // From the start, so that a rate sees the first one too.
+  for (const reason of REJECTION_REASONS) deadLettered.inc({ reason }, 0);
   return {
     ...common,
     observeOldest: (sentAt) => {
@@ -88,12 +105,7 @@ export function createConsumerMetrics(version: string, gauges: ConsumerGauges): 
       labelNames: ['outcome', 'cause'],
       registers,
     }),
-    deadLettered: new Counter({
-      name: 'orders_dead_lettered_total',
-      help: 'messages sent to the dead-letter queue',
-      labelNames: ['reason'],
-      registers,
-    }),
+    deadLettered,
     settleErrors: new Counter({
       name: 'sqs_settle_errors_total',
       help: 'outcomes that SQS did not confirm',

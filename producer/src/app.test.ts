@@ -1,3 +1,7 @@
+import { existsSync } from 'node:fs';
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
 import { GetQueueUrlCommand, ReceiveMessageCommand, SQSClient } from '@aws-sdk/client-sqs';
 import { decodeOrderMessage } from '@orders/shared/message.ts';
 import { StartupError } from '@orders/shared/startup-error.ts';
@@ -81,6 +85,36 @@ describe('startProducer', () => {
     expect((await fetch(`${url}/livez`)).status).toBe(200);
     emulator = await startEmulator({ port: 0 });
   });
+
+  it('producer, with a journal in a file, has the line there when the answer comes', async () => {
+    const folder = await mkdtemp(path.join(tmpdir(), 'producer-journal-'));
+    const file = path.join(folder, 'accepted.ndjson');
+    const { url } = await start({ ACCEPTANCE_JOURNAL: file });
+    for (let count = 1; count <= 3; count++) {
+      const { orderId, traceId } = (await (await post(url)).json()) as Record<string, string>;
+      const lines = (await readFile(file, 'utf8')).trim().split('\n');
+      expect(lines).toHaveLength(count);
+      expect(JSON.parse(lines.at(-1) ?? '')).toEqual({
+        journal: 'accepted',
+        orderId,
+        acceptedAt: expect.stringMatching(/^\d{4}-\d\d-\d\dT[\d:.]+Z$/),
+        messageId: expect.any(String),
+        traceId,
+      });
+    }
+    await rm(folder, { recursive: true });
+  });
+
+  it.skipIf(!existsSync('/dev/full'))(
+    'producer, with a journal that cannot be written, still answers 202 and counts the order',
+    async () => {
+      const { url, lines } = await start({ ACCEPTANCE_JOURNAL: '/dev/full' });
+      expect((await post(url)).status).toBe(202);
+      const text = await (await fetch(`${url}/metrics`)).text();
+      expect(text).toMatch(/^orders_unjournaled_total\{.*\} 1$/m);
+      expect(lines.find(({ level }) => level === 'ERROR')).toMatchObject({ err: { code: 'ENOSPC' } });
+    },
+  );
 
   it('producer, that stops, answers nobody any more', async () => {
     const { url, stop } = await start();

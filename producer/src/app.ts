@@ -5,6 +5,7 @@ import { createHttpServer, listen } from '@orders/shared/http-server.ts';
 import { type Logger, libraryLogger } from '@orders/shared/logger.ts';
 import { resolveQueues } from '@orders/shared/queue-admin.ts';
 import { createSqsClient } from '@orders/shared/sqs-client.ts';
+import { openAcceptanceJournal } from './adapters/ndjson-acceptance-journal.ts';
 import { SqsOrderPublisher } from './adapters/sqs-order-publisher.ts';
 import { type ProducerConfig, statusBaseUrl } from './config.ts';
 import { createPlaceOrder } from './domain/place-order.ts';
@@ -20,6 +21,7 @@ export async function startProducer(
   version: string,
 ): Promise<ProducerApp> {
   const metrics = createProducerMetrics(version, () => publisher.size);
+  const journal = openAcceptanceJournal(config.ACCEPTANCE_JOURNAL, { metrics, logger });
   const client = createSqsClient({ config, metrics, logger: libraryLogger(logger, 'aws-sdk', config) });
   const { queueUrl } = await resolveQueues(client, config);
   const breaker = createCircuitBreaker({
@@ -65,7 +67,7 @@ export async function startProducer(
     bodyLimitBytes: 64 * 1024,
   });
   await app.register(orderRoutes, {
-    placeOrder: createPlaceOrder(publisher, { rememberedKeys: config.IDEMPOTENCY_MEMORY_KEYS }),
+    placeOrder: createPlaceOrder(publisher, journal, { rememberedKeys: config.IDEMPOTENCY_MEMORY_KEYS }),
     metrics,
     statusBaseUrl: statusBaseUrl(config),
   });
@@ -73,7 +75,7 @@ export async function startProducer(
   await listen(app, { host: config.HOST, port: config.PRODUCER_PORT, variable: 'PRODUCER_PORT' });
   health.setAccepting(true);
   const url = app.listeningOrigin;
-  logger.info({ url, queue: config.ORDER_QUEUE_NAME }, 'ready');
+  logger.info({ url, queue: config.ORDER_QUEUE_NAME, acceptanceJournal: config.ACCEPTANCE_JOURNAL }, 'ready');
 
   return {
     url,
@@ -82,6 +84,7 @@ export async function startProducer(
       await sleep(config.SHUTDOWN_DELAY_MS);
       await app.close();
       await publisher.idle();
+      await journal.close();
       client.destroy();
     },
   };

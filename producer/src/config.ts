@@ -5,46 +5,62 @@ import {
   integer,
   loadConfig,
   producerPort,
+  withRules,
 } from '@orders/shared/config.ts';
 import { CONTENT_ENCODINGS, MESSAGE_VERSIONS } from '@orders/shared/message.ts';
 import { z } from 'zod';
 
 /** Everything that the environment can tell order-producer. `docs/configuration.md` is generated from it. */
-export const producerConfigSchema = z.object({
-  ...commonFields,
-  PRODUCER_PORT: producerPort,
-  CONSUMER_PORT: consumerPort.describe('port of order-consumer, for the default of ORDER_STATUS_BASE_URL'),
-  ORDER_STATUS_BASE_URL: z
-    .url({ protocol: /^https?$/ })
-    .optional()
-    .describe('where clients look orders up, for Location; http://localhost:CONSUMER_PORT by default'),
-  MESSAGE_VERSION: z.coerce
-    .number()
-    .pipe(z.literal(MESSAGE_VERSIONS))
-    .default(1)
-    .describe('version of the messages that are written; raise it after all consumers read it'),
-  MESSAGE_ENCODING: z.enum(CONTENT_ENCODINGS).default('zstd').describe('how large orders are packed'),
-  COMPRESS_ABOVE_BYTES: integer(0, 1_048_576)
-    .default(4_096)
-    .describe('orders from this size on are packed; below it packing does not pay'),
-  PUBLISH_LINGER_MS: integer(0, 1_000)
-    .default(5)
-    .describe('how long an order waits for company while another batch is under way'),
-  PUBLISH_MAX_IN_FLIGHT: integer(1, 100).default(10).describe('batches on their way to SQS at once'),
-  PUBLISH_BUFFER_ORDERS: integer(1, 100_000)
-    .default(2_000)
-    .describe('orders waiting or on their way; one more is refused with 429'),
-  PUBLISH_TIMEOUT_MS: integer(100, 29_000)
-    .default(10_000)
-    .describe('from accepting a request to answering 503'),
-  BREAKER_FAILURES: integer(1, 1_000).default(5).describe('failed batches in a row that open the breaker'),
-  IDEMPOTENCY_MEMORY_KEYS: integer(0, 10_000_000)
-    .default(100_000)
-    .describe('recent idempotency keys remembered to answer 422 when one comes with another body'),
-  SHUTDOWN_DELAY_MS: integer(0, 60_000)
-    .default(0)
-    .describe('from readiness off to closing the port, for load balancers that need time to notice'),
-});
+export const producerConfigSchema = withRules(
+  z.object({
+    ...commonFields,
+    PRODUCER_PORT: producerPort,
+    CONSUMER_PORT: consumerPort.describe('port of order-consumer, for the default of ORDER_STATUS_BASE_URL'),
+    ORDER_STATUS_BASE_URL: z
+      .url({ protocol: /^https?$/ })
+      .optional()
+      .describe('where clients look orders up, for Location; http://localhost:CONSUMER_PORT by default'),
+    MESSAGE_VERSION: z.coerce
+      .number()
+      .pipe(z.literal(MESSAGE_VERSIONS))
+      .default(1)
+      .describe('version of the messages that are written; raise it after all consumers read it'),
+    MESSAGE_ENCODING: z.enum(CONTENT_ENCODINGS).default('zstd').describe('how large orders are packed'),
+    COMPRESS_ABOVE_BYTES: integer(0, 1_048_576)
+      .default(4_096)
+      .describe('orders from this size on are packed; below it packing does not pay'),
+    PUBLISH_LINGER_MS: integer(0, 1_000)
+      .default(5)
+      .describe('how long an order waits for company while another batch is under way'),
+    PUBLISH_MAX_IN_FLIGHT: integer(1, 100).default(10).describe('batches on their way to SQS at once'),
+    PUBLISH_BUFFER_ORDERS: integer(1, 100_000)
+      .default(2_000)
+      .describe('orders waiting or on their way; one more is refused with 429'),
+    PUBLISH_TIMEOUT_MS: integer(100, 29_000)
+      .default(10_000)
+      .describe('from accepting a request to answering 503'),
+    BREAKER_FAILURES: integer(1, 1_000).default(5).describe('failed batches in a row that open the breaker'),
+    IDEMPOTENCY_MEMORY_KEYS: integer(0, 10_000_000)
+      .default(100_000)
+      .describe('recent idempotency keys remembered to answer 422 when one comes with another body'),
+    ACCEPTANCE_JOURNAL: z
+      .string()
+      .default('off')
+      .describe(
+        'where a line an accepted order is written, for scripts/reconcile.sh: off, stdout (among the log lines) or a file',
+      ),
+    SHUTDOWN_DELAY_MS: integer(0, 60_000)
+      .default(0)
+      .describe('from readiness off to closing the port, for load balancers that need time to notice'),
+  }),
+  [
+    {
+      needs: ['SHUTDOWN_GRACE_MS', 'SHUTDOWN_DELAY_MS', 'PUBLISH_TIMEOUT_MS'],
+      holds: (config) => config.SHUTDOWN_GRACE_MS > config.SHUTDOWN_DELAY_MS + config.PUBLISH_TIMEOUT_MS,
+      message: 'must exceed SHUTDOWN_DELAY_MS + PUBLISH_TIMEOUT_MS',
+    },
+  ],
+);
 
 export type ProducerConfig = z.infer<typeof producerConfigSchema>;
 

@@ -12,7 +12,9 @@ export type ProducerMetrics = CommonMetrics & {
   ordersAccepted: Counter;
   /** Alert: share of refused orders, by reason. */
   ordersRefused: Counter<'reason'>;
-  /** Dashboard: entries of batches by fate; a retried entry counts each time. */
+  /** Alert: any; the journal has gaps, and reconcile cannot vouch for these orders. */
+  ordersUnjournaled: Counter;
+  /** Dashboard: orders by fate, each once. */
   ordersPublished: Counter<'result'>;
   /** Alert: p99 of publishing. From hand-over to confirmation. */
   publishDuration: Histogram;
@@ -36,6 +38,11 @@ export function createProducerMetrics(version: string, bufferedOrders: () => num
       name: 'orders_refused_total',
       help: 'orders refused',
       labelNames: ['reason'],
+      registers,
+    }),
+    ordersUnjournaled: new Counter({
+      name: 'orders_unjournaled_total',
+      help: 'orders accepted without their line in the acceptance journal',
       registers,
     }),
     ordersPublished: new Counter({

@@ -7,6 +7,10 @@ export type Environment = Readonly<Record<string, string | undefined>>;
 export const integer = (min: number, max: number) => z.coerce.number().int().min(min).max(max);
 const port = integer(0, 65_535);
 const httpUrl = z.url({ protocol: /^https?$/ });
+/** https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-queues.html */
+const queueName = z
+  .string()
+  .regex(/^[\w-]{1,80}$/, 'must be 1 to 80 letters, digits, hyphens or underscores');
 const logLevel = z.enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal']);
 
 /** What both services are told by their environment. AWS's own names are used where they exist. */
@@ -17,8 +21,8 @@ export const commonFields = {
     .optional()
     .describe('an SQS emulator; wins over AWS_ENDPOINT_URL; absent on AWS'),
   AWS_ENDPOINT_URL: httpUrl.optional().describe('an emulator of AWS; absent on AWS'),
-  ORDER_QUEUE_NAME: z.string().min(1).default('order-queue').describe('queue of orders'),
-  ORDER_DLQ_NAME: z.string().min(1).default('order-dlq').describe('dead-letter queue of orders'),
+  ORDER_QUEUE_NAME: queueName.default('order-queue').describe('queue of orders'),
+  ORDER_DLQ_NAME: queueName.default('order-dlq').describe('dead-letter queue of orders'),
   HOST: z.string().min(1).default('127.0.0.1').describe('address to listen on; 0.0.0.0 in a container'),
   LOG_LEVEL: logLevel.default('info').describe("level of the service's own log lines"),
   LIBRARY_LOG_LEVEL: logLevel
@@ -34,6 +38,10 @@ export const commonFields = {
     .describe('limit of one request to SQS, a long poll excepted'),
   SQS_MAX_ATTEMPTS: integer(1, 10).default(3).describe('tries of one request to SQS inside the SDK'),
   SQS_MAX_SOCKETS: integer(1, 1_000).default(50).describe('connections to SQS'),
+  SQS_CLIENT: z
+    .enum(['tuned', 'plain'])
+    .default('tuned')
+    .describe('the AWS SDK with settings that halve its cost, or as it comes'),
   BREAKER_MIN_OPEN_MS: integer(10, 600_000)
     .default(1_000)
     .describe(
@@ -50,6 +58,47 @@ export const consumerPort = port.default(8081).describe('port of order-consumer'
 
 export type CommonConfig = z.infer<z.ZodObject<typeof commonFields>>;
 export type AppEnv = CommonConfig['APP_ENV'];
+
+/** A rule across variables: what it needs, and when it holds. The first one needed is the one that is named. */
+export type ConfigRule<T> = { needs: (keyof T & string)[]; holds: (config: T) => boolean; message: string };
+
+/**
+ * The schema with rules across its variables: its own, and that no minimum exceeds its maximum and the queues differ.
+ * Each is judged whenever the variables it needs are valid, so that one start shows all problems.
+ */
+export function withRules<S extends typeof commonFields & z.core.$ZodShape>(
+  schema: z.ZodObject<S>,
+  rules: ConfigRule<z.infer<z.ZodObject<S>>>[],
+): z.ZodObject<S> {
+  type Config = z.infer<z.ZodObject<S>>;
+  const names = Object.keys(schema.shape) as (keyof Config & string)[];
+  const ranges = names.flatMap((name): ConfigRule<Config>[] => {
+    const maximum = names.find((other) => other !== name && other === name.replace('_MIN_', '_MAX_'));
+    if (!maximum) return [];
+    return [
+      {
+        needs: [name, maximum],
+        holds: (config) => config[name] <= config[maximum],
+        message: `must not exceed ${maximum}`,
+      },
+    ];
+  });
+  const queuesDiffer: ConfigRule<Config> = {
+    needs: ['ORDER_DLQ_NAME', 'ORDER_QUEUE_NAME'] as (keyof Config & string)[],
+    holds: (config) =>
+      config['ORDER_DLQ_NAME' as keyof Config] !== config['ORDER_QUEUE_NAME' as keyof Config],
+    message: 'must differ from ORDER_QUEUE_NAME: a rejected message would come back for ever',
+  };
+  let checked = schema;
+  for (const { needs, holds, message } of [queuesDiffer, ...ranges, ...rules]) {
+    checked = checked.refine((config) => holds(config as Config), {
+      path: needs.slice(0, 1),
+      error: message,
+      when: ({ issues }) => !issues.some(({ path }) => needs.some((name) => name === path?.[0])),
+    });
+  }
+  return checked;
+}
 
 /** @throws {StartupError} naming every variable that is wrong, not just the first */
 export function loadConfig<T extends z.ZodType>(schema: T, env: Environment): z.infer<T> {

@@ -2,6 +2,7 @@ import type { AppEnv } from './config.ts';
 
 export type HealthStatus = 'UP' | 'DOWN';
 export type ComponentHealth = { status: HealthStatus; details?: Record<string, unknown> };
+type FullHealth = { status: HealthStatus; components?: Record<string, ComponentHealth> };
 export type HealthCheck = () => ComponentHealth | Promise<ComponentHealth>;
 
 export type HealthOptions = {
@@ -10,14 +11,19 @@ export type HealthOptions = {
   components: Record<string, HealthCheck>;
   /** True as long as the service makes progress; false asks the platform to restart it. */
   live: () => boolean;
+  /** For how long an answer of the components is kept; 1 s by default. */
+  keepMs?: number;
 };
 
 const CHECK_TIMEOUT_MS = 2_000;
+/** The endpoints are open and asked often, by people and by probes; a check costs a request or a write. */
+const DEFAULT_KEEP_MS = 1_000;
 
 /** The three questions that platforms and operators ask: is it alive, is it ready, what is wrong. */
 export class Health {
   readonly #options: HealthOptions;
   #accepting = false;
+  #last: { at: number; answer: Promise<FullHealth> } | undefined;
 
   constructor(options: HealthOptions) {
     this.#options = options;
@@ -37,7 +43,15 @@ export class Health {
   }
 
   /** Spring Actuator's shape. In production the details stay inside: nobody is authorised yet to see them. */
-  async full(): Promise<{ status: HealthStatus; components?: Record<string, ComponentHealth> }> {
+  full(): Promise<FullHealth> {
+    const now = performance.now();
+    if (!this.#last || now - this.#last.at >= (this.#options.keepMs ?? DEFAULT_KEEP_MS)) {
+      this.#last = { at: now, answer: this.#ask() };
+    }
+    return this.#last.answer;
+  }
+
+  async #ask(): Promise<FullHealth> {
     const entries = await Promise.all(
       Object.entries(this.#options.components).map(
         async ([name, check]) => [name, await bounded(check)] as const,

@@ -75,7 +75,24 @@ describe('createHttpServer', () => {
     ],
     ['a wrong query', () => test.app.inject('/things/1?limit=many'), 400, 'validation'],
     ['an unknown path', () => test.app.inject('/nowhere'), 404, 'not-found'],
-    ['an unknown method', () => test.app.inject({ method: 'DELETE', url: '/echo' }), 404, 'not-found'],
+    [
+      'a method that the path does not take',
+      () => test.app.inject({ method: 'DELETE', url: '/echo' }),
+      405,
+      'method-not-allowed',
+    ],
+    [
+      'a packed body',
+      () =>
+        test.app.inject({
+          method: 'POST',
+          url: '/echo',
+          headers: { 'content-encoding': 'gzip' },
+          payload: {},
+        }),
+      415,
+      'content-encoding',
+    ],
     ['a path that cannot be decoded', () => test.app.inject('/things/%zz'), 400, 'malformed'],
     [
       'a path parameter without end',
@@ -90,6 +107,10 @@ describe('createHttpServer', () => {
     expect(answer.statusCode).toBe(status);
     expect(answer.headers['content-type']).toBe('application/problem+json');
     expect(answer.json()).toMatchObject({ type: `/problems/${kind}`, status, title: expect.any(String) });
+  });
+
+  it('server, of a method that the path does not take, says which it takes', async () => {
+    expect((await test.app.inject({ method: 'DELETE', url: '/echo' })).headers['allow']).toBe('POST');
   });
 
   it('server, of a wrong field, points at it', async () => {

@@ -54,6 +54,7 @@ const REQUEST_TIMEOUT_MS = 30_000;
 const KEEP_ALIVE_TIMEOUT_MS = 72_000;
 
 const CLOSE_SWEEP_MS = 100;
+const METHODS = ['GET', 'HEAD', 'POST'] as const;
 
 /** The server that both services have: limits, problem+json for every error, trace context, metrics, API docs, actuator. */
 export async function createHttpServer(options: HttpServerOptions): Promise<HttpServer> {
@@ -81,16 +82,29 @@ export async function createHttpServer(options: HttpServerOptions): Promise<Http
   app.removeContentTypeParser('text/plain');
   app.setErrorHandler(sendError);
   app.setNotFoundHandler((request, reply) => {
+    const path = request.url.slice(0, 200).split('?')[0] ?? '';
+    const allowed = METHODS.filter((method) => app.hasRoute({ method, url: path }));
+    if (allowed.length === 0) {
+      return sendProblem(
+        request,
+        reply,
+        createProblem(404, 'not-found', `nothing at ${request.method} ${path}`),
+      );
+    }
+    reply.header('allow', allowed.join(', '));
     sendProblem(
       request,
       reply,
-      createProblem(404, 'not-found', `nothing at ${request.method} ${request.url.slice(0, 200)}`),
+      createProblem(405, 'method-not-allowed', `${path} takes ${allowed.join(', ')}`),
     );
   });
   app.decorateRequest('trace');
   let closing = false;
   app.addHook('onRequest', async (request) => {
     request.trace = continueTrace(request.headers['traceparent']);
+    const encoding = request.headers['content-encoding'];
+    if (encoding === undefined || encoding === 'identity') return;
+    throw new ProblemError(createProblem(415, 'content-encoding', 'only bodies as they are can be read'));
   });
   // At the end of a request, so that those which were under way when the stop began give their connection up too.
   app.addHook('onSend', async (_request, reply) => {

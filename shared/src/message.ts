@@ -31,14 +31,16 @@ export type EncodeOptions = {
 };
 
 /** Why a message can never be read. The codes are the reasons that operators see in the DLQ. */
-export type UnreadableReason =
-  | 'NOT_JSON'
-  | 'NOT_AN_ENVELOPE'
-  | 'UNKNOWN_VERSION'
-  | 'UNREADABLE_CONTENT'
-  | 'ATTRIBUTE_MISMATCH'
-  | 'INVALID_ORDER'
-  | 'CONTENT_HASH_MISMATCH';
+export const UNREADABLE_REASONS = [
+  'NOT_JSON',
+  'NOT_AN_ENVELOPE',
+  'UNKNOWN_VERSION',
+  'UNREADABLE_CONTENT',
+  'ATTRIBUTE_MISMATCH',
+  'INVALID_ORDER',
+  'CONTENT_HASH_MISMATCH',
+] as const;
+export type UnreadableReason = (typeof UNREADABLE_REASONS)[number];
 
 export class UnreadableMessageError extends Error {
   override readonly name = 'UnreadableMessageError';

@@ -35,7 +35,11 @@ const MAX_METADATA_ENTRIES = 20;
 const orderFields = {
   customerId: text(64),
   items: z.array(itemSchema).min(1).max(1_000),
-  currency: z.enum(CURRENCY_CODES, { error: 'must be an active ISO 4217 code' }).describe('ISO 4217'),
+  currency: z
+    .enum(CURRENCY_CODES, {
+      error: ({ input }) => (input === undefined ? 'is required' : 'must be an active ISO 4217 code'),
+    })
+    .describe('ISO 4217'),
   adjustment: z.int().optional().describe('signed minor units: discount or rounding'),
   totalAmount: amountMinor.describe('sum of quantity × unitPrice, plus adjustment; zero is allowed'),
   createdAt: z.iso.datetime({ offset: true }).describe('RFC 3339, with a zone'),

@@ -1,7 +1,9 @@
-import { SQSClient } from '@aws-sdk/client-sqs';
+import { SQSClient, type SQSClientConfig } from '@aws-sdk/client-sqs';
 import { type CommonConfig, sqsEndpoint } from './config.ts';
 import type { Logger } from './logger.ts';
 import type { CommonMetrics } from './metrics.ts';
+import type { HttpLimits } from './sqs/undici-handler.ts';
+import { createTunedSqsClient } from './tuned-sqs-client.ts';
 
 export type SqsClientOptions = {
   config: Pick<
@@ -14,7 +16,8 @@ export type SqsClientOptions = {
     | 'SQS_REQUEST_TIMEOUT_MS'
     | 'SQS_MAX_ATTEMPTS'
     | 'SQS_MAX_SOCKETS'
-  >;
+  > &
+    Partial<Pick<CommonConfig, 'SQS_CLIENT'>>;
   logger: Logger;
   metrics?: Pick<CommonMetrics, 'sqsRequestDuration'>;
 };
@@ -25,23 +28,41 @@ export type SqsClientOptions = {
  */
 export function createSqsClient({ config, logger, metrics }: SqsClientOptions): SQSClient {
   const endpoint = sqsEndpoint(config);
-  const client = new SQSClient({
+  const settings = {
     region: config.AWS_REGION,
     maxAttempts: config.SQS_MAX_ATTEMPTS,
-    requestHandler: {
-      connectionTimeout: config.SQS_CONNECT_TIMEOUT_MS,
-      requestTimeout: config.SQS_REQUEST_TIMEOUT_MS,
-      throwOnRequestTimeout: true,
-      httpAgent: { maxSockets: config.SQS_MAX_SOCKETS },
-      httpsAgent: { maxSockets: config.SQS_MAX_SOCKETS },
-    },
     logger: sdkLogger(logger),
     ...(endpoint ? { endpoint } : {}),
     // An emulator in development takes any credentials, so nobody has to set some. Elsewhere the default chain rules.
     ...(endpoint && config.APP_ENV === 'dev' ? { credentials: emulatorCredentials } : {}),
-  });
+  };
+  const limits = {
+    connectTimeoutMs: config.SQS_CONNECT_TIMEOUT_MS,
+    requestTimeoutMs: config.SQS_REQUEST_TIMEOUT_MS,
+    maxSockets: config.SQS_MAX_SOCKETS,
+  };
+  const client =
+    config.SQS_CLIENT === 'plain'
+      ? createPlainSqsClient(settings, limits)
+      : createTunedSqsClient({ settings, limits, logger });
   if (metrics) observeRequests(client, metrics.sqsRequestDuration);
   return client;
+}
+
+function createPlainSqsClient(
+  settings: SQSClientConfig,
+  { connectTimeoutMs, requestTimeoutMs, maxSockets }: HttpLimits,
+): SQSClient {
+  return new SQSClient({
+    ...settings,
+    requestHandler: {
+      connectionTimeout: connectTimeoutMs,
+      requestTimeout: requestTimeoutMs,
+      throwOnRequestTimeout: true,
+      httpAgent: { maxSockets },
+      httpsAgent: { maxSockets },
+    },
+  });
 }
 
 const emulatorCredentials = { accessKeyId: 'emulator', secretAccessKey: 'emulator' };

@@ -24,7 +24,12 @@ export async function createTestHttpApp({
     live: true,
     sqs: { status: 'UP', details: { queue: 'order-queue' } },
   };
-  const health = new Health({ appEnv, live: () => state.live, components: { sqs: () => state.sqs } });
+  const health = new Health({
+    appEnv,
+    keepMs: 0,
+    live: () => state.live,
+    components: { sqs: () => state.sqs },
+  });
   const info = { name: 'order-test', version: '1.2.3', environment: appEnv };
   const { registry } = metrics;
   const app = await createHttpServer({ logger, metrics, health, registry, info, bodyLimitBytes });

@@ -22,15 +22,29 @@ export async function openOrderRepository(
   databaseUrl: string,
   options: PostgresOptions,
 ): Promise<OpenedOrderRepository> {
+  return openDatabase<OpenedOrderRepository>(databaseUrl, {
+    sqlite: async (path) => openSqliteOrderRepository(path),
+    postgres: (url) => openPostgresOrderRepository(url, options),
+  });
+}
+
+/**
+ * Opens `DATABASE_URL` by the function of its engine.
+ * @throws {StartupError} naming the variable and the reason, never the password
+ */
+export async function openDatabase<T>(
+  databaseUrl: string,
+  open: { sqlite: (path: string) => Promise<T>; postgres: (url: string) => Promise<T> },
+): Promise<T> {
   const path = SQLITE_URL.exec(databaseUrl)?.[1];
-  if (path !== undefined) return opening(databaseUrl, async () => openSqliteOrderRepository(path));
+  if (path !== undefined) return opening(databaseUrl, () => open.sqlite(path));
   if (!POSTGRES_URL.test(databaseUrl) || !URL.canParse(databaseUrl)) {
     throw new StartupError(
       'DATABASE_URL must be sqlite:./path, sqlite::memory: or postgres://user:password@host/database',
     );
   }
   const { protocol, host, pathname } = new URL(databaseUrl);
-  return opening(`${protocol}//${host}${pathname}`, () => openPostgresOrderRepository(databaseUrl, options));
+  return opening(`${protocol}//${host}${pathname}`, () => open.postgres(databaseUrl));
 }
 
 async function opening<T>(target: string, open: () => Promise<T>): Promise<T> {

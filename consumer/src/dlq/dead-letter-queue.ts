@@ -1,15 +1,10 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import {
-  DeleteMessageBatchCommand,
-  ReceiveMessageCommand,
-  SendMessageBatchCommand,
-  type SQSClient,
-  StartMessageMoveTaskCommand,
-} from '@aws-sdk/client-sqs';
+import { ReceiveMessageCommand, type SQSClient, StartMessageMoveTaskCommand } from '@aws-sdk/client-sqs';
 import { queueAttributes } from '@orders/shared/queue-admin.ts';
-import { MAX_BATCH_ENTRIES, sendEntries } from '@orders/shared/sqs-batch.ts';
+import { MAX_BATCH_ENTRIES } from '@orders/shared/sqs-batch.ts';
 import { Acknowledger } from '../sqs/acknowledger.ts';
 import { type DeadLetter, fromDeadLetterMessage } from '../sqs/dead-letter.ts';
+import { MessageSender } from '../sqs/message-sender.ts';
 import { type ReceivedMessage, toReceivedMessage } from '../sqs/received-message.ts';
 
 export type DeadLetteredMessage = { message: ReceivedMessage; deadLetter: DeadLetter | undefined };
@@ -25,9 +20,21 @@ export type RedriveOptions = {
   onMoved?: (moved: DeadLetteredMessage) => void;
 };
 
+/** Some messages were not moved. They stay in the DLQ, unless just their delete was not confirmed. */
+export class RedriveIncompleteError extends Error {
+  override readonly name = 'RedriveIncompleteError';
+  readonly code = 'REDRIVE_INCOMPLETE';
+
+  constructor(moved: number, failures: unknown[]) {
+    super(`${moved} moved, ${failures.length} not`, { cause: failures[0] });
+  }
+}
+
 /** SQS's own limit of a move task. */
 const MAX_MOVE_TASK_RATE = 500;
 const HOLD_SECONDS = 120;
+/** An empty answer, of an SQS that has several servers, is no proof that the queue is empty. */
+const READ_ALL_TRIES = 2;
 
 /** What operators do with the DLQ. Nothing here deletes a message that is not in the order queue before. */
 export class DeadLetterQueue {
@@ -35,6 +42,7 @@ export class DeadLetterQueue {
   readonly #queueUrl: string;
   readonly #deadLetterQueueUrl: string;
   readonly #acknowledger: Acknowledger;
+  readonly #sender: MessageSender;
 
   constructor(
     client: SQSClient,
@@ -42,6 +50,7 @@ export class DeadLetterQueue {
   ) {
     this.#client = client;
     this.#queueUrl = queueUrl;
+    this.#sender = new MessageSender(client, queueUrl);
     this.#deadLetterQueueUrl = deadLetterQueueUrl;
     this.#acknowledger = new Acknowledger(client, deadLetterQueueUrl);
   }
@@ -57,7 +66,26 @@ export class DeadLetterQueue {
       }
       return seen;
     } finally {
-      await this.#giveBack(seen);
+      await this.#giveBack(handlesOf(seen));
+    }
+  }
+
+  /**
+   * All messages, a batch at a time, however many: none is kept in memory. They stay: each is hidden from other readers
+   * until the end, then given back. Ends when nothing comes that was not seen before; what others hold is not seen.
+   */
+  async *readAll(): AsyncGenerator<DeadLetteredMessage[]> {
+    const handles = new Map<string, string>();
+    try {
+      for (let nothingNew = 0; nothingNew < READ_ALL_TRIES; ) {
+        const messages = await this.#receive(MAX_BATCH_ENTRIES);
+        const fresh = messages.filter(({ message }) => !handles.has(message.messageId));
+        for (const { message } of messages) handles.set(message.messageId, message.receiptHandle);
+        nothingNew = fresh.length === 0 ? nothingNew + 1 : 0;
+        if (fresh.length > 0) yield fresh;
+      }
+    } finally {
+      await this.#giveBack([...handles.values()]);
     }
   }
 
@@ -66,6 +94,7 @@ export class DeadLetterQueue {
    * in between, a message is in both queues, which the consumer's unique constraint makes harmless. Messages that
    * come back to the DLQ while it runs are left for the next time.
    * @returns how many were moved, or would be
+   * @throws {RedriveIncompleteError} some could not be moved; they are in the DLQ as before
    */
   async redrive({
     limit = Number.POSITIVE_INFINITY,
@@ -73,31 +102,36 @@ export class DeadLetterQueue {
     dryRun = false,
     onMoved,
   }: RedriveOptions): Promise<number> {
-    const startedAt = Date.now();
     const kept: DeadLetteredMessage[] = [];
+    const failures: unknown[] = [];
+    // Under which ids messages went back: one that the consumer rejects again names the id that it had.
+    const sentIds = new Set<string>();
     let moved = 0;
     try {
       while (moved < limit) {
         const batchStartedAt = performance.now();
         const messages = await this.#receive(limit - moved);
         if (messages.length === 0) break;
-        const isNew = ({ deadLetter }: DeadLetteredMessage) =>
-          Date.parse(deadLetter?.deadLetteredAt ?? '') > startedAt;
-        kept.push(...messages.filter((message) => dryRun || isNew(message)));
-        const due = messages.filter((message) => !isNew(message));
-        const done = dryRun ? due : await this.#move(due);
+        const due = messages.filter(({ deadLetter }) => !sentIds.has(deadLetter?.messageId ?? ''));
+        const results = dryRun ? [] : await Promise.allSettled(due.map((message) => this.#move(message)));
+        const done = due.filter((_, index) => dryRun || results[index]?.status === 'fulfilled');
+        for (const result of results) {
+          if (result.status === 'fulfilled') sentIds.add(result.value);
+          else failures.push(result.reason);
+        }
+        kept.push(...messages.filter((message) => dryRun || !done.includes(message)));
         moved += done.length;
         for (const message of done) onMoved?.(message);
         if (ratePerSecond && !dryRun) {
-          await sleep(
-            Math.max(0, (messages.length / ratePerSecond) * 1_000 - (performance.now() - batchStartedAt)),
-          );
+          const elapsedMs = performance.now() - batchStartedAt;
+          await sleep(Math.max(0, (messages.length / ratePerSecond) * 1_000 - elapsedMs));
         }
       }
-      return moved;
     } finally {
-      await this.#giveBack(kept);
+      await this.#giveBack(handlesOf(kept));
     }
+    if (failures.length > 0) throw new RedriveIncompleteError(moved, failures);
+    return moved;
   }
 
   /**
@@ -138,26 +172,18 @@ export class DeadLetterQueue {
     }));
   }
 
-  /** Answers those that were moved; the others stay and show up again after their visibility time. */
-  async #move(messages: DeadLetteredMessage[]): Promise<DeadLetteredMessage[]> {
-    if (messages.length === 0) return [];
-    const originals = messages.map(({ message }) => fromDeadLetterMessage(message).original);
-    const sent = await sendEntries(originals, (Entries) =>
-      this.#client.send(new SendMessageBatchCommand({ QueueUrl: this.#queueUrl, Entries })),
-    );
-    const moved = messages.filter((_, index) => !(sent[index] instanceof Error));
-    if (moved.length > 0) {
-      const handles = moved.map(({ message }) => ({ ReceiptHandle: message.receiptHandle }));
-      await sendEntries(handles, (Entries) =>
-        this.#client.send(new DeleteMessageBatchCommand({ QueueUrl: this.#deadLetterQueueUrl, Entries })),
-      );
-    }
-    return moved;
+  /** Sends, then deletes. Answers the id that the message has in the order queue. */
+  async #move({ message }: DeadLetteredMessage): Promise<string> {
+    const messageId = await this.#sender.send(fromDeadLetterMessage(message).original);
+    await this.#acknowledger.delete(message.receiptHandle);
+    return messageId;
   }
 
-  async #giveBack(messages: DeadLetteredMessage[]): Promise<void> {
-    await Promise.all(
-      messages.map(({ message }) => this.#acknowledger.changeVisibility(message.receiptHandle, 0)),
-    );
+  async #giveBack(handles: string[]): Promise<void> {
+    await Promise.all(handles.map((handle) => this.#acknowledger.changeVisibility(handle, 0)));
   }
+}
+
+function handlesOf(messages: DeadLetteredMessage[]): string[] {
+  return messages.map(({ message }) => message.receiptHandle);
 }

@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from '@orders/shared/logger.ts';
-import type { ConsumerConfig } from '../config.ts';
+import { type ConsumerConfig, SHUTDOWN_RESERVE_MS } from '../config.ts';
 import type { OrderRepository } from '../domain/order-repository.ts';
 import { type ProcessedMessage, processMessages } from '../domain/process-messages.ts';
 import type { ConsumerMetrics } from '../metrics.ts';
@@ -28,8 +28,6 @@ export type OrderConsumerOptions = Omit<PollerOptions, 'onMessages'> & {
   onFatal: (error: unknown) => void;
 };
 
-/** Of the grace period, kept for telling SQS what became of the messages. */
-const FLUSH_RESERVE_MS = 5_000;
 const STUCK_MARGIN_MS = 30_000;
 
 const STORE_DOWN: ProcessedMessage = {
@@ -68,7 +66,7 @@ export class OrderConsumer {
    */
   async stop({ timeoutMs }: { timeoutMs: number }): Promise<number> {
     const { leases, acknowledger, settler } = this.#options;
-    const finishBy = performance.now() + timeoutMs - FLUSH_RESERVE_MS;
+    const finishBy = performance.now() + timeoutMs - SHUTDOWN_RESERVE_MS.flush;
     this.#stop.abort();
     const finished = this.#finishWork().then(() => true);
     const late = sleep(Math.max(0, finishBy - performance.now()), false, { ref: false });

@@ -307,9 +307,9 @@ describe('SqsOrderPublisher', () => {
       );
       const fates = fatesOf(['a', 'b', 'c', 'd'].map((name) => publisher.publish(aMessage(name))));
       await vi.runAllTimersAsync();
-      expect(await fates).toEqual(['m-a', 'm-b', 'QUEUE_UNAVAILABLE', 'QUEUE_UNAVAILABLE']);
+      expect(await fates).toEqual(['m-a', 'm-b', 'ORDER_NOT_SENDABLE', 'QUEUE_UNAVAILABLE']);
       expect(sqs.customers).toEqual([['a', 'b', 'c', 'd'], ['b', 'd'], ['d']]);
-      expect(await counted()).toEqual({ confirmed: 2, unconfirmed: 2 });
+      expect(await counted()).toEqual({ confirmed: 2, refused: 1, unconfirmed: 1 });
     });
 
     it('publish, when the repeated request is lost, still confirms what the first one brought', async () => {

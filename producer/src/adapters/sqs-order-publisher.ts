@@ -8,9 +8,14 @@ import {
   type OrderMessage,
 } from '@orders/shared/message.ts';
 import { MAX_MESSAGE_BYTES, MAX_REQUEST_BYTES } from '@orders/shared/queues.ts';
-import { MAX_BATCH_ENTRIES, sendEntries } from '@orders/shared/sqs-batch.ts';
+import { BatchEntryError, MAX_BATCH_ENTRIES, sendEntries } from '@orders/shared/sqs-batch.ts';
 import { messageSizeBytes, stringAttributes } from '@orders/shared/sqs-message.ts';
-import { BufferFullError, OrderTooLargeError, QueueUnavailableError } from '../domain/errors.ts';
+import {
+  BufferFullError,
+  OrderNotSendableError,
+  OrderTooLargeError,
+  QueueUnavailableError,
+} from '../domain/errors.ts';
 import type { OrderPublisher } from '../domain/order-publisher.ts';
 import type { ProducerMetrics } from '../metrics.ts';
 
@@ -75,6 +80,10 @@ export class SqsOrderPublisher implements OrderPublisher {
     } catch (cause) {
       if (cause instanceof OrderTooLargeError) throw cause;
       if (cause instanceof MessageTooLargeError) throw new OrderTooLargeError(cause.message, { cause });
+      if (cause instanceof BatchEntryError && cause.senderFault) {
+        metrics.ordersPublished.inc({ result: 'refused' });
+        throw new OrderNotSendableError('the queue refuses the order', { cause });
+      }
       metrics.ordersPublished.inc({ result: isBreakerOpen(cause) ? 'not_sent' : 'unconfirmed' });
       throw new QueueUnavailableError('the queue did not confirm the order', { cause });
     } finally {

@@ -22,6 +22,11 @@ export class OrderTooLargeError extends OrderRefusedError {
   readonly code = 'ORDER_TOO_LARGE';
 }
 
+/** The queue refuses this very order, and would again. Nothing was sent. */
+export class OrderNotSendableError extends OrderRefusedError {
+  readonly code = 'ORDER_NOT_SENDABLE';
+}
+
 /**
  * The queue did not confirm the order. It may hold it all the same (a lost answer looks alike), so the client sends
  * the same order with the same id or key again, and it is processed once.

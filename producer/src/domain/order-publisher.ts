@@ -4,7 +4,7 @@ import type { OrderMessage } from '@orders/shared/message.ts';
 export interface OrderPublisher {
   /**
    * Resolves only when the queue has confirmed the message: from then on the order is not lost.
-   * @throws {BufferFullError} {@link OrderTooLargeError} nothing was sent
+   * @throws {BufferFullError} {@link OrderTooLargeError} {@link OrderNotSendableError} nothing was sent
    * @throws {QueueUnavailableError} not confirmed: it may or may not have been sent
    */
   publish(message: OrderMessage): Promise<{ messageId: string }>;

@@ -1,7 +1,8 @@
 import type { OrderMessage } from '@orders/shared/message.ts';
 import { contentHash } from '@orders/shared/order.ts';
 import { AN_ORDER_ID, anOrderRequest } from '@orders/shared/testing/orders.ts';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
+import type { AcceptanceJournal, AcceptedOrder } from './acceptance-journal.ts';
 import { IdempotencyKeyReusedError, QueueUnavailableError } from './errors.ts';
 import { orderIdOfKey } from './order-id.ts';
 import type { OrderPublisher } from './order-publisher.ts';
@@ -18,17 +19,28 @@ class FakePublisher implements OrderPublisher {
   }
 }
 
+class FakeJournal implements AcceptanceJournal {
+  readonly recorded: AcceptedOrder[] = [];
+  held: Promise<void> | undefined;
+
+  async record(order: AcceptedOrder): Promise<void> {
+    this.recorded.push(order);
+    await this.held;
+  }
+}
+
 const trace = { traceId: '4bf92f3577b34da6a3ce929d0e0e4736', spanId: '00f067aa0ba902b7', flags: '01' };
 
 function subject(rememberedKeys = 10) {
   const publisher = new FakePublisher();
-  const placeOrder = createPlaceOrder(publisher, { rememberedKeys });
+  const journal = new FakeJournal();
+  const placeOrder = createPlaceOrder(publisher, journal, { rememberedKeys });
   const withKey = (
     idempotencyKey: string,
     fields: Parameters<typeof anOrderRequest>[0] = {},
     clientId?: string,
   ) => placeOrder(anOrderRequest(fields), { trace, idempotencyKey, clientId });
-  return { publisher, placeOrder, withKey };
+  return { publisher, journal, placeOrder, withKey };
 }
 
 const otherContent = { items: [{ productId: 'SKU-2', name: 'LP', quantity: 1, unitPrice: 2998 }] };
@@ -60,6 +72,33 @@ describe('placeOrder', () => {
         contentHash: contentHash(anOrderRequest()),
         traceparent: `00-${trace.traceId}-${trace.spanId}-01`,
       },
+    ]);
+  });
+
+  it('placeOrder, of an order that the queue confirmed, resolves only when the journal has it', async () => {
+    const { journal, placeOrder } = subject();
+    const held = Promise.withResolvers<void>();
+    journal.held = held.promise;
+    const placed = vi.fn();
+    const before = Date.now();
+    const placing = placeOrder(anOrderRequest({ orderId: AN_ORDER_ID }), { trace }).then(placed);
+    await vi.waitFor(() => expect(journal.recorded).toHaveLength(1));
+    await new Promise(setImmediate);
+    expect(placed).not.toHaveBeenCalled();
+    held.resolve();
+    await placing;
+    const { acceptedAt, ...rest } = journal.recorded[0] as AcceptedOrder;
+    expect(rest).toEqual({ orderId: AN_ORDER_ID, messageId: 'm-1', traceId: trace.traceId });
+    expect(acceptedAt.getTime()).toBeGreaterThanOrEqual(before);
+  });
+
+  it('placeOrder, of the same key twice, records each acceptance under the one id', async () => {
+    const { journal, withKey } = subject();
+    const { orderId } = await withKey('key-1');
+    await withKey('key-1');
+    expect(journal.recorded).toMatchObject([
+      { orderId, messageId: 'm-1' },
+      { orderId, messageId: 'm-2' },
     ]);
   });
 
@@ -105,9 +144,10 @@ describe('placeOrder', () => {
   });
 
   it('placeOrder, that could not publish, passes the failure on and does not remember the key', async () => {
-    const { publisher, withKey } = subject();
+    const { publisher, journal, withKey } = subject();
     publisher.failure = new QueueUnavailableError('down');
     await expect(withKey('key-1')).rejects.toBe(publisher.failure);
+    expect(journal.recorded).toEqual([]);
     publisher.failure = undefined;
     await expect(withKey('key-1', otherContent)).resolves.toMatchObject({ messageId: 'm-1' });
   });

@@ -1,6 +1,7 @@
-import { contentHash, type OrderRequest } from '@orders/shared/order.ts';
+import { contentHash, type Order, type OrderRequest } from '@orders/shared/order.ts';
 import { formatTraceparent, type TraceContext } from '@orders/shared/trace-context.ts';
 import { LRUCache } from 'lru-cache';
+import type { AcceptanceJournal } from './acceptance-journal.ts';
 import { IdempotencyKeyReusedError } from './errors.ts';
 import { newOrderId, orderIdOfKey } from './order-id.ts';
 import type { OrderPublisher } from './order-publisher.ts';
@@ -17,20 +18,30 @@ export type PlacedOrder = { orderId: string; messageId: string };
 export type PlaceOrder = (request: OrderRequest, context: PlaceOrderContext) => Promise<PlacedOrder>;
 
 /**
- * The use case: gives the order its id and has it published. Resolves only when the queue has confirmed it.
+ * The use case: gives the order its id and has it published. Resolves only when the queue has confirmed it and the
+ * journal has recorded that.
  * The memory of keys is a courtesy of one process; what it misses, the consumer finds as a conflict.
  */
-export function createPlaceOrder(publisher: OrderPublisher, options: { rememberedKeys: number }): PlaceOrder {
+export function createPlaceOrder(
+  publisher: OrderPublisher,
+  journal: AcceptanceJournal,
+  options: { rememberedKeys: number },
+): PlaceOrder {
   const hashOfKeyedOrder =
     options.rememberedKeys > 0 ? new LRUCache<string, string>({ max: options.rememberedKeys }) : undefined;
 
+  const publish = async (order: Order, hash: string, trace: TraceContext): Promise<PlacedOrder> => {
+    const message = { order, contentHash: hash, traceparent: formatTraceparent(trace) };
+    const { messageId } = await publisher.publish(message);
+    const { orderId } = order;
+    await journal.record({ orderId, acceptedAt: new Date(), messageId, traceId: trace.traceId });
+    return { orderId, messageId };
+  };
+
   return async (request, { trace, idempotencyKey, clientId }) => {
     const hash = contentHash(request);
-    const traceparent = formatTraceparent(trace);
     if (idempotencyKey === undefined) {
-      const order = { ...request, orderId: request.orderId ?? newOrderId() };
-      const { messageId } = await publisher.publish({ order, contentHash: hash, traceparent });
-      return { orderId: order.orderId, messageId };
+      return publish({ ...request, orderId: request.orderId ?? newOrderId() }, hash, trace);
     }
     const owner =
       clientId === undefined
@@ -41,12 +52,8 @@ export function createPlaceOrder(publisher: OrderPublisher, options: { remembere
     if (known !== undefined && known !== hash) {
       throw new IdempotencyKeyReusedError('this idempotency key was used for another order');
     }
-    const { messageId } = await publisher.publish({
-      order: { ...request, orderId },
-      contentHash: hash,
-      traceparent,
-    });
+    const placed = await publish({ ...request, orderId }, hash, trace);
     hashOfKeyedOrder?.set(orderId, hash);
-    return { orderId, messageId };
+    return placed;
   };
 }

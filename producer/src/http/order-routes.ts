@@ -184,6 +184,8 @@ function refusalProblem(error: OrderRefusedError): ProblemError {
       return answer(createProblem(422, 'idempotency-key-reused', error.message));
     case 'ORDER_TOO_LARGE':
       return answer(createProblem(413, 'order-too-large', error.message));
+    case 'ORDER_NOT_SENDABLE':
+      return answer(createProblem(422, 'order-not-sendable', error.message));
     case 'BUFFER_FULL':
       return answer(createProblem(429, 'buffer-full', error.message), 1);
     default:

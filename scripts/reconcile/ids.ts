@@ -1,0 +1,46 @@
+import { createHash } from 'node:crypto';
+
+export const ID_BYTES = 16;
+const DIGITS = new Int8Array(128).fill(-1);
+for (const [value, digit] of [...'0123456789abcdef'].entries()) {
+  DIGITS[digit.charCodeAt(0)] = value;
+  DIGITS[digit.toUpperCase().charCodeAt(0)] = value;
+}
+
+/** Writes the 16 bytes of 32 hexadecimal digits, dashes between them ignored. @returns whether the text was such */
+export function writeHexId(text: string, target: Buffer, offset: number): boolean {
+  let digits = 0;
+  for (let index = 0; index < text.length; index++) {
+    const code = text.charCodeAt(index);
+    if (code === 0x2d) continue;
+    const value = code < 128 ? (DIGITS[code] as number) : -1;
+    if (value < 0 || digits === 2 * ID_BYTES) return false;
+    const at = offset + (digits >> 1);
+    target[at] = digits % 2 === 0 ? value << 4 : (target[at] as number) | value;
+    digits++;
+  }
+  return digits === 2 * ID_BYTES;
+}
+
+/** As {@link writeHexId}; of another text it writes a hash. @returns whether the text can be read back */
+export function writeAnyId(text: string, target: Buffer, offset: number): boolean {
+  if (writeHexId(text, target, offset)) return true;
+  createHash('sha256').update(text).digest().copy(target, offset, 0, ID_BYTES);
+  return false;
+}
+
+/** An id as a compact text, to look it up in sets and maps. */
+export function keyOf(records: Buffer, offset: number): string {
+  return records.toString('latin1', offset, offset + ID_BYTES);
+}
+
+export function keyOfText(text: string): string {
+  const bytes = Buffer.alloc(ID_BYTES);
+  writeAnyId(text, bytes, 0);
+  return keyOf(bytes, 0);
+}
+
+export function readUuid(records: Buffer, offset: number): string {
+  const hex = records.toString('hex', offset, offset + ID_BYTES);
+  return [hex.slice(0, 8), hex.slice(8, 12), hex.slice(12, 16), hex.slice(16, 20), hex.slice(20)].join('-');
+}

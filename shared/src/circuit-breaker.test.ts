@@ -130,4 +130,15 @@ describe('createCircuitBreaker', () => {
     expect(waits[0]).toBeLessThan(waits[5] ?? 0);
     expect(waits[5]).toBeLessThanOrEqual(4_000);
   });
+
+  it('breaker, when the clock is set back or forward meanwhile, stays open for its time and no longer', async () => {
+    for (const jumpMs of [-3_600_000, 3_600_000]) {
+      const subject = aBreaker();
+      await open(subject);
+      vi.setSystemTime(Date.now() + jumpMs);
+      expect(await subject.fail()).toBe(false);
+      await vi.advanceTimersByTimeAsync(10_000);
+      expect(await subject.breaker.execute(async () => 'back')).toBe('back');
+    }
+  });
 });

@@ -4,6 +4,7 @@ import {
   circuitBreaker,
   ExponentialBackoff,
   handleWhen,
+  type IBackoffFactory,
   isBrokenCircuitError,
 } from 'cockatiel';
 import type { Logger } from './logger.ts';
@@ -41,7 +42,9 @@ export function createCircuitBreaker(options: BreakerOptions): CircuitBreaker {
   const { name, logger, metrics } = options;
   const policy = circuitBreaker(handleWhen(options.isFailure), {
     breaker: new ConsecutiveBreaker(options.failures),
-    halfOpenAfter: new ExponentialBackoff({ initialDelay: options.openMs.min, maxDelay: options.openMs.max }),
+    halfOpenAfter: monotonic(
+      new ExponentialBackoff({ initialDelay: options.openMs.min, maxDelay: options.openMs.max }),
+    ),
   });
   metrics.breakerState.set({ breaker: name }, 0);
   policy.onStateChange((state) => metrics.breakerState.set({ breaker: name }, STATE_VALUE[state]));
@@ -53,6 +56,25 @@ export function createCircuitBreaker(options: BreakerOptions): CircuitBreaker {
     execute: (call) => policy.execute(call),
     get closed() {
       return policy.state === CircuitState.Closed;
+    },
+  };
+}
+
+/**
+ * cockatiel compares a duration with the wall clock: one that is set back by an hour would keep the breaker open for
+ * an hour. This one is endless until its time is over by the monotonic clock, and nothing from then on.
+ */
+function monotonic<T>(factory: IBackoffFactory<T>): IBackoffFactory<T> {
+  return {
+    next: (context) => {
+      const backoff = factory.next(context);
+      const endsAt = performance.now() + backoff.duration;
+      return {
+        next: monotonic(backoff).next,
+        get duration() {
+          return performance.now() < endsAt ? Number.POSITIVE_INFINITY : Number.NEGATIVE_INFINITY;
+        },
+      };
     },
   };
 }

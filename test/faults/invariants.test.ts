@@ -1,0 +1,186 @@
+import { describe, expect, test } from 'vitest';
+import { checkInvariants, crashLines, type Evidence, type FoundOrder, type SentOrder } from './invariants.ts';
+
+const order = (tag: string, orderId: string, customerId = 'C-1') => ({
+  orderId,
+  customerId,
+  items: [{ productId: 'CD', name: 'CD', quantity: 1, unitPrice: 1177 }],
+  metadata: { submission: tag },
+});
+const sent = (tag: string, orderId: string, overrides: Partial<SentOrder> = {}): SentOrder => ({
+  tag,
+  order: order(tag, orderId),
+  orderIds: new Set([orderId]),
+  answer: 'accepted',
+  oddAnswers: [],
+  ...overrides,
+});
+const found = (tag: string, orderId: string, customerId?: string): FoundOrder => ({
+  tag,
+  orderId,
+  order: order(tag, orderId, customerId),
+});
+const dead = (tag: string, orderId: string, reason: string | undefined) => ({
+  body: `{"order":"${tag}"}`,
+  reason,
+  found: found(tag, orderId),
+});
+
+/** One order stored, one of two that contradict each other dead-lettered, one unreadable message. */
+function evidence(overrides: Partial<Evidence> = {}): Evidence {
+  return {
+    sent: [sent('a', 'id-1'), sent('b', 'id-2'), sent('b2', 'id-2')],
+    poison: [{ body: 'not JSON', reason: 'NOT_JSON' }],
+    stored: [found('a', 'id-1'), found('b', 'id-2')],
+    askedFor: ['id-1', 'id-2'],
+    lookedUp: [found('a', 'id-1'), found('b', 'id-2')],
+    deadLettered: [
+      dead('b2', 'id-2', 'CONFLICT'),
+      { body: 'not JSON', reason: 'NOT_JSON', found: undefined },
+    ],
+    queued: [],
+    inFlightAfterStop: 0,
+    unsettled: [],
+    notReady: [],
+    crashes: [],
+    badEnds: [],
+    openFilesGrowth: { producer: 3 },
+    ...overrides,
+  };
+}
+const good = evidence();
+const codes = (overrides: Partial<Evidence>) => checkInvariants(evidence(overrides)).map(({ code }) => code);
+
+describe('invariants, when all promises were kept', () => {
+  test('find nothing', () => {
+    expect(checkInvariants(good)).toEqual([]);
+  });
+
+  test('find nothing in what may be: unknown orders stored or not, the last ones still queued, copies in the DLQ', () => {
+    const overrides = {
+      sent: [
+        ...good.sent,
+        sent('c', 'id-3', { answer: 'unknown' }),
+        sent('d', 'id-4', { answer: 'unknown', orderIds: new Set() }),
+        sent('e', 'id-5'),
+        sent('f', 'id-6', { answer: 'none' }),
+      ],
+      stored: [...good.stored, found('d', 'id-4')],
+      queued: [found('e', 'id-5')],
+      deadLettered: [...good.deadLettered, ...good.deadLettered],
+    };
+    expect(codes(overrides)).toEqual([]);
+  });
+});
+
+describe('invariants, when a promise was broken', () => {
+  test.each<[string, Partial<Evidence>, string[]]>([
+    ['an accepted order is nowhere', { stored: [found('b', 'id-2')], askedFor: [] }, ['LOST']],
+    [
+      'the loser of a conflict is nowhere',
+      { deadLettered: good.deadLettered.filter(({ found }) => !found) },
+      ['LOST'],
+    ],
+    [
+      'an unreadable message is nowhere',
+      { deadLettered: good.deadLettered.filter(({ found }) => found) },
+      ['LOST'],
+    ],
+    [
+      'an order has two rows of one id',
+      { stored: [...good.stored, found('a', 'id-1')] },
+      ['STORED_TWICE', 'STORED_TWICE'],
+    ],
+    [
+      'an order has two rows of different ids',
+      {
+        sent: [sent('a', 'id-1', { orderIds: new Set(['id-1', 'id-9']) }), ...good.sent.slice(1)],
+        stored: [...good.stored, found('a', 'id-9')],
+      },
+      ['STORED_TWICE'],
+    ],
+    ['an order is stored that nobody sent', { stored: [...good.stored, found('x', 'id-7')] }, ['NOT_SENT']],
+    [
+      'an order is stored that was refused',
+      {
+        sent: [...good.sent, sent('c', 'id-3', { answer: 'refused' })],
+        stored: [...good.stored, found('c', 'id-3')],
+      },
+      ['NOT_SENT'],
+    ],
+    [
+      'an unreadable message is in the DLQ that nobody sent',
+      { deadLettered: [...good.deadLettered, { body: 'x', reason: 'NOT_JSON', found: undefined }] },
+      ['NOT_SENT'],
+    ],
+    [
+      'a stored order is not what was sent',
+      { stored: [found('a', 'id-1', 'C-2'), found('b', 'id-2')], askedFor: [] },
+      ['ALTERED'],
+    ],
+    ['a queued order is not what was sent', { queued: [found('a', 'id-1', 'C-2')] }, ['ALTERED']],
+    [
+      'an order is in the DLQ for an outage',
+      {
+        sent: [...good.sent, sent('c', 'id-3', { answer: 'unknown' })],
+        deadLettered: [...good.deadLettered, dead('c', 'id-3', 'MAX_FAILURES')],
+      },
+      ['WRONGLY_DEAD_LETTERED'],
+    ],
+    [
+      'a conflict is in the DLQ without its reason',
+      { deadLettered: [dead('b2', 'id-2', undefined), ...good.deadLettered.slice(1)] },
+      ['WRONGLY_DEAD_LETTERED'],
+    ],
+    [
+      'a stored order is in the DLQ as well',
+      { deadLettered: [...good.deadLettered, dead('b', 'id-2', 'CONFLICT')] },
+      ['WRONGLY_DEAD_LETTERED'],
+    ],
+    [
+      'an unreadable message has another reason',
+      {
+        deadLettered: [
+          dead('b2', 'id-2', 'CONFLICT'),
+          { body: 'not JSON', reason: 'INVALID_ORDER', found: undefined },
+        ],
+      },
+      ['WRONGLY_DEAD_LETTERED'],
+    ],
+    ['GET knows nothing of a stored order', { lookedUp: [found('a', 'id-1')] }, ['LOOK_UP_DIFFERS']],
+    [
+      'GET answers another order',
+      { lookedUp: [found('a', 'id-1', 'C-2'), found('b', 'id-2')] },
+      ['LOOK_UP_DIFFERS'],
+    ],
+    ['a message stays in the queue', { unsettled: ['order queue: 1 in flight'] }, ['NOT_SETTLED']],
+    ['a service is not ready again', { notReady: ['consumer'] }, ['NOT_READY']],
+    ['messages are in flight after the stop', { inFlightAfterStop: 1 }, ['NOT_DRAINED']],
+    ['a service crashed', { crashes: ['consumer: FATAL'] }, ['CRASHED']],
+    ['a service did not end well', { badEnds: ['consumer ended with status 1'] }, ['BAD_STOP']],
+    ['open files grow', { openFilesGrowth: { consumer: 31 } }, ['LEAK']],
+    [
+      'a client was answered with 500',
+      { sent: [sent('a', 'id-1', { oddAnswers: [500] }), ...good.sent.slice(1)] },
+      ['ODD_ANSWER'],
+    ],
+  ])('when %s, say so', (_what, overrides, expected) => {
+    expect(codes(overrides)).toEqual(expected);
+  });
+});
+
+describe('crashLines', () => {
+  test('finds FATAL lines and what is no log line, and passes over a start that failed for want of SQS', () => {
+    const log = [
+      '{"level":"ERROR","message":"breaker opened"}',
+      'order-consumer: cannot work with http://127.0.0.1:1: ECONNREFUSED: connect',
+      '{"level":"FATAL","message":"service failed"}',
+      'node:internal/process/promises:394',
+      '',
+    ].join('\n');
+    expect(crashLines('consumer', log)).toEqual([
+      'consumer: {"level":"FATAL","message":"service failed"}',
+      'consumer: node:internal/process/promises:394',
+    ]);
+  });
+});

@@ -1,0 +1,213 @@
+import { isDeepStrictEqual } from 'node:util';
+
+/** What the campaign knows of one order that it sent, perhaps several times. */
+export type SentOrder = {
+  /** Travels in the order's metadata: whatever is found anywhere is traced back by it. */
+  tag: string;
+  /** As it was posted. */
+  order: Readonly<Record<string, unknown>>;
+  /** Ids it has, or was told to have. Empty while none is known. */
+  orderIds: ReadonlySet<string>;
+  /**
+   * accepted: answered with 202, once at least. unknown: answered with 5xx or 429, or not at all; it may be stored.
+   * refused: must never be found anywhere. none: was not sent.
+   */
+  answer: 'accepted' | 'unknown' | 'refused' | 'none';
+  /** Statuses that no client should have seen. */
+  oddAnswers: readonly number[];
+};
+
+/** A message that can never be stored, sent straight to the queue and confirmed. */
+export type Poison = { body: string; reason: string };
+
+/** An order as it was found: in a row of the table, in an answer of the look-up, in a message. */
+export type FoundOrder = {
+  tag: string | undefined;
+  orderId: string;
+  order: Readonly<Record<string, unknown>>;
+};
+
+/** A message in the DLQ; without `found` it holds no order that can be read. */
+export type DeadLettered = { body: string; reason: string | undefined; found: FoundOrder | undefined };
+
+/** Everything that can be seen from outside after a trial. */
+export type Evidence = {
+  sent: readonly SentOrder[];
+  poison: readonly Poison[];
+  /** Rows of the table, all of them. */
+  stored: readonly FoundOrder[];
+  /** What GET answered for the accepted ids, before the last orders were sent. */
+  lookedUp: readonly FoundOrder[];
+  /** Ids that GET was asked for. */
+  askedFor: readonly string[];
+  deadLettered: readonly DeadLettered[];
+  /** Still in the order queue when the services had stopped: only the last orders may be. */
+  queued: readonly FoundOrder[];
+  /** Messages in flight right after the consumers had stopped in good health. */
+  inFlightAfterStop: number;
+  /** What never settled within the limit, in words: messages in the queue, leases. */
+  unsettled: readonly string[];
+  /** Services that were not ready within the limit. */
+  notReady: readonly string[];
+  /** Crashes, unhandled rejections and FATAL lines. */
+  crashes: readonly string[];
+  /** SIGTERM answered by anything but status 0 in time. */
+  badEnds: readonly string[];
+  /** Growth of open files, sockets among them, of processes that lived through the trial, by service. */
+  openFilesGrowth: Readonly<Record<string, number>>;
+};
+
+export type ViolationCode =
+  | 'LOST'
+  | 'STORED_TWICE'
+  | 'NOT_SENT'
+  | 'ALTERED'
+  | 'WRONGLY_DEAD_LETTERED'
+  | 'LOOK_UP_DIFFERS'
+  | 'NOT_SETTLED'
+  | 'NOT_READY'
+  | 'NOT_DRAINED'
+  | 'CRASHED'
+  | 'BAD_STOP'
+  | 'LEAK'
+  | 'ODD_ANSWER';
+
+export type Violation = { code: ViolationCode; detail: string };
+
+/** What is promised, by the code of its violation. The report prints it. */
+export const INVARIANTS: Record<ViolationCode, string> = {
+  LOST: 'what was answered with 202 is stored, or in the DLQ with its reason; so is every unreadable message in the DLQ',
+  STORED_TWICE: 'an order has one row, whatever was sent or delivered twice',
+  NOT_SENT: 'what is stored or dead-lettered was sent, and was not refused',
+  ALTERED: 'what is stored, dead-lettered or still queued is what was sent, field by field',
+  WRONGLY_DEAD_LETTERED:
+    'the DLQ holds unreadable messages and conflicts only, each with its own reason: no outage puts anything there',
+  LOOK_UP_DIFFERS: 'GET answers what the table holds',
+  NOT_SETTLED: 'the queue empties, nothing stays in flight, all leases are given back',
+  NOT_READY: 'both services are ready again within 120 s of the end of the faults',
+  NOT_DRAINED: 'a consumer that was stopped in good health leaves nothing in flight',
+  CRASHED: 'no crash, no unhandled rejection, no FATAL line',
+  BAD_STOP: 'SIGTERM is answered by exit status 0 within the grace period',
+  LEAK: 'open files and sockets do not grow',
+  ODD_ANSWER: 'orders are answered with 202, 429 or 503, contradictory ones with 422',
+};
+
+/** More than this is no pool of connections that warms up, but a leak. */
+const MAX_OPEN_FILES_GROWTH = 30;
+
+/** Judges what was found. Empty when every promise was kept. */
+export function checkInvariants(evidence: Evidence): Violation[] {
+  const violations: Violation[] = [];
+  const report = (code: ViolationCode, detail: string) => violations.push({ code, detail });
+  const sentByTag = new Map(evidence.sent.map((sent) => [sent.tag, sent]));
+  const storedByTag = Map.groupBy(evidence.stored, ({ tag }) => tag);
+  const deadByTag = Map.groupBy(
+    evidence.deadLettered.filter(({ found }) => found),
+    ({ found }) => found?.tag,
+  );
+  const queuedTags = new Set(evidence.queued.map(({ tag }) => tag));
+  const rivals = Map.groupBy(
+    evidence.sent.flatMap((sent) => [...sent.orderIds].map((orderId) => ({ orderId, sent }))),
+    ({ orderId }) => orderId,
+  );
+  const mayConflict = (sent: SentOrder) => [...sent.orderIds].some((id) => (rivals.get(id)?.length ?? 0) > 1);
+
+  for (const sent of evidence.sent) {
+    const name = `order ${[...sent.orderIds].join(', ') || '(id unknown)'} (${sent.tag})`;
+    const rows = storedByTag.get(sent.tag) ?? [];
+    const dead = deadByTag.get(sent.tag) ?? [];
+    if (rows.length > 1) report('STORED_TWICE', `${name} has ${rows.length} rows`);
+    if (sent.answer === 'accepted' && rows.length === 0 && dead.length === 0 && !queuedTags.has(sent.tag))
+      report('LOST', `${name} was accepted and is nowhere`);
+    if (
+      dead.length > 0 &&
+      (rows.length > 0 || !mayConflict(sent) || dead.some(({ reason }) => reason !== 'CONFLICT'))
+    )
+      report(
+        'WRONGLY_DEAD_LETTERED',
+        `${name} is in the DLQ: ${dead.map(({ reason }) => reason ?? 'no reason').join(', ')}${rows.length > 0 ? '; it is stored as well' : ''}`,
+      );
+    for (const status of sent.oddAnswers) report('ODD_ANSWER', `${name} was answered with ${status}`);
+  }
+
+  for (const [orderId, rows] of Map.groupBy(evidence.stored, ({ orderId }) => orderId))
+    if (rows.length > 1) report('STORED_TWICE', `id ${orderId} has ${rows.length} rows`);
+
+  const bodies = new Map(evidence.poison.map((poison) => [poison.body, poison]));
+  for (const [where, found] of [
+    ...evidence.stored.map((found) => ['stored', found] as const),
+    ...evidence.queued.map((found) => ['queued', found] as const),
+    ...evidence.deadLettered.flatMap(({ found, body }) =>
+      found && !bodies.has(body) ? [['dead-lettered', found] as const] : [],
+    ),
+  ]) {
+    const sent = sentByTag.get(found.tag ?? '');
+    if (!sent || sent.answer === 'none' || sent.answer === 'refused')
+      report(
+        'NOT_SENT',
+        `${found.orderId} is ${where}, and was ${sent?.answer === 'refused' ? 'refused' : 'not sent'}`,
+      );
+    else if (!isSame(sent, found))
+      report('ALTERED', `${found.orderId}, as it is ${where}, is not what was sent`);
+  }
+
+  const deadBodies = new Map<string, DeadLettered[]>(
+    Map.groupBy(evidence.deadLettered, ({ body }) => body).entries(),
+  );
+  for (const { body, reason } of evidence.poison) {
+    const dead = deadBodies.get(body) ?? [];
+    if (dead.length === 0) report('LOST', `a message that should be in the DLQ as ${reason} is not there`);
+    for (const { reason: given } of dead)
+      if (given !== reason)
+        report(
+          'WRONGLY_DEAD_LETTERED',
+          `a message is in the DLQ as ${given ?? 'no reason'}, not as ${reason}`,
+        );
+  }
+  for (const { body, reason, found } of evidence.deadLettered)
+    if (!found && !bodies.has(body))
+      report('NOT_SENT', `the DLQ holds a message that nobody sent (${reason})`);
+
+  const rowById = new Map(evidence.stored.map((row) => [row.orderId, row]));
+  const answers = new Map(evidence.lookedUp.map((found) => [found.orderId, found]));
+  for (const orderId of evidence.askedFor) {
+    const row = rowById.get(orderId);
+    if (!isDeepStrictEqual(answers.get(orderId)?.order, row?.order))
+      report(
+        'LOOK_UP_DIFFERS',
+        `GET of ${orderId} answers ${answers.has(orderId) ? 'another order' : 'nothing'}`,
+      );
+  }
+
+  for (const what of evidence.unsettled) report('NOT_SETTLED', what);
+  for (const service of evidence.notReady) report('NOT_READY', `${service} was not ready again`);
+  if (evidence.inFlightAfterStop > 0)
+    report('NOT_DRAINED', `${evidence.inFlightAfterStop} messages in flight after the consumers had stopped`);
+  for (const crash of evidence.crashes) report('CRASHED', crash);
+  for (const end of evidence.badEnds) report('BAD_STOP', end);
+  for (const [service, growth] of Object.entries(evidence.openFilesGrowth))
+    if (growth > MAX_OPEN_FILES_GROWTH)
+      report('LEAK', `${service} has ${growth} open files more than at its start`);
+  return violations;
+}
+
+function isSame(sent: SentOrder, found: FoundOrder): boolean {
+  const { orderId, ...order } = found.order;
+  const { orderId: _own, ...wanted } = sent.order;
+  const known = sent.orderIds.size === 0 || sent.orderIds.has(found.orderId);
+  return known && orderId === found.orderId && isDeepStrictEqual(order, wanted);
+}
+
+/** Lines of a service's log that no run should have: FATAL, or no log line and not the reason of a failed start. */
+export function crashLines(service: string, log: string): string[] {
+  return log
+    .split('\n')
+    .filter((line) => (line.startsWith('{') ? line.includes('"level":"FATAL"') : isComplaint(line)))
+    .map((line) => `${service}: ${line.slice(0, 300)}`);
+}
+
+const FAILED_START = /^order-(?:producer|consumer): (?:cannot work with|DATABASE_URL: cannot open) /;
+
+function isComplaint(line: string): boolean {
+  return line.trim() !== '' && !FAILED_START.test(line) && !/^\s|^\(|ExperimentalWarning/.test(line);
+}

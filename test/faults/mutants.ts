@@ -1,0 +1,283 @@
+import type { ViolationCode } from './invariants.ts';
+
+/** A way to break the code on purpose. `find` must be in the file exactly once. */
+export type Mutation = {
+  name: string;
+  expected: ViolationCode;
+  /** Under which fault the campaign looks for it. */
+  fault: string;
+  edits: { file: string; find: string; replace: string }[];
+};
+
+const CONSUMER = 'consumer/src/sqs/order-consumer.ts';
+const POLLER = 'consumer/src/sqs/poller.ts';
+const SETTLER = 'consumer/src/sqs/settler.ts';
+const PROCESS = 'consumer/src/domain/process-messages.ts';
+const SQLITE = 'consumer/src/adapters/sqlite-order-repository.ts';
+const ROW = 'consumer/src/adapters/order-row.ts';
+
+export const MUTATIONS: readonly Mutation[] = [
+  {
+    name: 'message deleted before its order is committed',
+    expected: 'LOST',
+    fault: 'disk full',
+    edits: [
+      {
+        file: CONSUMER,
+        find: '      const messages = pending.map(({ message }) => message);\n',
+        replace: `      const messages = pending.map(({ message }) => message);
+      await Promise.all(messages.map((message) => this.#options.acknowledger.delete(message.receiptHandle)));
+`,
+      },
+    ],
+  },
+  {
+    name: 'order deduplicated by the id of its message',
+    expected: 'STORED_TWICE',
+    fault: 'producer stopped',
+    edits: [
+      {
+        file: PROCESS,
+        find: 'async function readOrder({ body, attributes }: IncomingMessage)',
+        replace: 'async function readOrder({ body, attributes, messageId }: any)',
+      },
+      {
+        file: PROCESS,
+        find: 'return { order, contentHash, traceId',
+        replace: 'return { messageId, order, contentHash, traceId',
+      },
+      {
+        file: ROW,
+        find: 'for (const { order, contentHash, traceId } of orders)',
+        replace: 'for (const { messageId, order, contentHash, traceId } of orders as any)',
+      },
+      {
+        file: ROW,
+        find: '      trace_id: traceId,\n',
+        replace: '      trace_id: traceId,\n      message_id: messageId,\n',
+      },
+      {
+        file: 'consumer/src/adapters/migrations.ts',
+        find: 'order_id TEXT PRIMARY KEY NOT NULL,',
+        replace: 'order_id TEXT NOT NULL, message_id TEXT PRIMARY KEY NOT NULL,',
+      },
+      {
+        file: SQLITE,
+        find: `(order_id, customer_id, created_at_ms, content_hash, trace_id, data)
+       VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (order_id) DO NOTHING`,
+        replace: `(order_id, customer_id, created_at_ms, content_hash, trace_id, data, message_id)
+       VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (message_id) DO NOTHING`,
+      },
+      {
+        file: SQLITE,
+        find: '          data,\n        );',
+        replace: '          data,\n          (row as any).message_id,\n        );',
+      },
+    ],
+  },
+  {
+    name: 'conflict taken for a duplicate',
+    expected: 'LOST',
+    fault: 'producer stopped',
+    edits: [
+      {
+        file: 'consumer/src/domain/save-results.ts',
+        find: "first === contentHash ? 'duplicate' : 'conflict'",
+        replace: "'duplicate'",
+      },
+    ],
+  },
+  {
+    name: 'conflict overwrites the stored order',
+    expected: 'LOST',
+    fault: 'producer stopped',
+    edits: [
+      {
+        file: SQLITE,
+        find: 'ON CONFLICT (order_id) DO NOTHING',
+        replace:
+          'ON CONFLICT (order_id) DO UPDATE SET content_hash = excluded.content_hash, data = excluded.data',
+      },
+    ],
+  },
+  {
+    name: 'poll aborted at stop',
+    expected: 'NOT_DRAINED',
+    fault: 'producer stopped',
+    edits: [
+      {
+        file: POLLER,
+        find: '    while (!stop.aborted) {',
+        replace: '    (this as any).stop = stop;\n    while (!stop.aborted) {',
+      },
+      {
+        file: POLLER,
+        find: `{ AttributeNames: ['All' as const] } : {}),
+      }),
+`,
+        replace: `{ AttributeNames: ['All' as const] } : {}),
+      }),
+      { abortSignal: (this as any).stop },
+`,
+      },
+    ],
+  },
+  {
+    name: 'outage of the store counted as a failure of the message',
+    expected: 'WRONGLY_DEAD_LETTERED',
+    fault: 'database locked',
+    edits: [
+      {
+        file: PROCESS,
+        find: "({ kind: 'released', cause: 'store-unavailable' })",
+        replace: "({ kind: 'retry', error: asError(error) })",
+      },
+    ],
+  },
+  {
+    name: '202 before SQS has confirmed',
+    expected: 'LOST',
+    fault: 'SQS unreachable',
+    edits: [
+      {
+        file: 'producer/src/adapters/sqs-order-publisher.ts',
+        find: 'const receipt = await this.#batcher.add({',
+        replace: 'const receipt = await early(this.#batcher).add({',
+      },
+      {
+        file: 'producer/src/adapters/sqs-order-publisher.ts',
+        find: 'export type SqsOrderPublisherOptions',
+        replace: `const early = (batcher: any) => ({
+  add: async (entry: any) => {
+    batcher.add(entry).catch(() => {});
+    return { messageId: '' };
+  },
+});
+
+export type SqsOrderPublisherOptions`,
+      },
+    ],
+  },
+  {
+    name: 'failed entries of a 200 answer taken for sent',
+    expected: 'LOST',
+    fault: 'batches fail in part',
+    edits: [
+      {
+        file: 'shared/src/sqs-batch.ts',
+        find: 'new BatchEntryError(failed.get(index) ?? NOT_ANSWERED)',
+        replace: '({ Id: String(index) } as S)',
+      },
+    ],
+  },
+  {
+    name: 'rejected message deleted without a copy in the DLQ',
+    expected: 'LOST',
+    fault: 'consumer stopped',
+    edits: [
+      {
+        file: SETTLER,
+        find: '        await this.#sendToDeadLetterQueue(lease.message, outcome, traceId);\n',
+        replace: '',
+      },
+    ],
+  },
+  {
+    name: 'amounts rounded on their way into the table',
+    expected: 'ALTERED',
+    fault: 'consumer stopped',
+    edits: [
+      {
+        file: ROW,
+        find: 'data: JSON.stringify(order)',
+        replace: 'data: JSON.stringify({ ...order, totalAmount: Math.round(order.totalAmount / 10) * 10 })',
+      },
+    ],
+  },
+  {
+    name: 'orders whose total is wrong accepted',
+    expected: 'NOT_SENT',
+    fault: 'consumer stopped',
+    edits: [
+      {
+        file: 'shared/src/order.ts',
+        find: '  if (!problem) return;',
+        replace: '  if (problem || !problem) return;',
+      },
+    ],
+  },
+  {
+    name: 'look-up leaves metadata out',
+    expected: 'LOOK_UP_DIFFERS',
+    fault: 'consumer stopped',
+    edits: [
+      {
+        file: 'consumer/src/http/order-routes.ts',
+        find: "return { ...order, state: 'STORED'",
+        replace: "return { ...order, metadata: undefined, state: 'STORED'",
+      },
+    ],
+  },
+  {
+    name: 'leases never closed',
+    expected: 'NOT_SETTLED',
+    fault: 'consumer stopped',
+    edits: [{ file: 'consumer/src/sqs/lease.ts', find: '    this.#leases.delete(lease);\n', replace: '' }],
+  },
+  {
+    name: 'breaker that never tries again',
+    expected: 'NOT_READY',
+    fault: 'SQS unreachable',
+    edits: [
+      {
+        file: 'shared/src/circuit-breaker.ts',
+        find: 'initialDelay: options.openMs.min, maxDelay: options.openMs.max',
+        replace: 'initialDelay: 1e9, maxDelay: 1e9',
+      },
+    ],
+  },
+  {
+    name: 'failed poll ends the process',
+    expected: 'CRASHED',
+    fault: 'SQS answers 500',
+    edits: [{ file: POLLER, find: '      metrics.pollErrors.inc();\n', replace: '      throw err;\n' }],
+  },
+  {
+    name: 'stop that goes on polling and waits for its end',
+    expected: 'BAD_STOP',
+    fault: 'consumer stopped',
+    edits: [
+      { file: CONSUMER, find: '    this.#stop.abort();\n', replace: '' },
+      {
+        file: CONSUMER,
+        find: '    if (!(await Promise.race([finished, late]))) {',
+        replace: '    if (!(await Promise.race([finished]))) {',
+      },
+    ],
+  },
+  {
+    name: 'each poll leaves a file open',
+    expected: 'LEAK',
+    fault: 'producer stopped',
+    edits: [
+      {
+        file: POLLER,
+        find: '    const requestedAtMs = performance.now();\n',
+        replace:
+          "    const requestedAtMs = performance.now();\n    (await import('node:fs')).openSync('/dev/null', 'r');\n",
+      },
+    ],
+  },
+  {
+    name: 'an unconfirmed order answered with 500',
+    expected: 'ODD_ANSWER',
+    fault: 'SQS unreachable',
+    edits: [
+      {
+        file: 'producer/src/http/order-routes.ts',
+        find: "createProblem(503, 'queue-unavailable'",
+        replace: "createProblem(500, 'queue-unavailable'",
+      },
+    ],
+  },
+];

@@ -1,0 +1,108 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { DeleteMessageCommand, ReceiveMessageCommand, type SQSClient } from '@aws-sdk/client-sqs';
+import { DEAD_LETTER_ATTRIBUTE } from '@orders/consumer/sqs/dead-letter.ts';
+import { commonFields, loadConfig } from '@orders/shared/config.ts';
+import { createLogger } from '@orders/shared/logger.ts';
+import { decodeOrderMessage } from '@orders/shared/message.ts';
+import { queueAttributes } from '@orders/shared/queue-admin.ts';
+import { createSqsClient } from '@orders/shared/sqs-client.ts';
+import { z } from 'zod';
+import type { DeadLettered, FoundOrder } from './invariants.ts';
+import type { ServiceProcess } from './service-process.ts';
+import { found } from './store.ts';
+
+const POLL_MS = 100;
+/** How long what another reader holds is waited for: longer than the visibility time of 5 s. */
+const DRAIN_TRIES = 100;
+
+/** A client that is not behind the proxy. */
+export function connect(endpoint: string): SQSClient {
+  const config = loadConfig(z.object(commonFields), { AWS_ENDPOINT_URL: endpoint, LOG_LEVEL: 'fatal' });
+  return createSqsClient({ config, logger: createLogger({ ...config, service: 'campaign', version: '' }) });
+}
+
+/** What is still to be done, in words. */
+export async function unsettled(
+  sqs: SQSClient,
+  queueUrl: string,
+  consumers: readonly ServiceProcess[],
+): Promise<string[]> {
+  const open: string[] = [];
+  const queue = await queueAttributes(sqs, queueUrl);
+  for (const [attribute, count] of Object.entries(queue))
+    if (/^ApproximateNumberOfMessages/.test(attribute) && Number(count) > 0)
+      open.push(`order queue: ${attribute} is ${count}`);
+  for (const consumer of consumers) {
+    const leases = await consumer.metric('sqs_leases_in_flight');
+    if (leases !== 0) open.push(`${consumer.name} has ${leases ?? 'an unknown number of'} leases in flight`);
+  }
+  return open;
+}
+
+type Received = { body: string; attributes: Record<string, string> };
+
+/** Takes everything out of a queue that nobody uses any more; waits for what another reader still holds. */
+export async function drain(sqs: SQSClient, queueUrl: string): Promise<Received[]> {
+  const all: Received[] = [];
+  for (let waited = 0; waited < DRAIN_TRIES; ) {
+    const { Messages = [] } = await sqs.send(
+      new ReceiveMessageCommand({
+        QueueUrl: queueUrl,
+        MaxNumberOfMessages: 10,
+        WaitTimeSeconds: 0,
+        MessageAttributeNames: ['All'],
+      }),
+    );
+    for (const { Body = '', ReceiptHandle, MessageAttributes = {} } of Messages) {
+      const texts = Object.entries(MessageAttributes).map(([name, value]) => [name, value.StringValue ?? '']);
+      all.push({ body: Body, attributes: Object.fromEntries(texts) });
+      await sqs.send(new DeleteMessageCommand({ QueueUrl: queueUrl, ReceiptHandle }));
+    }
+    if (Messages.length > 0) continue;
+    const { ApproximateNumberOfMessagesNotVisible: held } = await queueAttributes(sqs, queueUrl);
+    if (Number(held) === 0) return all;
+    waited++;
+    await sleep(POLL_MS);
+  }
+  return all;
+}
+
+/** The orders in messages that can be read. */
+export async function foundIn(messages: Received[]): Promise<FoundOrder[]> {
+  const orders = await Promise.all(messages.map(({ body }) => readOrder(body)));
+  return orders.flatMap((order) => order ?? []);
+}
+
+const reasonSchema = z.object({ reason: z.string() });
+
+/** The messages of the DLQ, with why they are there. */
+export async function deadLettersIn(messages: Received[]): Promise<DeadLettered[]> {
+  return Promise.all(
+    messages.map(async ({ body, attributes }) => {
+      const letter = reasonSchema.safeParse(JSON.parse(attributes[DEAD_LETTER_ATTRIBUTE] ?? 'null'));
+      return { body, reason: letter.data?.reason, found: await readOrder(body) };
+    }),
+  );
+}
+
+async function readOrder(body: string): Promise<FoundOrder | undefined> {
+  try {
+    return found((await decodeOrderMessage(body)).order);
+  } catch {
+    return undefined;
+  }
+}
+
+/** What GET answers for these ids. */
+export async function lookUp(consumer: ServiceProcess, orderIds: readonly string[]): Promise<FoundOrder[]> {
+  const all: FoundOrder[] = [];
+  for (let start = 0; start < orderIds.length; start += 100) {
+    const ids = orderIds.slice(start, start + 100).join(',');
+    const response = await fetch(`${consumer.url}/orders?orderIds=${ids}`).catch(() => undefined);
+    if (!response?.ok) continue;
+    const { orders } = (await response.json()) as { orders: Record<string, unknown>[] };
+    for (const { state: _state, storedAt: _storedAt, traceId: _traceId, ...order } of orders)
+      all.push(found(order));
+  }
+  return all;
+}

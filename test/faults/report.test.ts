@@ -1,0 +1,64 @@
+import { describe, expect, test } from 'vitest';
+import { renderReport } from './report.ts';
+import type { RecordedMutation, RecordedTrial } from './results.ts';
+
+const trial = (overrides: Partial<RecordedTrial> = {}): RecordedTrial => ({
+  at: '2026-11-23T00:00:00.000Z',
+  seed: 1,
+  trial: 0,
+  faults: ['consumer killed'],
+  store: 'sqlite',
+  consumers: 1,
+  skipped: ['clock jump'],
+  orders: 250,
+  accepted: 200,
+  unknown: 40,
+  stored: 195,
+  deadLettered: 17,
+  violations: [],
+  recoveryMs: 1_000,
+  settledMs: 4_000,
+  durationMs: 12_000,
+  openFilesGrowth: 3,
+  ...overrides,
+});
+const mutation: RecordedMutation = {
+  at: '2026-11-23T00:00:00.000Z',
+  name: 'delete before commit',
+  expected: 'LOST',
+  caughtBy: ['LOST'],
+  trials: 1,
+  seed: 1,
+  trial: 0,
+  fault: 'disk full',
+};
+
+describe('renderReport', () => {
+  test('of several runs, adds them up', () => {
+    const report = renderReport(
+      [trial(), trial({ seed: 2, recoveryMs: 3_000 }), trial({ seed: 2, trial: 1, recoveryMs: 2_000 })],
+      [],
+    );
+    expect(report).toContain('| trials | 3 |');
+    expect(report).toContain('| orders accepted (202) | 600 |');
+    expect(report).toContain('| both services ready | 2.0 s | 3.0 s | 3.0 s |');
+    expect(report).toContain('| consumer killed | 3 | 0 |');
+    expect(report).toContain('clock jump (in 3 trials)');
+    expect(report).toContain('Seeds: 1 (1 trials), 2 (2 trials).');
+    expect(report).not.toContain('## Broken promises');
+  });
+
+  test('of a trial that broke a promise, says which and how to repeat it', () => {
+    const violations = [{ code: 'LOST' as const, detail: 'order x' }];
+    const report = renderReport([trial({ seed: 7, trial: 3, violations })], []);
+    expect(report).toContain('| of them with a broken promise | 1 |');
+    expect(report).toContain('| accepted and lost | 1 |');
+    expect(report).toContain('- 7/3, consumer killed: LOST');
+  });
+
+  test('of mutations, tells those that were caught from those that were not', () => {
+    const report = renderReport([], [mutation, { ...mutation, name: 'missed', caughtBy: [], trials: 8 }]);
+    expect(report).toContain('| delete before commit | `LOST` | disk full | 1/0 |');
+    expect(report).toContain('| missed | **not caught** in 8 trials');
+  });
+});

@@ -1,0 +1,147 @@
+import { writeFileSync } from 'node:fs';
+import path from 'node:path';
+import { parseArgs } from 'node:util';
+import { FAULTS } from './faults.ts';
+import { INVARIANTS, type ViolationCode } from './invariants.ts';
+import { type RecordedMutation, type RecordedTrial, readLines } from './results.ts';
+
+const ROOT = path.join(import.meta.dirname, '..', '..');
+
+/** `docs/reliability.md`, from the results of all runs that were appended. */
+export function renderReport(
+  trials: readonly RecordedTrial[],
+  mutations: readonly RecordedMutation[],
+): string {
+  const sum = (of: (trial: RecordedTrial) => number) => trials.reduce((total, trial) => total + of(trial), 0);
+  const broken = (code: ViolationCode) =>
+    sum(({ violations }) => violations.filter((violation) => violation.code === code).length);
+  const failed = trials.filter(({ violations }) => violations.length > 0);
+  const latest = [...new Map(mutations.map((mutation) => [mutation.name, mutation])).values()];
+  const dates = trials.map(({ at }) => at.slice(0, 10)).sort();
+  return `# Reliability
+
+<!-- Written by test/faults/report.ts from test/faults/*.ndjson. Do not edit: run it again. -->
+
+## What is promised
+
+An order that was answered with 202 is in the store exactly once, or in the dead-letter queue with its reason, whatever
+dies in between. An outage of SQS or of the database puts nothing into the dead-letter queue. How that is done:
+[architecture](architecture.md#promises).
+
+## How it is tested
+
+\`npm run test:faults\` is a campaign of trials. Each starts both services as processes, before an SQS emulator that
+sits behind a proxy which injects faults, and on a store of its own; sends a few hundred orders (real purchases, some
+of them twice, some that contradict each other or themselves) and messages that nobody can read; does one to three
+things from the table below at random moments; ends them, waits until all is settled, stops the services under load,
+and then looks at the table, the queues, the answers, the logs and the processes from outside. What is drawn comes from
+a seed. Times are scaled to a visibility time of 5 s.
+
+\`\`\`sh
+npm run test:faults -- --trials=50 --seed=1
+npm run test:faults -- --seed=1 --trial=17       # that one again
+npm run test:faults -- --trials=50 --seed=2 --jobs=2 --report=test/faults/results.ndjson
+npm run test:faults:report                       # writes this page anew
+\`\`\`
+
+## Figures
+
+| | ${dates[0] ?? 'no run yet'}${dates.at(-1) === dates[0] ? '' : ` to ${dates.at(-1)}`} |
+| --- | ---: |
+| trials | ${trials.length} |
+| of them with a broken promise | ${failed.length} |
+| orders sent | ${sum(({ orders }) => orders)} |
+| orders accepted (202) | ${sum(({ accepted }) => accepted)} |
+| orders not confirmed (5xx, 429 or no answer) | ${sum(({ unknown }) => unknown)} |
+| rows found in the stores | ${sum(({ stored }) => stored)} |
+| messages found in the dead-letter queues | ${sum(({ deadLettered }) => deadLettered)} |
+| accepted and lost | ${broken('LOST')} |
+| stored twice | ${broken('STORED_TWICE')} |
+| wrongly dead-lettered | ${broken('WRONGLY_DEAD_LETTERED')} |
+| altered | ${broken('ALTERED')} |
+
+Counted from the end of the last fault of a trial:
+
+| | median | 95 % | longest |
+| --- | ---: | ---: | ---: |
+| both services ready | ${quantiles(trials.map(({ recoveryMs }) => recoveryMs))} |
+| queue empty, nothing in work | ${quantiles(trials.map(({ settledMs }) => settledMs))} |
+
+Seeds: ${seeds(trials)}.
+
+## Faults
+
+| fault | trials | with a broken promise |
+| --- | ---: | ---: |
+${FAULTS.map(({ name }) => faultLine(name, trials)).join('\n')}
+
+${skippedLine(trials)}
+
+## Promises, and whether breaking them is noticed
+
+Each check must be seen to fail: \`npm run test:faults:mutations\` breaks the code on purpose, one way at a time, in a
+copy of the tree, and has the campaign find it.
+
+| check | what it holds the services to |
+| --- | --- |
+${Object.entries(INVARIANTS)
+  .map(([code, promise]) => `| \`${code}\` | ${promise} |`)
+  .join('\n')}
+
+| mutation | caught by | fault | seed/trial |
+| --- | --- | --- | --- |
+${latest.map(mutationLine).join('\n')}
+${failed.length === 0 ? '' : `\n## Broken promises\n\n${failed.map(failedLine).join('\n')}\n`}`;
+}
+
+function faultLine(name: string, trials: readonly RecordedTrial[]): string {
+  const struck = trials.filter(({ faults }) => faults.includes(name));
+  const broken = struck.filter(({ violations }) => violations.length > 0);
+  return `| ${name} | ${struck.length} | ${broken.length} |`;
+}
+
+function skippedLine(trials: readonly RecordedTrial[]): string {
+  const skipped = new Map<string, number>();
+  for (const name of trials.flatMap((trial) => trial.skipped))
+    skipped.set(name, (skipped.get(name) ?? 0) + 1);
+  if (skipped.size === 0) return 'No fault was skipped for want of means.';
+  const names = [...skipped].map(([name, count]) => `${name} (in ${count} trials)`);
+  return `Could not be drawn, for want of means on the machine: ${names.join(', ')}.`;
+}
+
+function mutationLine({ name, caughtBy, expected, fault, seed, trial, trials }: RecordedMutation): string {
+  const codes = caughtBy.map((code) => `\`${code}\``).join(', ');
+  return caughtBy.length === 0
+    ? `| ${name} | **not caught** in ${trials} trials (expected \`${expected}\`) | ${fault} | |`
+    : `| ${name} | ${codes} | ${fault} | ${seed}/${trial} |`;
+}
+
+function failedLine({ seed, trial, faults, violations }: RecordedTrial): string {
+  const codes = [...new Set(violations.map(({ code }) => code))].join(', ');
+  return `- ${seed}/${trial}, ${faults.join(', ')}: ${codes}`;
+}
+
+function seeds(trials: readonly RecordedTrial[]): string {
+  const bySeed = [...Map.groupBy(trials, ({ seed }) => seed)].sort(([a], [b]) => a - b);
+  return bySeed.map(([seed, all]) => `${seed} (${all.length} trials)`).join(', ') || 'none';
+}
+
+function quantiles(values: readonly number[]): string {
+  const sorted = [...values].sort((a, b) => a - b);
+  const at = (share: number) => sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))];
+  const seconds = (ms: number | undefined) => (ms === undefined ? '' : `${(ms / 1_000).toFixed(1)} s`);
+  return [at(0.5), at(0.95), sorted.at(-1)].map(seconds).join(' | ');
+}
+
+if (import.meta.main) {
+  const { values } = parseArgs({
+    options: {
+      results: { type: 'string', default: path.join(import.meta.dirname, 'results.ndjson') },
+      mutations: { type: 'string', default: path.join(import.meta.dirname, 'mutations.ndjson') },
+      out: { type: 'string', default: path.join(ROOT, 'docs', 'reliability.md') },
+    },
+  });
+  const report = renderReport(readLines(values.results), readLines(values.mutations));
+  writeFileSync(values.out, report);
+  console.log(`written: ${path.relative(process.cwd(), values.out)}`);
+}

@@ -1,0 +1,45 @@
+import { existsSync, readFileSync } from 'node:fs';
+import type { Violation, ViolationCode } from './invariants.ts';
+
+/** One line of the campaign's results file. */
+export type RecordedTrial = {
+  at: string;
+  seed: number;
+  trial: number;
+  faults: string[];
+  store: string;
+  consumers: number;
+  /** Faults that this machine had no means for. */
+  skipped: string[];
+  orders: number;
+  accepted: number;
+  unknown: number;
+  stored: number;
+  deadLettered: number;
+  violations: Violation[];
+  recoveryMs: number;
+  settledMs: number;
+  durationMs: number;
+  openFilesGrowth: number;
+};
+
+/** One line of the mutations' results file. */
+export type RecordedMutation = {
+  at: string;
+  name: string;
+  /** By what it should be caught. */
+  expected: ViolationCode;
+  /** By what it was caught, in the first trial that failed; none when it was not. */
+  caughtBy: ViolationCode[];
+  trials: number;
+  seed: number;
+  trial: number | undefined;
+  fault: string;
+};
+
+/** The lines of a results file, in order; none when there is no such file. */
+export function readLines<T>(file: string): T[] {
+  if (!existsSync(file)) return [];
+  const lines = readFileSync(file, 'utf8').split('\n');
+  return lines.filter((line) => line !== '').map((line) => JSON.parse(line) as T);
+}

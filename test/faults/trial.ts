@@ -1,0 +1,400 @@
+import { mkdirSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { SQSClient } from '@aws-sdk/client-sqs';
+import type { QueueUrls } from '@orders/shared/queue-admin.ts';
+import { ensureQueues, queueAttributes } from '@orders/shared/queue-admin.ts';
+import { type Emulator, startEmulator } from '../../dev/emulator.ts';
+import { freePorts } from '../../dev/port-owner.ts';
+import { type Fault, type FaultScene, PAGE_LIMIT } from './faults.ts';
+import { checkInvariants, crashLines, type Evidence, type Poison, type Violation } from './invariants.ts';
+import { connect, deadLettersIn, drain, foundIn, lookUp, unsettled } from './observe.ts';
+import type { PostgresServer } from './postgres-server.ts';
+import { createRandom, type Random } from './random.ts';
+import { ServiceProcess } from './service-process.ts';
+import { baseEnv, GRACE_MS, SETTINGS, VISIBILITY_SECONDS } from './settings.ts';
+import { type SqsFaultProxy, startSqsFaultProxy } from './sqs-fault-proxy.ts';
+import { openPostgresStore, openSqliteStore, type Store } from './store.ts';
+import { Client, createSubmission, createSubmissions, type Submission, sendPoison } from './workload.ts';
+
+const PUBLISH_MS = 4_000;
+const PURCHASES = 200;
+const POISON_MESSAGES = 12;
+/** Sent while the consumers stop. */
+const LAST_ORDERS = 40;
+/** The wait time of a poll, and a little more. */
+const POLL_UNDER_WAY_MS = 1_100;
+/** What fails a trial: services not ready, or messages not settled, so long after the faults ended. */
+const LIMIT_MS = 120_000;
+const START_TIMEOUT_MS = 60_000;
+const POLL_MS = 100;
+
+export type TrialPlan = {
+  seed: number;
+  trial: number;
+  faults: readonly Fault[];
+  consumers: number;
+  store: Store['kind'];
+};
+
+export type TrialOptions = {
+  /** Empty. Holds store and logs. */
+  folder: string;
+  postgres?: PostgresServer | undefined;
+  /** The library that makes clocks jump, where there is one. */
+  libfaketime?: string | undefined;
+};
+
+export type TrialResult = {
+  orders: number;
+  accepted: number;
+  unknown: number;
+  stored: number;
+  deadLettered: number;
+  violations: Violation[];
+  /** From the end of the last fault until all services were ready. */
+  recoveryMs: number;
+  /** The same until nothing was in the queue and nothing in work. */
+  settledMs: number;
+  durationMs: number;
+  openFilesGrowth: number;
+  timeline: string[];
+};
+
+/** Runs the two services under faults and judges what is left. Rejects only when the campaign itself cannot work. */
+export async function runTrial(plan: TrialPlan, options: TrialOptions): Promise<TrialResult> {
+  const trial = new Trial(plan, options);
+  try {
+    return await trial.run();
+  } catch (error) {
+    throw new TrialError(error, trial.timeline);
+  } finally {
+    await trial.close();
+  }
+}
+
+/** The campaign's own failure, with what had happened until then. */
+export class TrialError extends Error {
+  override readonly name = 'TrialError';
+  readonly code = 'TRIAL';
+  readonly timeline: readonly string[];
+
+  constructor(cause: unknown, timeline: readonly string[]) {
+    super(cause instanceof Error ? (cause.stack ?? cause.message) : String(cause), { cause });
+    this.timeline = timeline;
+  }
+}
+
+class Trial {
+  readonly timeline: string[] = [];
+  readonly #plan: TrialPlan;
+  readonly #options: TrialOptions;
+  readonly #random: Random;
+  readonly #startedAt = performance.now();
+  readonly #poison: Poison[] = [];
+  #submissions: Submission[] = [];
+  #emulator: Emulator | undefined;
+  #proxy: SqsFaultProxy | undefined;
+  #store: Store | undefined;
+  #sqs: SQSClient | undefined;
+  #services: ServiceProcess[] = [];
+
+  constructor(plan: TrialPlan, options: TrialOptions) {
+    this.#plan = plan;
+    this.#options = options;
+    this.#random = createRandom(plan.seed, plan.trial, 1);
+  }
+
+  async run(): Promise<TrialResult> {
+    const { store, sqs, queues, producer, consumers, scene } = await this.#start();
+    const client = new Client(producer.url);
+    const openFilesBefore = await this.#openFiles();
+
+    const [{ faultsEndedAt, notReady, recoveryMs }] = await Promise.all([
+      this.#sufferFaults(scene),
+      this.#publish(client),
+      this.#sendPoison(sqs, queues),
+    ]);
+    await this.#sendAgain(client);
+    const unsettled = await this.#untilSettled(sqs, queues, consumers, faultsEndedAt);
+    const settledMs = performance.now() - faultsEndedAt;
+    this.#note(`settled after ${Math.round(settledMs)} ms`);
+
+    const askedFor = this.#acceptedIds();
+    const lookedUp = await lookUp(consumers[0] as ServiceProcess, askedFor);
+    const openFilesGrowth = growth(openFilesBefore, await this.#openFiles());
+    const inFlightAfterStop = await this.#stopUnderLoad(client, sqs, queues);
+
+    const evidence: Evidence = {
+      sent: this.#submissions,
+      poison: this.#poison,
+      stored: await store.rows(),
+      askedFor,
+      lookedUp,
+      queued: await drain(sqs, queues.queueUrl).then(foundIn),
+      deadLettered: await drain(sqs, queues.deadLetterQueueUrl).then(deadLettersIn),
+      inFlightAfterStop,
+      unsettled,
+      notReady,
+      crashes: this.#services.flatMap((service) => crashLines(service.name, service.log())),
+      badEnds: this.#services.flatMap(({ badEnds }) => badEnds),
+      openFilesGrowth,
+    };
+    const count = (answer: Submission['answer']) =>
+      this.#submissions.filter((submission) => submission.answer === answer).length;
+    return {
+      orders: this.#submissions.length,
+      accepted: count('accepted'),
+      unknown: count('unknown'),
+      stored: evidence.stored.length,
+      deadLettered: evidence.deadLettered.length,
+      violations: checkInvariants(evidence),
+      recoveryMs: Math.round(recoveryMs),
+      settledMs: Math.round(settledMs),
+      durationMs: Math.round(performance.now() - this.#startedAt),
+      openFilesGrowth: Math.max(0, ...Object.values(openFilesGrowth)),
+      timeline: this.timeline,
+    };
+  }
+
+  async close(): Promise<void> {
+    await Promise.all(this.#services.map((service) => service.kill()));
+    this.#sqs?.destroy();
+    await this.#proxy?.stop();
+    await this.#emulator?.stop();
+    await this.#store?.close();
+  }
+
+  #note(event: string): void {
+    const seconds = ((performance.now() - this.#startedAt) / 1_000).toFixed(2).padStart(6);
+    this.timeline.push(`${seconds} s  ${event}`);
+  }
+
+  async #start() {
+    const { folder, postgres } = this.#options;
+    const { faults, consumers: consumerCount } = this.#plan;
+    mkdirSync(folder, { recursive: true });
+    this.#emulator = await startEmulator({ port: 0 });
+    const { endpoint } = this.#emulator;
+    // The tool that redrives holds messages for 120 s, which would be longer than a trial.
+    const proxy = await startSqsFaultProxy({
+      target: endpoint,
+      random: this.#random.fork(),
+      maxVisibilitySeconds: VISIBILITY_SECONDS,
+    });
+    this.#proxy = proxy;
+    const store =
+      this.#plan.store === 'postgres' && postgres
+        ? await openPostgresStore(postgres)
+        : openSqliteStore(folder);
+    this.#store = store;
+    const sqs = connect(endpoint);
+    this.#sqs = sqs;
+    const names = { queue: 'order-queue', deadLetterQueue: 'order-dlq' };
+    const { queue, deadLetterQueue } = await ensureQueues(sqs, 'dev', names);
+
+    const clockFile = path.join(folder, 'clock');
+    const env = this.#serviceEnv(proxy.url, store.url, clockFile, faults);
+    const ports = await freePorts(1 + consumerCount);
+    const service = (name: string, role: 'producer' | 'consumer', port: number | undefined) =>
+      new ServiceProcess({
+        name,
+        role,
+        port: port as number,
+        env,
+        folder,
+        graceMs: GRACE_MS,
+        note: (event) => this.#note(event),
+      });
+    const producer = service('producer', 'producer', ports[0]);
+    const consumers = Array.from({ length: consumerCount }, (_, index) =>
+      service(consumerCount === 1 ? 'consumer' : `consumer-${index + 1}`, 'consumer', ports[index + 1]),
+    );
+    this.#services = [producer, ...consumers];
+    for (const each of this.#services) each.start();
+    await Promise.all(this.#services.map((each) => each.ready(AbortSignal.timeout(START_TIMEOUT_MS))));
+    this.#note(`ready, ${store.kind}, consumers: ${consumerCount}`);
+
+    const scene: FaultScene = {
+      random: this.#random.fork(),
+      proxy,
+      store,
+      producer,
+      consumers,
+      toolEnv: { ...baseEnv(), AWS_ENDPOINT_URL: proxy.url },
+      clockFile,
+      note: (event) => this.#note(event),
+    };
+    const queues = { queueUrl: queue.url, deadLetterQueueUrl: deadLetterQueue.url };
+    return { store, sqs, queues, producer, consumers, scene };
+  }
+
+  #serviceEnv(endpoint: string, databaseUrl: string, clockFile: string, faults: readonly Fault[]) {
+    const env: NodeJS.ProcessEnv = {
+      ...baseEnv(),
+      ...SETTINGS,
+      AWS_ENDPOINT_URL: endpoint,
+      DATABASE_URL: databaseUrl,
+    };
+    if (faults.some(({ needs }) => needs.limitedDisk)) {
+      env['NODE_OPTIONS'] = `--import=${import.meta.resolve('./limited-disk.ts')}`;
+      env['CAMPAIGN_PAGE_LIMIT'] = String(PAGE_LIMIT);
+    }
+    if (faults.some(({ needs }) => needs.clock) && this.#options.libfaketime) {
+      writeFileSync(clockFile, '+0');
+      env['LD_PRELOAD'] = this.#options.libfaketime;
+      env['FAKETIME_TIMESTAMP_FILE'] = clockFile;
+      env['FAKETIME_CACHE_DURATION'] = '1';
+      env['FAKETIME_DONT_FAKE_MONOTONIC'] = '1';
+    }
+    return env;
+  }
+
+  /** Posts all orders over some seconds: one by one or in batches, some of them twice. */
+  async #publish(client: Client): Promise<void> {
+    const random = this.#random.fork();
+    this.#submissions = await createSubmissions(random, PURCHASES);
+    const posts: Promise<void>[] = [];
+    const at = (post: () => Promise<void>) => {
+      posts.push(sleep(random.between(0, PUBLISH_MS)).then(post));
+    };
+    const batched = this.#submissions.filter(({ key }) => key === undefined && random.chance(0.2));
+    for (const batch of batchesOf(batched)) at(() => client.postBatch(batch));
+    for (const submission of this.#submissions) {
+      if (!batched.includes(submission)) at(() => client.post(submission));
+      // A client that is impatient, or was retried by what stands between.
+      if (submission.repeatable && random.chance(0.1)) at(() => client.post(submission));
+    }
+    await Promise.all(posts);
+    this.#note(`${this.#submissions.length} orders posted`);
+  }
+
+  async #sendPoison(sqs: SQSClient, { queueUrl }: QueueUrls): Promise<void> {
+    const random = this.#random.fork();
+    const [model] = await createSubmissions(random, 1);
+    for (let sent = 0; sent < POISON_MESSAGES; sent++) {
+      await sleep(random.between(0, (PUBLISH_MS / POISON_MESSAGES) * 1.5));
+      this.#poison.push(await sendPoison(sqs, queueUrl, (model as Submission).order, random));
+    }
+  }
+
+  async #sufferFaults(scene: FaultScene) {
+    await this.#injectAll(scene);
+    const faultsEndedAt = performance.now();
+    const notReady = await this.#untilReady();
+    const recoveryMs = performance.now() - faultsEndedAt;
+    this.#note(`ready again after ${Math.round(recoveryMs)} ms`);
+    return { faultsEndedAt, notReady, recoveryMs };
+  }
+
+  async #injectAll(scene: FaultScene): Promise<void> {
+    const moments = this.#random.fork();
+    await Promise.all(
+      this.#plan.faults.map(async (fault) => {
+        const { late } = fault.needs;
+        await sleep(moments.between(late ? 1_500 : 200, late ? 3_500 : 2_800));
+        this.#note(`fault: ${fault.name}`);
+        await fault.run({ ...scene, random: scene.random.fork() });
+      }),
+    );
+  }
+
+  async #untilReady(): Promise<string[]> {
+    const limit = AbortSignal.timeout(LIMIT_MS);
+    const waits = this.#services.map((service) =>
+      service.ready(limit).then(
+        () => [],
+        () => [service.name],
+      ),
+    );
+    return (await Promise.all(waits)).flat();
+  }
+
+  /** Half of those who got no 202 do what the documentation says: send it again with the same id or key. */
+  async #sendAgain(client: Client): Promise<void> {
+    const random = this.#random.fork();
+    const again = this.#submissions.filter(({ answer, repeatable }) => repeatable && answer === 'unknown');
+    await Promise.all(again.filter(() => random.chance(0.5)).map((submission) => client.post(submission)));
+  }
+
+  async #untilSettled(
+    sqs: SQSClient,
+    { queueUrl }: QueueUrls,
+    consumers: readonly ServiceProcess[],
+    since: number,
+  ): Promise<string[]> {
+    for (let calm = 0; ; ) {
+      const open = await unsettled(sqs, queueUrl, consumers);
+      calm = open.length === 0 ? calm + 1 : 0;
+      if (calm === 3) return [];
+      if (performance.now() - since > LIMIT_MS) return open;
+      await sleep(POLL_MS);
+    }
+  }
+
+  #acceptedIds(): string[] {
+    const accepted = this.#submissions.filter(({ answer }) => answer === 'accepted');
+    return [...new Set(accepted.flatMap(({ orderIds }) => [...orderIds]))];
+  }
+
+  async #openFiles(): Promise<Map<string, number>> {
+    const counts = new Map<string, number>();
+    for (const service of this.#services) {
+      const { pid } = service;
+      const count = await service.metric('process_open_fds');
+      if (count !== undefined) counts.set(`${service.name} (pid ${pid})`, count);
+    }
+    return counts;
+  }
+
+  /**
+   * Stops the consumers while orders go on coming, then the producer while it is asked. Answers how many messages
+   * are in flight a moment after the consumers ended: none, since they were in good health.
+   */
+  async #stopUnderLoad(client: Client, sqs: SQSClient, { queueUrl }: QueueUrls): Promise<number> {
+    const random = this.#random.fork();
+    const [producer, ...consumers] = this.#services as [ServiceProcess, ...ServiceProcess[]];
+    const postLast = (count: number, withinMs: number) => {
+      const [model] = this.#submissions as [Submission];
+      const { orderId: _orderId, ...order } = model.order;
+      const last = Array.from({ length: count }, () => createSubmission(order, 'own id'));
+      this.#submissions.push(...last);
+      return Promise.all(
+        last.map((each) => sleep(random.between(0, withinMs)).then(() => client.post(each))),
+      );
+    };
+    const posts = postLast(LAST_ORDERS, POLL_UNDER_WAY_MS);
+    await sleep(random.between(0, POLL_UNDER_WAY_MS / 3));
+    this.#note('consumers are stopped');
+    await Promise.all(consumers.map((consumer) => consumer.stop()));
+    // A poll that was aborted would go on taking messages until its wait time is over.
+    await Promise.all([posts, sleep(POLL_UNDER_WAY_MS)]);
+    const { ApproximateNumberOfMessagesNotVisible } = await queueAttributes(sqs, queueUrl);
+    this.#note('producer is stopped');
+    await Promise.all([postLast(LAST_ORDERS / 4, 50), sleep(25).then(() => producer.stop())]);
+    return Number(ApproximateNumberOfMessagesNotVisible);
+  }
+}
+
+function growth(before: Map<string, number>, after: Map<string, number>): Record<string, number> {
+  return Object.fromEntries(
+    [...after].flatMap(([name, count]) => {
+      const start = before.get(name);
+      return start === undefined ? [] : [[name, count - start]];
+    }),
+  );
+}
+
+/** Of at most 20, none of which holds an id twice. */
+function batchesOf(submissions: readonly Submission[]): Submission[][] {
+  const batches: Submission[][] = [];
+  for (const submission of submissions) {
+    const { orderId } = submission.order;
+    const fits = (batch: Submission[]) =>
+      batch.length < 20 && (orderId === undefined || batch.every(({ order }) => order.orderId !== orderId));
+    const batch = batches.find(fits);
+    if (batch) batch.push(submission);
+    else batches.push([submission]);
+  }
+  return batches;
+}

@@ -19,6 +19,12 @@ export type FieldError = NonNullable<Problem['errors']>[number];
 
 export const PROBLEM_CONTENT_TYPE = 'application/problem+json';
 
+/** A problem among the answers of a route, for its schema. */
+export const problemAnswer = {
+  description: 'A problem (RFC 9457)',
+  content: { [PROBLEM_CONTENT_TYPE]: { schema: problemSchema } },
+};
+
 /** An error that is an answer: thrown by a route, turned into problem+json by the server's error handler. */
 export class ProblemError extends Error {
   override readonly name = 'ProblemError';

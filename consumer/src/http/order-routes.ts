@@ -1,6 +1,6 @@
 import type { HttpServer } from '@orders/shared/http-server.ts';
 import { orderSchema } from '@orders/shared/order.ts';
-import { createProblem, ProblemError, problemSchema } from '@orders/shared/problem.ts';
+import { createProblem, ProblemError, problemAnswer } from '@orders/shared/problem.ts';
 import { z } from 'zod';
 import { StoreUnavailableError } from '../domain/errors.ts';
 import type { OrderRepository, StoredOrder } from '../domain/order-repository.ts';
@@ -38,7 +38,7 @@ const querySchema = z
     error: 'either customerId or orderIds is needed',
   });
 
-const failures = { 400: problemSchema, 503: problemSchema };
+const failures = { 400: problemAnswer, 503: problemAnswer };
 
 /** Look-up of stored orders. */
 export async function orderRoutes(
@@ -50,9 +50,10 @@ export async function orderRoutes(
     {
       schema: {
         tags: ['orders'],
+        operationId: 'getOrder',
         summary: 'A stored order',
         params: z.object({ orderId }),
-        response: { 200: storedOrderSchema, 404: problemSchema, ...failures },
+        response: { 200: storedOrderSchema, 404: problemAnswer, ...failures },
       },
     },
     async ({ params }) => {
@@ -69,6 +70,7 @@ export async function orderRoutes(
     {
       schema: {
         tags: ['orders'],
+        operationId: 'listOrders',
         summary: "A customer's orders, newest first, or those of a list of ids",
         querystring: querySchema,
         response: { 200: pageSchema, ...failures },

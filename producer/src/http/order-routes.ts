@@ -4,6 +4,7 @@ import {
   createProblem,
   type Problem,
   ProblemError,
+  problemAnswer,
   problemSchema,
   validationProblem,
 } from '@orders/shared/problem.ts';
@@ -48,12 +49,12 @@ const batchResultSchema = z.object({
 });
 
 const refusals = {
-  400: problemSchema,
-  413: problemSchema,
-  415: problemSchema,
-  422: problemSchema,
-  429: problemSchema,
-  503: problemSchema,
+  400: problemAnswer,
+  413: problemAnswer,
+  415: problemAnswer,
+  422: problemAnswer,
+  429: problemAnswer,
+  503: problemAnswer,
 };
 
 export async function orderRoutes(
@@ -88,6 +89,7 @@ export async function orderRoutes(
       bodyLimit: ORDER_BODY_LIMIT_BYTES,
       schema: {
         tags: ['orders'],
+        operationId: 'placeOrder',
         summary: 'Place an order',
         description:
           '202 means that the queue has confirmed the order: it will be stored, or kept with a reason.',
@@ -122,6 +124,7 @@ export async function orderRoutes(
       bodyLimit: BATCH_BODY_LIMIT_BYTES,
       schema: {
         tags: ['orders'],
+        operationId: 'placeOrders',
         summary: `Place up to ${MAX_BATCH_ORDERS} orders, each answered on its own`,
         description:
           'An array of orders, or an object with `orders`. Orders may carry their `orderId`; no Idempotency-Key here.',

@@ -60,6 +60,9 @@ npm run test:faults:report                       # writes this page anew
 | wrongly dead-lettered | ${broken('WRONGLY_DEAD_LETTERED')} |
 | altered | ${broken('ALTERED')} |
 
+Each trial goes on sending while and after the consumers are stopped, to see them drain: those orders are accepted and
+found in the queue, not in a store.
+
 Counted from the end of the last fault of a trial:
 
 | | median | 95 % | longest |

@@ -73,8 +73,10 @@ const emulatorCredentials = { accessKeyId: 'emulator', secretAccessKey: 'emulato
  */
 function sdkLogger(logger: Logger) {
   const request = (entry: unknown): void => {
-    const { commandName, metadata: answer, error: err } = entry as Record<string, unknown>;
-    logger.debug({ commandName, answer, err }, 'AWS SDK request');
+    const { commandName, metadata: answer, error } = entry as Record<string, unknown>;
+    // Without the stack: a service that cannot start says why in one line, not in the SDK's inner life.
+    const failure = error instanceof Error ? { name: error.name, reason: error.message } : undefined;
+    logger.debug({ commandName, answer, failure }, 'AWS SDK request');
   };
   const warn = (detail: unknown): void => logger.warn({ detail: String(detail) }, 'AWS SDK warning');
   const quiet = () => {};

@@ -6,17 +6,10 @@ import { loadConfig } from '@orders/shared/config.ts';
 import { createLogger } from '@orders/shared/logger.ts';
 import { ensureQueues } from '@orders/shared/queue-admin.ts';
 import { createSqsClient } from '@orders/shared/sqs-client.ts';
+import { anOrderRequest } from '@orders/shared/testing/orders.ts';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { getJson, type Pair, post, startPair } from './pair.ts';
 
-const order = (overrides: object = {}) => ({
-  customerId: 'C-1001',
-  items: [{ productId: 'SKU-1', name: 'CD', quantity: 2, unitPrice: 1499 }],
-  currency: 'USD',
-  totalAmount: 2998,
-  createdAt: '2026-11-22T09:00:00Z',
-  ...overrides,
-});
 const eventually = <T>(assertion: () => T | Promise<T>) =>
   vi.waitFor(assertion, { timeout: 15_000, interval: 20 });
 
@@ -48,11 +41,11 @@ const isStored = (orderId: string) =>
 
 describe('the way of an order', () => {
   test('order, posted to the producer, can be looked up where Location says', async () => {
-    const { status, headers, body } = await post(`${pair.producerUrl}/orders`, order());
+    const { status, headers, body } = await post(`${pair.producerUrl}/orders`, anOrderRequest());
     expect(status).toBe(202);
     expect(headers.get('location')).toBe(`${pair.consumerUrl}/orders/${body.orderId}`);
     expect(await isStored(body.orderId)).toMatchObject({
-      ...order(),
+      ...anOrderRequest(),
       orderId: body.orderId,
       state: 'STORED',
     });
@@ -60,7 +53,7 @@ describe('the way of an order', () => {
 
   test('trace of the client, goes through the message into the log lines of the consumer', async () => {
     const traceId = 'c'.repeat(32);
-    const { body } = await post(`${pair.producerUrl}/orders`, order(), {
+    const { body } = await post(`${pair.producerUrl}/orders`, anOrderRequest(), {
       traceparent: `00-${traceId}-${'d'.repeat(16)}-01`,
     });
     expect(body.traceId).toBe(traceId);
@@ -74,10 +67,14 @@ describe('the way of an order', () => {
 
   test('order, sent again with the same idempotency key, is stored once under one id', async () => {
     const key = randomUUID();
-    const first = await post(`${pair.producerUrl}/orders`, order(), { 'idempotency-key': key });
-    const again = await post(`${pair.producerUrl}/orders`, order({ createdAt: '2026-11-22T10:00:00Z' }), {
-      'idempotency-key': `"${key}"`,
-    });
+    const first = await post(`${pair.producerUrl}/orders`, anOrderRequest(), { 'idempotency-key': key });
+    const again = await post(
+      `${pair.producerUrl}/orders`,
+      anOrderRequest({ createdAt: '2026-11-22T10:00:00Z' }),
+      {
+        'idempotency-key': `"${key}"`,
+      },
+    );
     expect(again.body.orderId).toBe(first.body.orderId);
     expect(await isStored(first.body.orderId)).toMatchObject({ createdAt: '2026-11-22T09:00:00Z' });
   });
@@ -89,14 +86,21 @@ describe('the way of an order', () => {
       quantity: 1,
       unitPrice: 1,
     }));
-    const { status, body } = await post(`${pair.producerUrl}/orders`, order({ items, totalAmount: 1_000 }));
+    const { status, body } = await post(
+      `${pair.producerUrl}/orders`,
+      anOrderRequest({ items, totalAmount: 1_000 }),
+    );
     expect(status).toBe(202);
     expect((await isStored(body.orderId)).items).toEqual(items);
   });
 
   test('batch of 500 orders with some bad ones, is answered per order, and the good ones are stored', async () => {
     const orders = Array.from({ length: 500 }, (_, n) =>
-      order({ customerId: 'C-BATCH', orderId: randomUUID(), ...(n % 100 === 7 ? { totalAmount: 1 } : {}) }),
+      anOrderRequest({
+        customerId: 'C-BATCH',
+        orderId: randomUUID(),
+        ...(n % 100 === 7 ? { totalAmount: 1 } : {}),
+      }),
     );
     const { status, body } = await post(`${pair.producerUrl}/orders/batch`, { orders });
     expect(status).toBe(207);
@@ -112,8 +116,9 @@ describe('the way of an order', () => {
     const ids = await Promise.all(
       Array.from({ length: 7 }, async (_, n) => {
         const createdAt = `2026-11-0${1 + Math.floor(n / 2)}T00:00:00Z`;
-        return (await post(`${pair.producerUrl}/orders`, order({ customerId: 'C-PAGED', createdAt }))).body
-          .orderId;
+        return (
+          await post(`${pair.producerUrl}/orders`, anOrderRequest({ customerId: 'C-PAGED', createdAt }))
+        ).body.orderId;
       }),
     );
     await Promise.all(ids.map(isStored));
@@ -220,7 +225,10 @@ describe('operations', () => {
     const accepted: string[] = [];
     const posting = Promise.all(
       Array.from({ length: 200 }, async () => {
-        const { status, body } = await post(`${pair.producerUrl}/orders`, order({ customerId: 'C-RESTART' }));
+        const { status, body } = await post(
+          `${pair.producerUrl}/orders`,
+          anOrderRequest({ customerId: 'C-RESTART' }),
+        );
         if (status === 202) accepted.push(body.orderId);
       }),
     );

@@ -13,17 +13,10 @@ import { loadConfig } from '@orders/shared/config.ts';
 import { createLogger } from '@orders/shared/logger.ts';
 import { type QueueUrls, queueAttributes, resolveQueues } from '@orders/shared/queue-admin.ts';
 import { createSqsClient } from '@orders/shared/sqs-client.ts';
+import { anOrderRequest } from '@orders/shared/testing/orders.ts';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { type Pair, post, startPair } from './pair.ts';
 
-const order = (overrides: object = {}) => ({
-  customerId: 'C-1001',
-  items: [{ productId: 'SKU-1', name: 'CD', quantity: 2, unitPrice: 1499 }],
-  currency: 'USD',
-  totalAmount: 2998,
-  createdAt: '2026-11-22T09:00:00Z',
-  ...overrides,
-});
 const eventually = <T>(assertion: () => T | Promise<T>) =>
   vi.waitFor(assertion, { timeout: 30_000, interval: 20 });
 
@@ -70,7 +63,7 @@ async function reconcileJson(...args: string[]) {
 }
 
 async function place(overrides: object = {}): Promise<string> {
-  const { status, body } = await post(`${pair.producerUrl}/orders`, order(overrides));
+  const { status, body } = await post(`${pair.producerUrl}/orders`, anOrderRequest(overrides));
   expect(status).toBe(202);
   return body.orderId;
 }
@@ -202,10 +195,10 @@ describe('reconcile', { timeout: 120_000 }, () => {
       );
     const event = (data: object) =>
       JSON.stringify({ specversion: '1.0', type: 'order.placed.v1', id: '1', source: '/x', data });
-    await deadLetter(event(order({ orderId: ids[0] })), 'MAX_FAILURES', randomUUID());
+    await deadLetter(event(anOrderRequest({ orderId: ids[0] })), 'MAX_FAILURES', randomUUID());
     await deadLetter('not readable at all', 'NOT_JSON', messageOf(ids[1]));
     // A conflict means that another order of this id was stored. Now it is not: a letter does not make up for it.
-    await deadLetter(event(order({ orderId: ids[2] })), 'CONFLICT', messageOf(ids[2]));
+    await deadLetter(event(anOrderRequest({ orderId: ids[2] })), 'CONFLICT', messageOf(ids[2]));
 
     const { status, report } = await reconcileJson(journal);
     expect(report).toMatchObject({
@@ -323,7 +316,9 @@ describe('reconcile', { timeout: 120_000 }, () => {
       expect(ready).not.toBeNull();
       return ready?.[1] as string;
     });
-    const answers = await Promise.all(Array.from({ length: 300 }, () => post(`${url}/orders`, order())));
+    const answers = await Promise.all(
+      Array.from({ length: 300 }, () => post(`${url}/orders`, anOrderRequest())),
+    );
     expect(answers.map(({ status }) => status)).toEqual(Array(300).fill(202));
     await workedOff();
     producer.kill();

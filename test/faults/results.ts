@@ -1,8 +1,9 @@
 import { existsSync, readFileSync } from 'node:fs';
-import type { Violation, ViolationCode } from './invariants.ts';
+import type { ViolationCode } from './invariants.ts';
+import type { TrialResult } from './trial.ts';
 
 /** One line of the campaign's results file. */
-export type RecordedTrial = {
+export type RecordedTrial = Omit<TrialResult, 'timeline'> & {
   at: string;
   seed: number;
   trial: number;
@@ -11,16 +12,6 @@ export type RecordedTrial = {
   consumers: number;
   /** Faults that this machine had no means for. */
   skipped: string[];
-  orders: number;
-  accepted: number;
-  unknown: number;
-  stored: number;
-  deadLettered: number;
-  violations: Violation[];
-  recoveryMs: number;
-  settledMs: number;
-  durationMs: number;
-  openFilesGrowth: number;
 };
 
 /** One line of the mutations' results file. */

@@ -1,27 +1,17 @@
-import { createCircuitBreaker } from '@orders/shared/circuit-breaker.ts';
 import { Health } from '@orders/shared/health.ts';
 import { createHttpServer, listen } from '@orders/shared/http-server.ts';
 import { type Logger, libraryLogger } from '@orders/shared/logger.ts';
 import { queueAttributes, resolveQueues } from '@orders/shared/queue-admin.ts';
 import type { FatalHandler } from '@orders/shared/service.ts';
 import { createSqsClient } from '@orders/shared/sqs-client.ts';
-import { guardOrderRepository } from './adapters/guarded-order-repository.ts';
 import { openOrderRepository } from './adapters/open-order-repository.ts';
 import { type ConsumerConfig, SHUTDOWN_RESERVE_MS } from './config.ts';
-import { StoreUnavailableError } from './domain/errors.ts';
+import { createOrderConsumer } from './create-order-consumer.ts';
 import { orderRoutes } from './http/order-routes.ts';
 import { createConsumerMetrics } from './metrics.ts';
-import { Acknowledger } from './sqs/acknowledger.ts';
-import { FailureCounter } from './sqs/failure-counter.ts';
-import { LeaseKeeper } from './sqs/lease.ts';
-import { OrderConsumer } from './sqs/order-consumer.ts';
-import { Places } from './sqs/places.ts';
 import { RECEIVE_MARGIN_MS } from './sqs/poller.ts';
 import { auditQueues } from './sqs/queue-audit.ts';
 import { startQueueSampler } from './sqs/queue-sampler.ts';
-import { Settler } from './sqs/settler.ts';
-import { StoreGate } from './sqs/store-gate.ts';
-import { Watchdog } from './sqs/watchdog.ts';
 
 export type ConsumerApp = { url: string; stop: () => Promise<void> };
 
@@ -38,8 +28,7 @@ export async function startConsumer(
   });
   const sdkLogger = libraryLogger(logger, 'aws-sdk', config);
   const client = createSqsClient({ config, metrics, logger: sdkLogger });
-  // Long polls have a client of their own: they would hold the connections that deletes and heartbeats need. It does
-  // not retry by itself, since a poll whose answer was lost holds messages, and the poller has a back-off.
+  // It does not retry by itself: a poll whose answer was lost holds messages, and the poller has a back-off.
   const receiveClient = createSqsClient({
     config: {
       ...config,
@@ -58,52 +47,20 @@ export async function startConsumer(
   for (const finding of auditQueues({ queue, deadLetterQueue }, config))
     logger.warn({ finding }, 'queue audit');
 
-  const breaker = createCircuitBreaker({
-    name: 'store',
-    failures: 1,
-    openMs: { min: config.BREAKER_MIN_OPEN_MS, max: config.BREAKER_MAX_OPEN_MS },
-    isFailure: (error) => error instanceof StoreUnavailableError,
-    logger,
-    metrics,
-  });
   const store = await openOrderRepository(config.DATABASE_URL, {
     poolSize: config.DATABASE_POOL_SIZE,
     connectTimeoutMs: config.DATABASE_CONNECT_TIMEOUT_MS,
     statementTimeoutMs: config.DATABASE_STATEMENT_TIMEOUT_MS,
     logger: libraryLogger(logger, 'database', config),
   });
-  const repository = guardOrderRepository(store, breaker, metrics);
-
-  const watchdog = new Watchdog();
-  const places = new Places(config.MAX_IN_WORK);
-  const acknowledger = new Acknowledger(client, queueUrl);
-  const leases = new LeaseKeeper({
-    acknowledger,
-    visibilitySeconds: config.VISIBILITY_TIMEOUT_SECONDS,
-    heartbeatSeconds: config.HEARTBEAT_SECONDS,
-    logger,
-  });
-  const settler = new Settler({
+  const { consumer, repository, leases, watchdog } = createOrderConsumer({
+    config,
     client,
-    deadLetterQueueUrl,
-    acknowledger,
-    failures: new FailureCounter(),
-    config,
-    version,
-    metrics,
-    logger,
-  });
-  const consumer = new OrderConsumer({
-    client: receiveClient,
+    receiveClient,
     queueUrl,
-    config,
-    repository,
-    places,
-    gate: new StoreGate(breaker, () => repository.ping()),
-    watchdog,
-    leases,
-    acknowledger,
-    settler,
+    deadLetterQueueUrl,
+    store,
+    version,
     metrics,
     logger,
     onFatal,

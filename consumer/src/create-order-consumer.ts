@@ -1,0 +1,83 @@
+import type { SQSClient } from '@aws-sdk/client-sqs';
+import { createCircuitBreaker } from '@orders/shared/circuit-breaker.ts';
+import type { Logger } from '@orders/shared/logger.ts';
+import { guardOrderRepository } from './adapters/guarded-order-repository.ts';
+import type { ConsumerConfig } from './config.ts';
+import { StoreUnavailableError } from './domain/errors.ts';
+import type { OrderRepository } from './domain/order-repository.ts';
+import type { ConsumerMetrics } from './metrics.ts';
+import { Acknowledger } from './sqs/acknowledger.ts';
+import { FailureCounter } from './sqs/failure-counter.ts';
+import { LeaseKeeper } from './sqs/lease.ts';
+import { OrderConsumer } from './sqs/order-consumer.ts';
+import { Places } from './sqs/places.ts';
+import { Settler } from './sqs/settler.ts';
+import { StoreGate } from './sqs/store-gate.ts';
+import { Watchdog } from './sqs/watchdog.ts';
+
+export type OrderConsumerDependencies = {
+  config: ConsumerConfig;
+  /** For everything but polls. */
+  client: SQSClient;
+  /** For long polls alone: they would hold the connections that deletes and heartbeats need. */
+  receiveClient: SQSClient;
+  queueUrl: string;
+  deadLetterQueueUrl: string;
+  store: OrderRepository;
+  /** Of this code, told with each message that it rejects. */
+  version: string;
+  metrics: ConsumerMetrics;
+  logger: Logger;
+  /** The loop itself broke: a bug, after which the process must not stay up and do nothing. */
+  onFatal: (error: unknown) => void;
+};
+
+/** Puts together all that stands between the queue and the store. Nothing runs before `consumer.start()`. */
+export function createOrderConsumer(dependencies: OrderConsumerDependencies) {
+  const { config, client, receiveClient, queueUrl, deadLetterQueueUrl, store, version } = dependencies;
+  const { metrics, logger, onFatal } = dependencies;
+  const breaker = createCircuitBreaker({
+    name: 'store',
+    failures: 1,
+    openMs: { min: config.BREAKER_MIN_OPEN_MS, max: config.BREAKER_MAX_OPEN_MS },
+    isFailure: (error) => error instanceof StoreUnavailableError,
+    logger,
+    metrics,
+  });
+  const repository = guardOrderRepository(store, breaker, metrics);
+  const acknowledger = new Acknowledger(client, queueUrl);
+  const leases = new LeaseKeeper({
+    acknowledger,
+    visibilitySeconds: config.VISIBILITY_TIMEOUT_SECONDS,
+    heartbeatSeconds: config.HEARTBEAT_SECONDS,
+    logger,
+  });
+  const failures = new FailureCounter();
+  const settler = new Settler({
+    client,
+    deadLetterQueueUrl,
+    acknowledger,
+    failures,
+    config,
+    version,
+    metrics,
+    logger,
+  });
+  const watchdog = new Watchdog();
+  const consumer = new OrderConsumer({
+    client: receiveClient,
+    queueUrl,
+    config,
+    repository,
+    places: new Places(config.MAX_IN_WORK),
+    gate: new StoreGate(breaker, () => repository.ping()),
+    watchdog,
+    leases,
+    acknowledger,
+    settler,
+    metrics,
+    logger,
+    onFatal,
+  });
+  return { consumer, repository, breaker, leases, failures, settler, watchdog };
+}

@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto';
+import { hash } from 'node:crypto';
 import canonicalize from 'canonicalize';
 import { z } from 'zod';
 import { CURRENCY_CODES } from './currency.ts';
@@ -93,7 +93,5 @@ export type Order = z.infer<typeof orderSchema>;
  */
 export function contentHash(order: OrderRequest | Order): string {
   const { orderId: _orderId, createdAt: _createdAt, ...content } = order;
-  return `v1:${createHash('sha256')
-    .update(canonicalize(content) ?? '')
-    .digest('hex')}`;
+  return `v1:${hash('sha256', canonicalize(content) ?? '')}`;
 }

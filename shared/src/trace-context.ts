@@ -6,15 +6,22 @@ export type TraceContext = { traceId: string; spanId: string; flags: string };
 const TRACEPARENT =
   /^(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})(?:-.*)?$/;
 
-/** Carries on the trace of a `traceparent`, in a new span; an absent or malformed one starts a new trace. */
+/** The trace that a `traceparent` belongs to; an absent or malformed one starts a new trace. */
+export function traceIdOf(traceparent: unknown): string {
+  return parse(traceparent)?.[1] ?? randomBytes(16).toString('hex');
+}
+
+/** Carries on the trace of a `traceparent`, in a new span. */
 export function continueTrace(traceparent: unknown): TraceContext {
-  const parent = typeof traceparent === 'string' ? TRACEPARENT.exec(traceparent) : null;
   return {
-    traceId: parent?.[1] ?? randomBytes(16).toString('hex'),
+    traceId: traceIdOf(traceparent),
     spanId: randomBytes(8).toString('hex'),
-    flags: parent?.[3] ?? '01',
+    flags: parse(traceparent)?.[3] ?? '01',
   };
 }
+
+const parse = (traceparent: unknown) =>
+  typeof traceparent === 'string' ? TRACEPARENT.exec(traceparent) : null;
 
 export function formatTraceparent({ traceId, spanId, flags }: TraceContext): string {
   return `00-${traceId}-${spanId}-${flags}`;

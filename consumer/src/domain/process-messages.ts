@@ -1,5 +1,5 @@
 import { decodeOrderMessage, NewerVersionError, UnreadableMessageError } from '@orders/shared/message.ts';
-import { continueTrace } from '@orders/shared/trace-context.ts';
+import { traceIdOf } from '@orders/shared/trace-context.ts';
 import { OrderConflictError, OrderNotStorableError, StoreUnavailableError } from './errors.ts';
 import type { OrderRepository, OrderToStore, SaveResult } from './order-repository.ts';
 import type { Outcome } from './outcome.ts';
@@ -34,17 +34,17 @@ export async function processMessages(
 async function readOrder({ body, attributes }: IncomingMessage): Promise<OrderToStore | ProcessedMessage> {
   try {
     const { order, contentHash, traceparent } = await decodeOrderMessage(body, attributes);
-    return { order, contentHash, traceId: continueTrace(traceparent).traceId };
+    return { order, contentHash, traceId: traceIdOf(traceparent) };
   } catch (error) {
     if (error instanceof UnreadableMessageError) {
-      const { traceId } = continueTrace(error.traceparent);
-      return { outcome: { kind: 'rejected', reason: error.code, error }, traceId };
+      const outcome = { kind: 'rejected' as const, reason: error.code, error };
+      return { outcome, traceId: traceIdOf(error.traceparent) };
     }
     if (error instanceof NewerVersionError) {
-      const { traceId } = continueTrace(error.traceparent);
-      return { outcome: { kind: 'released', cause: 'newer-version' }, traceId };
+      const outcome = { kind: 'released' as const, cause: 'newer-version' as const };
+      return { outcome, traceId: traceIdOf(error.traceparent) };
     }
-    return { outcome: { kind: 'retry', error: asError(error) }, traceId: continueTrace(undefined).traceId };
+    return { outcome: { kind: 'retry', error: asError(error) }, traceId: traceIdOf(undefined) };
   }
 }
 

@@ -50,9 +50,7 @@ export class Settler {
   /** Never rejects: a call that fails leaves the message to its visibility time, and it comes again. */
   async settle(lease: Lease, processed: ProcessedMessage): Promise<void> {
     const outcome = this.#judge(lease.message, processed.outcome);
-    const { messageId, receiveCount } = lease.message;
-    const line = { orderId: processed.orderId, traceId: processed.traceId, messageId, receiveCount };
-    const log = this.#options.logger.child(line);
+    const log = () => this.#logger(lease.message, processed);
     this.#options.metrics.outcomes.inc({
       outcome: outcome.kind,
       cause: 'cause' in outcome ? outcome.cause : '',
@@ -61,7 +59,7 @@ export class Settler {
       await this.#carryOut(outcome, lease, processed.traceId, log);
     } catch (err) {
       this.#options.metrics.settleErrors.inc({ outcome: outcome.kind });
-      log.warn({ err, outcome: outcome.kind }, 'outcome not confirmed by SQS, the message will come again');
+      log().warn({ err, outcome: outcome.kind }, 'outcome not confirmed by SQS, the message will come again');
     }
   }
 
@@ -87,8 +85,8 @@ export class Settler {
     return outcome;
   }
 
-  async #carryOut(outcome: Outcome, lease: Lease, traceId: string, log: Logger): Promise<void> {
-    const { acknowledger, failures } = this.#options;
+  async #carryOut(outcome: Outcome, lease: Lease, traceId: string, log: () => Logger): Promise<void> {
+    const { acknowledger, failures, logger } = this.#options;
     const { messageId, receiptHandle } = lease.message;
     switch (outcome.kind) {
       case 'processed':
@@ -96,11 +94,11 @@ export class Settler {
         failures.forget(messageId);
         // Committed is committed, also when the lease is lost: the delete is worth a try.
         await acknowledger.delete(receiptHandle);
-        log.debug({ outcome: outcome.kind }, 'order settled');
+        if (logger.isLevelEnabled('debug')) log().debug({ outcome: outcome.kind }, 'order settled');
         return;
       case 'retry': {
         const delaySeconds = this.#retryDelaySeconds(failures.get(messageId));
-        log.warn(
+        log().warn(
           { err: outcome.error, failures: failures.get(messageId), delaySeconds },
           'message failed, will be tried again',
         );
@@ -111,13 +109,13 @@ export class Settler {
         // Whoever got the message after this lease was lost rejects it too: one copy in the DLQ is enough.
         if (lease.lost) return;
         await this.#sendToDeadLetterQueue(lease.message, outcome, traceId);
-        log.error({ err: outcome.error, reason: outcome.reason }, 'message sent to the dead-letter queue');
+        log().error({ err: outcome.error, reason: outcome.reason }, 'message sent to the dead-letter queue');
         failures.forget(messageId);
         await acknowledger.delete(receiptHandle);
         return;
       case 'released': {
         const delaySeconds = this.#releaseDelaySeconds(outcome.cause, lease.message);
-        log[outcome.cause === 'newer-version' ? 'error' : 'info'](
+        log()[outcome.cause === 'newer-version' ? 'error' : 'info'](
           { cause: outcome.cause, delaySeconds },
           'message released',
         );
@@ -127,6 +125,11 @@ export class Settler {
       default:
         return outcome satisfies never;
     }
+  }
+
+  /** Made only for a line that is written: it costs more than the rest of a settled order together. */
+  #logger({ messageId, receiveCount }: ReceivedMessage, { orderId, traceId }: ProcessedMessage): Logger {
+    return this.#options.logger.child({ orderId, traceId, messageId, receiveCount });
   }
 
   async #sendToDeadLetterQueue(

@@ -33,7 +33,9 @@ export const consumerConfigSchema = withRules(
     MAX_IN_WORK: integer(1, 10_000)
       .default(10)
       .describe('messages in work at once; polls ask only for free places'),
-    POLLERS: integer(1, 100).default(2).describe('polls at once, as far as places are free'),
+    POLLERS: integer(1, 100)
+      .default(2)
+      .describe('polls at once at most, as far as places are free; one while the queue is empty'),
     SQS_WAIT_TIME_SECONDS: integer(0, 20)
       .default(WAIT_TIME_SECONDS)
       .describe('long poll: how long an empty one waits'),

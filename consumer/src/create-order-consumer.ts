@@ -11,6 +11,7 @@ import { FailureCounter } from './sqs/failure-counter.ts';
 import { LeaseKeeper } from './sqs/lease.ts';
 import { OrderConsumer } from './sqs/order-consumer.ts';
 import { Places } from './sqs/places.ts';
+import { PollerScale } from './sqs/poller-scale.ts';
 import { Settler } from './sqs/settler.ts';
 import { StoreGate } from './sqs/store-gate.ts';
 import { Watchdog } from './sqs/watchdog.ts';
@@ -70,6 +71,7 @@ export function createOrderConsumer(dependencies: OrderConsumerDependencies) {
     config,
     repository,
     places: new Places(config.MAX_IN_WORK),
+    scale: new PollerScale(config.POLLERS),
     gate: new StoreGate(breaker, () => repository.ping()),
     watchdog,
     leases,

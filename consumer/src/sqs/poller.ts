@@ -6,6 +6,7 @@ import type { Logger } from '@orders/shared/logger.ts';
 import type { ConsumerConfig } from '../config.ts';
 import type { ConsumerMetrics } from '../metrics.ts';
 import type { Places } from './places.ts';
+import type { PollerScale } from './poller-scale.ts';
 import { type ReceivedMessage, toReceivedMessage } from './received-message.ts';
 import type { StoreGate } from './store-gate.ts';
 import type { Watchdog } from './watchdog.ts';
@@ -14,6 +15,7 @@ export type PollerOptions = {
   client: SQSClient;
   queueUrl: string;
   places: Places;
+  scale: PollerScale;
   gate: StoreGate;
   watchdog: Watchdog;
   config: Pick<
@@ -61,9 +63,10 @@ export class Poller {
    * still take messages, which then wait for their visibility time.
    */
   async run(stop: AbortSignal): Promise<void> {
-    const { places, gate, watchdog, config } = this.#options;
+    const { places, scale, gate, watchdog, config } = this.#options;
     while (!stop.aborted) {
-      watchdog.done(this.#name); // waiting for the store, or for a place, is no lack of progress of this loop
+      watchdog.done(this.#name); // waiting for work, the store, or a place is no lack of progress of this loop
+      await scale.wanted(this.#index, stop);
       await gate.passableFor(this.#index, stop);
       const taken = await places.take(config.MAX_MESSAGES_PER_POLL, stop);
       if (taken === 0) break;
@@ -76,11 +79,12 @@ export class Poller {
   }
 
   async #poll(maxMessages: number): Promise<number> {
-    const { metrics, logger, gate, onMessages } = this.#options;
+    const { metrics, logger, gate, scale, onMessages } = this.#options;
     const requestedAtMs = performance.now();
     try {
       const messages = (await this.#receive(maxMessages)).map(toReceivedMessage);
       this.#failures = 0;
+      scale.polled({ asked: maxMessages, received: messages.length });
       metrics.observeOldest(oldest(messages));
       if (messages.length === 0) {
         metrics.emptyPolls.inc();

@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { DeadLetterQueue } from '@orders/consumer/dlq/dead-letter-queue.ts';
-import { decodeOrderMessage } from '@orders/shared/message.ts';
+import { readableOrders } from '@orders/shared/packed-message.ts';
 
 export type FollowOptions = {
   consumerUrl: string;
@@ -72,8 +72,9 @@ export async function followOrders(orderIds: readonly string[], options: FollowO
 async function deadLetterReasons(deadLetterQueue: DeadLetterQueue): Promise<Map<string, string>> {
   const reasons = new Map<string, string>();
   for (const { message, deadLetter } of await deadLetterQueue.peek(DLQ_LOOK_LIMIT).catch(() => [])) {
-    const read = await decodeOrderMessage(message.body).catch(() => undefined);
-    if (read) reasons.set(read.order.orderId, deadLetter?.reason ?? 'MOVED_BY_SQS');
+    for (const { orderId } of await readableOrders(message.body)) {
+      reasons.set(orderId, deadLetter?.reason ?? 'MOVED_BY_SQS');
+    }
   }
   return reasons;
 }

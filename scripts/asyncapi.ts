@@ -1,5 +1,12 @@
 import { DEAD_LETTER_ATTRIBUTE, deadLetterSchema } from '@orders/consumer/sqs/dead-letter.ts';
-import { CONTENT_ENCODINGS, CONTENT_TYPE, envelopeSchema, MESSAGE_VERSIONS } from '@orders/shared/message.ts';
+import {
+  CONTENT_ENCODINGS,
+  CONTENT_TYPE,
+  envelopeSchema,
+  MESSAGE_VERSIONS,
+  PACKED_TYPE,
+} from '@orders/shared/message.ts';
+import { MAX_PACKED_ORDERS, packedEnvelopeSchema } from '@orders/shared/packed-message.ts';
 import { z } from 'zod';
 
 /** The messages on both queues, for whoever reads or writes them without this code (https://www.asyncapi.com, 3.0). */
@@ -8,7 +15,7 @@ export function asyncApiDocument(version: string): object {
     properties: object;
     required?: string[];
   };
-  const messages = MESSAGE_VERSIONS.map((messageVersion) => [
+  const messages: [string, object][] = MESSAGE_VERSIONS.map((messageVersion) => [
     `orderPlacedV${messageVersion}`,
     {
       name: `order.placed.v${messageVersion}`,
@@ -34,6 +41,15 @@ export function asyncApiDocument(version: string): object {
           data: { $ref: '#/components/schemas/Order' },
         },
       },
+    },
+  ]);
+  messages.push([
+    'ordersPacked',
+    {
+      name: PACKED_TYPE,
+      title: `Up to ${MAX_PACKED_ORDERS} messages in one, a line each, under zstd`,
+      contentType: CONTENT_TYPE,
+      payload: jsonSchema(packedEnvelopeSchema),
     },
   ]);
   const refs = messages.map(([name]) => [name, { $ref: `#/components/messages/${name}` }]);

@@ -1,6 +1,6 @@
 import { parseArgs } from 'node:util';
 import { type DeadLetteredMessage, DeadLetterQueue } from '@orders/consumer/dlq/dead-letter-queue.ts';
-import { decodeOrderMessage } from '@orders/shared/message.ts';
+import { readableOrders } from '@orders/shared/packed-message.ts';
 import { queueAttributes, resolveQueues } from '@orders/shared/queue-admin.ts';
 import { createTool, parseAppEnv, runTool, UsageError } from './sqs-tool.ts';
 
@@ -85,12 +85,9 @@ function positive(name: string, text: string | undefined): number | undefined {
 }
 
 async function describe({ message, deadLetter }: DeadLetteredMessage): Promise<string> {
-  const orderId = await decodeOrderMessage(message.body).then(
-    ({ order }) => order.orderId,
-    () => 'unreadable',
-  );
+  const orderIds = (await readableOrders(message.body)).map(({ orderId }) => orderId);
   const why = deadLetter
     ? `${deadLetter.reason} (${deadLetter.detail}) after ${deadLetter.attempts} receives, since ${deadLetter.firstSeenAt}, trace ${deadLetter.traceId}`
     : 'moved by SQS: it was received too often, most likely it kills its consumer';
-  return `${message.messageId} order ${orderId}: ${why}`;
+  return `${message.messageId} order ${orderIds.join(', ') || 'unreadable'}: ${why}`;
 }

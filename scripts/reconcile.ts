@@ -6,7 +6,7 @@ import { readOrderIds } from '@orders/consumer/adapters/order-ids.ts';
 import { consumerConfigSchema } from '@orders/consumer/config.ts';
 import { type DeadLetteredMessage, DeadLetterQueue } from '@orders/consumer/dlq/dead-letter-queue.ts';
 import { loadConfig, sqsEndpoint } from '@orders/shared/config.ts';
-import { decodeOrderMessage } from '@orders/shared/message.ts';
+import { readableOrders } from '@orders/shared/packed-message.ts';
 import { queueAttributes, resolveQueues } from '@orders/shared/queue-admin.ts';
 import { z } from 'zod';
 import { readJournal } from './reconcile/journal-lines.ts';
@@ -85,16 +85,16 @@ async function* readAll(journals: string[]): AsyncGenerator<string[]> {
 }
 
 async function* readDeadLetters(deadLetterQueue: DeadLetterQueue): AsyncGenerator<DeadLetterRef[]> {
-  for await (const messages of deadLetterQueue.readAll()) yield Promise.all(messages.map(toRef));
+  for await (const messages of deadLetterQueue.readAll())
+    yield (await Promise.all(messages.map(toRefs))).flat();
 }
 
 /** Where the order cannot be read, the message that it came in still tells which one it is. */
-async function toRef({ message, deadLetter }: DeadLetteredMessage): Promise<DeadLetterRef> {
-  const orderId = await decodeOrderMessage(message.body).then(
-    ({ order }) => order.orderId,
-    () => undefined,
-  );
-  return { orderId, messageId: deadLetter?.messageId ?? message.messageId, reason: deadLetter?.reason };
+async function toRefs({ message, deadLetter }: DeadLetteredMessage): Promise<DeadLetterRef[]> {
+  const orders = await readableOrders(message.body);
+  const orderIds = orders.length > 0 ? orders.map(({ orderId }) => orderId) : [undefined];
+  const [messageId, reason] = [deadLetter?.messageId ?? message.messageId, deadLetter?.reason];
+  return orderIds.map((orderId) => ({ orderId, messageId, reason }));
 }
 
 async function depth(client: SQSClient, url: string): Promise<number> {

@@ -3,6 +3,7 @@ import path from 'node:path';
 import asyncApiSpecs from '@asyncapi/specs';
 import { encodeOrderMessage } from '@orders/shared/message.ts';
 import { contentHash } from '@orders/shared/order.ts';
+import { packMessages } from '@orders/shared/packed-message.ts';
 import { validOrders } from '@orders/shared/testing/orders.ts';
 import { Ajv } from 'ajv';
 import addFormats from 'ajv-formats';
@@ -44,6 +45,12 @@ test('AsyncAPI document, of every message that the producer writes, describes bo
     }),
     { numRuns: 50 },
   );
+});
+
+test('AsyncAPI document, of packed messages, describes them', async () => {
+  const isPayload = validatorOf('/components/messages/ordersPacked/payload');
+  const { body } = await packMessages(['{}', '{}']);
+  expect(isPayload(JSON.parse(body)) || isPayload.errors).toBe(true);
 });
 
 test('AsyncAPI document, of a message with an order that the consumer would reject, does not describe it', () => {

@@ -56,6 +56,7 @@ export function createOrderConsumer(dependencies: OrderConsumerDependencies) {
   const failures = new FailureCounter();
   const settler = new Settler({
     client,
+    queueUrl,
     deadLetterQueueUrl,
     acknowledger,
     failures,

@@ -24,6 +24,8 @@ export class FakeSqs {
   readonly deadLetters: Entry[] = [];
   /** Asked first; what it answers is the answer. */
   intercept: (call: Call) => unknown = () => undefined;
+  /** Whether messages that are sent to the queue are delivered. */
+  deliversWhatIsSent = false;
   #wake: (() => void)[] = [];
 
   readonly client = {
@@ -69,7 +71,10 @@ export class FakeSqs {
         if (this.waiting.length === 0) await this.#arrival(Number(input['WaitTimeSeconds'] ?? 0) * 1_000);
         return { Messages: this.waiting.splice(0, Number(input['MaxNumberOfMessages'])) };
       case 'SendMessageBatch':
-        this.deadLetters.push(...(input.Entries ?? []));
+        for (const entry of input.Entries ?? []) {
+          if (input.QueueUrl === 'dlq') this.deadLetters.push(entry);
+          else if (this.deliversWhatIsSent) this.put(entry.MessageBody ?? '');
+        }
         return { Successful };
       case 'DeleteMessageBatch':
       case 'ChangeMessageVisibilityBatch':

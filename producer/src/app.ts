@@ -42,6 +42,7 @@ export async function startProducer(
       encoding: config.MESSAGE_ENCODING,
       compressAboveBytes: config.COMPRESS_ABOVE_BYTES,
     },
+    packing: config.PUBLISH_PACKING === 'on',
     lingerMs: config.PUBLISH_LINGER_MS,
     maxInFlight: config.PUBLISH_MAX_IN_FLIGHT,
     bufferOrders: config.PUBLISH_BUFFER_ORDERS,

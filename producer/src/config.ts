@@ -29,6 +29,12 @@ export const producerConfigSchema = withRules(
     COMPRESS_ABOVE_BYTES: integer(0, 1_048_576)
       .default(4_096)
       .describe('orders from this size on are packed; below it packing does not pay'),
+    PUBLISH_PACKING: z
+      .enum(['on', 'off'])
+      .default('off')
+      .describe(
+        'whether the orders of POST /orders/batch travel up to 100 in a message; turn it on after all consumers read that',
+      ),
     PUBLISH_LINGER_MS: integer(0, 1_000)
       .default(5)
       .describe('how long an order waits for company while another batch is under way'),

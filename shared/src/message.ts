@@ -12,7 +12,9 @@ import { contentHash, type Order, orderSchema } from './order.ts';
 /** Versions that this code reads and writes. A consumer reads every version that was ever sent. */
 export const MESSAGE_VERSIONS = [1] as const;
 export type MessageVersion = (typeof MESSAGE_VERSIONS)[number];
-const NEWEST_VERSION = Math.max(...MESSAGE_VERSIONS);
+/** The second version is many messages in one (`packed-message.ts`); what is in it is of the first. */
+export const PACKED_TYPE = 'order.placed.v2';
+const NEWEST_VERSION = 2;
 
 export const CONTENT_ENCODINGS = ['identity', 'gzip', 'zstd'] as const;
 export type ContentEncoding = (typeof CONTENT_ENCODINGS)[number];
@@ -181,6 +183,9 @@ async function readMessage(
 function readVersion(json: unknown): number {
   const event = versionSchema.safeParse(json);
   if (!event.success) throw unreadable('NOT_AN_ENVELOPE', event.error);
+  if (event.data.type === PACKED_TYPE) {
+    throw new UnreadableMessageError('UNREADABLE_CONTENT', 'packed orders that cannot be unpacked');
+  }
   const version = Number(/^order\.placed\.v([1-9]\d{0,5})$/.exec(event.data.type)?.[1] ?? Number.NaN);
   if (version > NEWEST_VERSION) {
     throw new NewerVersionError(`version ${version} is newer than ${NEWEST_VERSION}`);

@@ -1,3 +1,4 @@
+import { packMessages } from '@orders/shared/packed-message.ts';
 import { afterEach, describe, expect, test, vi } from 'vitest';
 import { createHarness } from '../../testing/consumer-harness.ts';
 import { anOrder, bodyOf } from '../../testing/orders.ts';
@@ -24,6 +25,7 @@ afterEach(async () => {
 
 const eventually = (assertion: () => void | Promise<void>) =>
   vi.waitFor(assertion, { timeout: 5_000, interval: 5 });
+const NOT_CONFIRMED = 'outcome not confirmed by SQS, the message will come again';
 const deadLetterOf = ({ sqs }: Harness, index = 0) =>
   JSON.parse(sqs.deadLetters[index]?.MessageAttributes?.[DEAD_LETTER_ATTRIBUTE]?.StringValue ?? '{}');
 
@@ -132,7 +134,7 @@ describe('outcomes', () => {
   });
 
   test('consumer, with a message of a newer version, releases it for a minute and counts no failure', async () => {
-    const body = (await bodyOf(anOrder())).replace('order.placed.v1', 'order.placed.v2');
+    const body = (await bodyOf(anOrder())).replace('order.placed.v1', 'order.placed.v3');
     const harness = start({}, ({ sqs }) => sqs.put(body));
     await eventually(() => expect(harness.sqs.entries('ChangeMessageVisibilityBatch')).toHaveLength(1));
     expect(harness.sqs.entries('ChangeMessageVisibilityBatch')[0]?.VisibilityTimeout).toBe(60);
@@ -178,6 +180,87 @@ describe('outcomes', () => {
     });
     await eventually(() => expect(harness.sqs.deletedHandles()).toHaveLength(3));
     expect(harness.sqs.deletedHandles().slice(2)).toEqual(harness.sqs.deletedHandles().slice(1, 2));
+  });
+});
+
+describe('packed messages', () => {
+  const packOf = async (...bodies: string[]) => (await packMessages(bodies)).body;
+  const sentBack = ({ sqs }: Harness) =>
+    sqs.calls
+      .filter(({ operation, input }) => operation === 'SendMessageBatch' && input.QueueUrl === 'queue')
+      .flatMap(({ input }) => input.Entries ?? [])
+      .map(({ MessageBody }) => MessageBody);
+
+  test('consumer, of packed messages, stores all orders in one call and deletes each message once', async () => {
+    const orders = Array.from({ length: 6 }, () => anOrder());
+    const bodies = await Promise.all(orders.map(bodyOf));
+    const [first, second] = [await packOf(...bodies.slice(0, 4)), await packOf(...bodies.slice(4))];
+    const harness = start({}, ({ sqs }) => [sqs.put(first), sqs.put(second)]);
+    await eventually(() => expect(harness.sqs.deletedHandles()).toHaveLength(2));
+    expect(harness.repository.batches).toEqual([orders.map(({ orderId }) => orderId)]);
+    expect(sentBack(harness)).toEqual([]);
+  });
+
+  test('consumer, when one of a packed message can never be stored, dead-letters it alone and stores the others', async () => {
+    const [good, bad] = [anOrder(), anOrder()];
+    const refused = await bodyOf(bad);
+    const body = await packOf('{"truncated', await bodyOf(good), refused);
+    const harness = start({}, ({ sqs, repository }) => {
+      sqs.deliversWhatIsSent = true;
+      repository.beforeSave = (orders) => {
+        if (orders.some(({ order }) => order.orderId === bad.orderId)) throw new OrderNotStorableError('no');
+      };
+      sqs.put(body);
+    });
+    await eventually(() => expect(harness.sqs.deadLetters).toHaveLength(2));
+    await eventually(() => expect(harness.sqs.deletedHandles()).toHaveLength(3));
+    expect(harness.sqs.deadLetters.map(({ MessageBody }) => MessageBody).toSorted()).toEqual(
+      ['{"truncated', refused].toSorted(),
+    );
+    expect([...harness.repository.stored.keys()]).toEqual([good.orderId]);
+  });
+
+  test('consumer, when one of a packed message fails for a while, tries that one again and no other', async () => {
+    const [good, unlucky] = [anOrder(), anOrder()];
+    const body = await packOf(await bodyOf(good), await bodyOf(unlucky));
+    let failures = 3;
+    const harness = start({ RETRY_BACKOFF_MIN_SECONDS: 0 }, ({ sqs, repository }) => {
+      sqs.deliversWhatIsSent = true;
+      repository.beforeSave = (orders) => {
+        if (orders.some(({ order }) => order.orderId === unlucky.orderId) && failures-- > 0)
+          throw new Error('for a while');
+      };
+      sqs.put(body);
+    });
+    await eventually(() => expect(sentBack(harness)).toEqual([expect.stringContaining(unlucky.orderId)]));
+    expect(harness.repository.stored.has(good.orderId)).toBe(true);
+    expect(harness.sqs.deadLetters).toEqual([]);
+  });
+
+  test('consumer, while the store is down, releases a packed message as a whole', async () => {
+    const body = await packOf(await bodyOf(anOrder()), '{"truncated');
+    const harness = start({ OUTAGE_HOLD_SECONDS: 0 }, ({ sqs, repository }) => {
+      repository.beforeSave = () => {
+        throw new StoreUnavailableError('down');
+      };
+      sqs.put(body);
+    });
+    await eventually(() => expect(harness.sqs.entries('ChangeMessageVisibilityBatch')).toHaveLength(1));
+    expect(sentBack(harness)).toEqual([]);
+    expect(harness.sqs.deletedHandles()).toEqual([]);
+  });
+
+  test('consumer, when what failed cannot be sent by itself, keeps the packed message', async () => {
+    const body = await packOf(await bodyOf(anOrder()), '{"truncated');
+    const harness = start({}, ({ sqs }) => {
+      sqs.intercept = ({ operation }) => {
+        if (operation === 'SendMessageBatch') throw new Error('unreachable');
+      };
+      sqs.put(body);
+    });
+    await eventually(() => expect(harness.lines.map(({ message }) => message)).toContain(NOT_CONFIRMED));
+    expect(harness.repository.stored.size).toBe(1);
+    expect(harness.sqs.deletedHandles()).toEqual([]);
   });
 });
 

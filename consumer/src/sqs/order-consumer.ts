@@ -1,15 +1,17 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from '@orders/shared/logger.ts';
+import { unpackMessages } from '@orders/shared/packed-message.ts';
 import { type ConsumerConfig, SHUTDOWN_RESERVE_MS } from '../config.ts';
 import type { OrderRepository } from '../domain/order-repository.ts';
-import { type ProcessedMessage, processMessages } from '../domain/process-messages.ts';
+import type { ReleaseCause } from '../domain/outcome.ts';
+import { type IncomingMessage, type ProcessedMessage, processMessages } from '../domain/process-messages.ts';
 import type { ConsumerMetrics } from '../metrics.ts';
 import type { Acknowledger } from './acknowledger.ts';
 import type { Lease, LeaseKeeper } from './lease.ts';
 import type { Places } from './places.ts';
 import { Poller, type PollerOptions } from './poller.ts';
 import type { ReceivedMessage } from './received-message.ts';
-import type { Settler } from './settler.ts';
+import type { Part, Settler } from './settler.ts';
 import type { StoreGate } from './store-gate.ts';
 import type { Watchdog } from './watchdog.ts';
 
@@ -30,10 +32,10 @@ export type OrderConsumerOptions = Omit<PollerOptions, 'onMessages'> & {
 
 const STUCK_MARGIN_MS = 30_000;
 
-const STORE_DOWN: ProcessedMessage = {
-  outcome: { kind: 'released', cause: 'store-unavailable' },
+const released = (cause: ReleaseCause): ProcessedMessage => ({
+  outcome: { kind: 'released', cause },
   traceId: '',
-};
+});
 const isStoreDown = ({ outcome }: ProcessedMessage) =>
   outcome.kind === 'released' && outcome.cause === 'store-unavailable';
 
@@ -70,18 +72,20 @@ export class OrderConsumer {
     this.#stop.abort();
     const finished = this.#finishWork().then(() => true);
     const late = sleep(Math.max(0, finishBy - performance.now()), false, { ref: false });
-    let released = 0;
+    let unfinished: Lease[] = [];
     if (!(await Promise.race([finished, late]))) {
-      const unfinished = [...leases.leases];
-      released = unfinished.length;
-      const stopping: ProcessedMessage = { outcome: { kind: 'released', cause: 'stopping' }, traceId: '' };
+      unfinished = [...leases.leases];
       await Promise.all(
-        unfinished.map((lease) => leases.close(lease).then(() => settler.settle(lease, stopping))),
+        unfinished.map((lease) =>
+          leases
+            .close(lease)
+            .then(() => settler.settle(lease, [{ ...lease.message, ...released('stopping') }])),
+        ),
       );
     }
     await acknowledger.idle();
     leases.stop();
-    return released;
+    return unfinished.length;
   }
 
   async #finishWork(): Promise<void> {
@@ -128,21 +132,27 @@ export class OrderConsumer {
     const { repository, gate, config } = this.#options;
     const holdUntil = performance.now() + config.OUTAGE_HOLD_SECONDS * 1_000;
     const settling: Promise<void>[] = [];
-    let pending = leases;
+    let pending = await Promise.all(
+      leases.map(async (lease) => ({ lease, messages: await messagesIn(lease.message) })),
+    );
     while (pending.length > 0) {
       if (!gate.open) await this.#storeIsBack(holdUntil);
-      const messages = pending.map(({ message }) => message);
+      const messages = pending.flatMap((each) => each.messages);
       // Whether the store is back is found out by a query, never by a message.
       const processed = gate.open
         ? await processMessages(repository, messages)
-        : messages.map(() => STORE_DOWN);
+        : messages.map(() => released('store-unavailable'));
       const mayHold = performance.now() < holdUntil && !this.#stop.signal.aborted;
-      const held: Lease[] = [];
-      for (const [index, lease] of pending.entries()) {
-        const result = processed[index] as ProcessedMessage;
-        if (mayHold && !lease.lost && isStoreDown(result)) held.push(lease);
-        else settling.push(this.#settle(lease, result));
-      }
+      const results = processed.values();
+      const held = pending.filter(({ lease, messages }) => {
+        const parts = messages.map((message) => ({
+          ...message,
+          ...(results.next().value as ProcessedMessage),
+        }));
+        if (mayHold && !lease.lost && parts.some(isStoreDown)) return true;
+        settling.push(this.#settle(lease, parts));
+        return false;
+      });
       if (held.length < pending.length) gate.confirm();
       pending = held;
     }
@@ -154,13 +164,13 @@ export class OrderConsumer {
     await this.#options.gate.passable(AbortSignal.any([this.#stop.signal, timeout]));
   }
 
-  async #settle(lease: Lease, processed: ProcessedMessage): Promise<void> {
+  async #settle(lease: Lease, parts: Part[]): Promise<void> {
     const { leases, places, settler, metrics } = this.#options;
     await leases.close(lease);
     if (lease.lost) metrics.lostLeases.inc();
     // The place is free as soon as the outcome is known: the next poll overlaps with the delete.
     places.give(1);
-    await settler.settle(lease, processed);
+    await settler.settle(lease, parts);
   }
 
   /** The lease ran out before work began: the message comes again by itself. */
@@ -172,4 +182,10 @@ export class OrderConsumer {
     metrics.lostLeases.inc();
     logger.warn({ messageId, receiveCount }, 'lease lost before work began');
   }
+}
+
+/** One, or those of a packed message. What the attributes say is of the packed one. */
+async function messagesIn({ body, attributes }: ReceivedMessage): Promise<IncomingMessage[]> {
+  const bodies = await unpackMessages(body);
+  return bodies.map((part) => ({ body: part, attributes: part === body ? attributes : {} }));
 }

@@ -12,8 +12,12 @@ import type { Lease } from './lease.ts';
 import { MessageSender } from './message-sender.ts';
 import type { ReceivedMessage } from './received-message.ts';
 
+/** A message, or one of those in a packed message, and what became of it. */
+export type Part = ProcessedMessage & { body: string };
+
 export type SettlerOptions = {
   client: SQSClient;
+  queueUrl: string;
   deadLetterQueueUrl: string;
   acknowledger: Acknowledger;
   failures: FailureCounter;
@@ -39,28 +43,57 @@ const NEWER_VERSION_DELAY_SECONDS = { min: 60, max: 600 };
  */
 export class Settler {
   readonly #options: SettlerOptions;
+  readonly #orders: MessageSender;
   readonly #deadLetters: MessageSender;
 
   constructor(options: SettlerOptions) {
-    const { client, deadLetterQueueUrl } = options;
+    const { client, queueUrl, deadLetterQueueUrl } = options;
     this.#options = options;
+    this.#orders = new MessageSender(client, queueUrl);
     this.#deadLetters = new MessageSender(client, deadLetterQueueUrl);
   }
 
   /** Never rejects: a call that fails leaves the message to its visibility time, and it comes again. */
-  async settle(lease: Lease, processed: ProcessedMessage): Promise<void> {
-    const outcome = this.#judge(lease.message, processed.outcome);
-    const log = () => this.#logger(lease.message, processed);
-    this.#options.metrics.outcomes.inc({
-      outcome: outcome.kind,
-      cause: 'cause' in outcome ? outcome.cause : '',
+  async settle(lease: Lease, parts: readonly Part[]): Promise<void> {
+    const [only] = parts;
+    const first = parts.length === 1 ? only : parts.find(({ outcome }) => isReleasedTogether(outcome));
+    if (!first) return this.#settlePacked(lease, parts);
+    const outcome = this.#judge(lease.message, first.outcome);
+    const log = () => this.#logger(lease.message, first);
+    this.#count(outcome);
+    await this.#confirm(outcome, log, () => this.#carryOut(outcome, lease, first.traceId, log));
+  }
+
+  /** Orders that are not stored go back to the queue, each by itself, and meet their fate there. */
+  async #settlePacked(lease: Lease, parts: readonly Part[]): Promise<void> {
+    const { acknowledger } = this.#options;
+    const stored = parts.filter(({ outcome }) => isStored(outcome));
+    const others = parts.filter(({ outcome }) => !isStored(outcome));
+    if (others.length > 0 && lease.lost) return;
+    const log = () => this.#logger(lease.message, {});
+    for (const { outcome } of stored) this.#count(outcome);
+    await this.#confirm({ kind: 'processed' }, log, async () => {
+      await Promise.all(
+        others.map(({ body }) => this.#orders.send({ MessageBody: body, MessageAttributes: {} })),
+      );
+      if (others.length > 0)
+        log().warn({ orders: others.length }, 'orders of a packed message sent by themselves');
+      await acknowledger.delete(lease.message.receiptHandle);
     });
+  }
+
+  async #confirm(outcome: Outcome, log: () => Logger, calls: () => Promise<void>): Promise<void> {
     try {
-      await this.#carryOut(outcome, lease, processed.traceId, log);
+      await calls();
     } catch (err) {
       this.#options.metrics.settleErrors.inc({ outcome: outcome.kind });
       log().warn({ err, outcome: outcome.kind }, 'outcome not confirmed by SQS, the message will come again');
     }
+  }
+
+  #count(outcome: Outcome): void {
+    const cause = 'cause' in outcome ? outcome.cause : '';
+    this.#options.metrics.outcomes.inc({ outcome: outcome.kind, cause });
   }
 
   /** Counts failures, and gives up on what failed or waited too often. */
@@ -128,7 +161,10 @@ export class Settler {
   }
 
   /** Made only for a line that is written: it costs more than the rest of a settled order together. */
-  #logger({ messageId, receiveCount }: ReceivedMessage, { orderId, traceId }: ProcessedMessage): Logger {
+  #logger(
+    { messageId, receiveCount }: ReceivedMessage,
+    { orderId, traceId }: Partial<ProcessedMessage>,
+  ): Logger {
     return this.#options.logger.child({ orderId, traceId, messageId, receiveCount });
   }
 
@@ -181,3 +217,9 @@ export class Settler {
     }
   }
 }
+
+const isStored = ({ kind }: Outcome) => kind === 'processed' || kind === 'duplicate';
+
+/** What keeps one order of a packed message from being stored keeps the others too. */
+const isReleasedTogether = (outcome: Outcome) =>
+  outcome.kind === 'released' && outcome.cause !== 'newer-version';

@@ -2,6 +2,7 @@ import { GetQueueAttributesCommand, type SendMessageBatchCommand, type SQSClient
 import { createCircuitBreaker } from '@orders/shared/circuit-breaker.ts';
 import { decodeOrderMessage, encodeOrderMessage, type OrderMessage } from '@orders/shared/message.ts';
 import { contentHash } from '@orders/shared/order.ts';
+import { MAX_PACKED_ORDERS, readableOrders, unpackMessages } from '@orders/shared/packed-message.ts';
 import { MAX_MESSAGE_BYTES, MAX_REQUEST_BYTES } from '@orders/shared/queues.ts';
 import { messageSizeBytes } from '@orders/shared/sqs-message.ts';
 import { captureLog } from '@orders/shared/testing/log-lines.ts';
@@ -98,6 +99,7 @@ function subject(options: Partial<SqsOrderPublisherOptions> & { breakerFailures?
     breaker,
     metrics,
     encode,
+    packing: false,
     lingerMs: 5,
     maxInFlight: 10,
     bufferOrders: 1_000,
@@ -349,5 +351,56 @@ describe('SqsOrderPublisher', () => {
     await expect(refused).rejects.toThrow(QueueUnavailableError);
     await expect(refused).rejects.toMatchObject({ cause: { name: 'AbortError' } });
     expect(sqs.requests).toHaveLength(1);
+  });
+
+  describe('publish, with packing,', () => {
+    const customersIn = async ({ MessageBody }: Entry) =>
+      (await readableOrders(MessageBody)).map(({ customerId }) => customerId);
+    const packIdOf = ({ MessageBody }: Entry): string => JSON.parse(MessageBody).id;
+    const confirmPacks: Answer = (entries) => ({
+      Successful: entries.map((entry) => ({ Id: entry.Id, MessageId: packIdOf(entry) })),
+    });
+
+    it('of many bulk orders, sends up to 100 in a message and tells each in which', async () => {
+      const { sqs, publisher } = subject({ packing: true });
+      sqs.answers.push(confirmPacks, confirmPacks);
+      const names = range(2 * MAX_PACKED_ORDERS);
+      const fates = await fatesOf(names.map((name) => publisher.publish(aMessage(name), { bulk: true })));
+      const packs = await Promise.all(sqs.requests.flat().map(customersIn));
+      expect(packs).toEqual([names.slice(0, MAX_PACKED_ORDERS), names.slice(MAX_PACKED_ORDERS)]);
+      const ids = sqs.requests.flat().map(packIdOf);
+      expect(fates).toEqual(names.map((name) => ids[Math.floor(Number(name) / MAX_PACKED_ORDERS)]));
+      expect(publisher.size).toBe(0);
+    });
+
+    it('of a bulk order alone, and of orders that come one by one, sends them as without', async () => {
+      const { sqs, publisher } = subject({ packing: true });
+      expect(await publisher.publish(aMessage('a'), { bulk: true })).toEqual({ messageId: 'm-a' });
+      expect(await fatesOf(['b', 'c'].map((name) => publisher.publish(aMessage(name))))).toEqual([
+        'm-b',
+        'm-c',
+      ]);
+      expect(sqs.customers).toEqual([['a'], ['b', 'c']]);
+    });
+
+    it('when SQS does not confirm a message, refuses every order in it', async () => {
+      const { sqs, publisher } = subject({ packing: true });
+      sqs.answers.push((entries) => ({ Failed: entries.map(failWith('InternalError', true)) }));
+      const fates = await fatesOf(
+        ['a', 'b'].map((name) => publisher.publish(aMessage(name), { bulk: true })),
+      );
+      expect(fates).toEqual(['ORDER_NOT_SENDABLE', 'ORDER_NOT_SENDABLE']);
+    });
+
+    it('of large orders, keeps each message below the limit', async () => {
+      const { sqs, publisher } = subject({ packing: true });
+      sqs.answers.push(confirmPacks, confirmPacks);
+      const metadata = { note: 'x'.repeat(60_000) };
+      await fatesOf(range(6).map((name) => publisher.publish(aMessage(name, { metadata }), { bulk: true })));
+      const packs = await Promise.all(
+        sqs.requests.flat().map(async ({ MessageBody }) => (await unpackMessages(MessageBody)).length),
+      );
+      expect(packs).toEqual([3, 3]);
+    });
   });
 });

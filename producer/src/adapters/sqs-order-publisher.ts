@@ -7,6 +7,7 @@ import {
   MessageTooLargeError,
   type OrderMessage,
 } from '@orders/shared/message.ts';
+import { MAX_PACKED_BYTES, MAX_PACKED_ORDERS, packMessages } from '@orders/shared/packed-message.ts';
 import { MAX_MESSAGE_BYTES, MAX_REQUEST_BYTES } from '@orders/shared/queues.ts';
 import { BatchEntryError, MAX_BATCH_ENTRIES, sendEntries } from '@orders/shared/sqs-batch.ts';
 import { messageSizeBytes, stringAttributes } from '@orders/shared/sqs-message.ts';
@@ -25,6 +26,8 @@ export type SqsOrderPublisherOptions = {
   breaker: CircuitBreaker;
   metrics: Pick<ProducerMetrics, 'ordersPublished' | 'publishDuration' | 'batchSize'>;
   encode: EncodeOptions;
+  /** Whether bulk orders travel many in a message. */
+  packing: boolean;
   lingerMs: number;
   maxInFlight: number;
   bufferOrders: number;
@@ -32,22 +35,34 @@ export type SqsOrderPublisherOptions = {
 };
 
 type Entry = { body: string; attributes: Record<string, string>; sizeBytes: number; deadline: number };
+type Receipt = { messageId: string };
 
-/** Publishes to SQS, the orders of concurrent callers coalesced into batches. */
+/** Publishes to SQS, the orders of concurrent callers coalesced into batches, and bulk orders into messages as well. */
 export class SqsOrderPublisher implements OrderPublisher {
   readonly #options: SqsOrderPublisherOptions;
-  readonly #batcher: Batcher<Entry, { messageId: string }>;
+  readonly #batcher: Batcher<Entry, Receipt>;
+  readonly #packer: Batcher<Entry, Receipt>;
   #held = 0;
 
   constructor(options: SqsOrderPublisherOptions) {
     this.#options = options;
-    this.#batcher = new Batcher<Entry, { messageId: string }>({
+    const sizeOf = ({ sizeBytes }: Entry) => sizeBytes;
+    const { maxInFlight, lingerMs } = options;
+    this.#batcher = new Batcher<Entry, Receipt>({
       execute: (entries) => this.#sendLive(entries),
       maxEntries: MAX_BATCH_ENTRIES,
       maxBytes: MAX_REQUEST_BYTES,
-      sizeOf: ({ sizeBytes }) => sizeBytes,
-      maxInFlight: options.maxInFlight,
-      lingerMs: options.lingerMs,
+      sizeOf,
+      maxInFlight,
+      lingerMs,
+    });
+    this.#packer = new Batcher<Entry, Receipt>({
+      execute: (entries) => this.#sendPacked(entries),
+      maxEntries: MAX_PACKED_ORDERS,
+      maxBytes: MAX_PACKED_BYTES,
+      sizeOf,
+      maxInFlight: maxInFlight * MAX_BATCH_ENTRIES,
+      lingerMs,
     });
   }
 
@@ -56,8 +71,8 @@ export class SqsOrderPublisher implements OrderPublisher {
     return this.#held;
   }
 
-  async publish(message: OrderMessage): Promise<{ messageId: string }> {
-    const { metrics, bufferOrders, timeoutMs, encode } = this.#options;
+  async publish(message: OrderMessage, { bulk = false } = {}): Promise<Receipt> {
+    const { metrics, bufferOrders, timeoutMs, encode, packing } = this.#options;
     if (this.#held >= bufferOrders) throw new BufferFullError(`${bufferOrders} orders wait already`);
     this.#held++;
     const observe = metrics.publishDuration.startTimer();
@@ -69,7 +84,7 @@ export class SqsOrderPublisher implements OrderPublisher {
           `the message would have ${sizeBytes} bytes, more than ${MAX_MESSAGE_BYTES}`,
         );
       }
-      const receipt = await this.#batcher.add({
+      const receipt = await (packing && bulk ? this.#packer : this.#batcher).add({
         ...encoded,
         sizeBytes,
         deadline: performance.now() + timeoutMs,
@@ -104,12 +119,25 @@ export class SqsOrderPublisher implements OrderPublisher {
   }
 
   /** Resolves when every order that was handed over has met its fate. */
-  idle(): Promise<void> {
-    return this.#batcher.idle();
+  async idle(): Promise<void> {
+    await this.#packer.idle();
+    await this.#batcher.idle();
+  }
+
+  async #sendPacked(entries: Entry[]): Promise<Receipt[]> {
+    const [only] = entries;
+    if (only && entries.length === 1) return [await this.#batcher.add(only)];
+    const packed = await packMessages(entries.map(({ body }) => body));
+    const receipt = await this.#batcher.add({
+      ...packed,
+      sizeBytes: messageSizeBytes(packed.body, packed.attributes),
+      deadline: Math.min(...entries.map(({ deadline }) => deadline)),
+    });
+    return entries.map(() => receipt);
   }
 
   /** Leaves out what waited too long: its caller gets a 503, and what is not sent cannot come twice. */
-  async #sendLive(entries: Entry[]): Promise<({ messageId: string } | Error)[]> {
+  async #sendLive(entries: Entry[]): Promise<(Receipt | Error)[]> {
     const now = performance.now();
     const live = entries.filter(({ deadline }) => deadline > now);
     const results = live.length > 0 ? await this.#send(live) : [];
@@ -117,7 +145,7 @@ export class SqsOrderPublisher implements OrderPublisher {
     return entries.map((entry) => resultOf.get(entry) ?? new Error('not sent in time'));
   }
 
-  async #send(entries: Entry[]): Promise<({ messageId: string } | Error)[]> {
+  async #send(entries: Entry[]): Promise<(Receipt | Error)[]> {
     const { client, queueUrl, breaker, metrics } = this.#options;
     metrics.batchSize.observe(entries.length);
     const remainingMs = Math.max(1, Math.min(...entries.map(({ deadline }) => deadline)) - performance.now());

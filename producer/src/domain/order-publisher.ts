@@ -3,9 +3,11 @@ import type { OrderMessage } from '@orders/shared/message.ts';
 /** Where accepted orders go. */
 export interface OrderPublisher {
   /**
+   * With `bulk`, the order may travel in one message with others that are handed over at the same time.
+   *
    * Resolves only when the queue has confirmed the message: from then on the order is not lost.
    * @throws {BufferFullError} {@link OrderTooLargeError} {@link OrderNotSendableError} nothing was sent
    * @throws {QueueUnavailableError} not confirmed: it may or may not have been sent
    */
-  publish(message: OrderMessage): Promise<{ messageId: string }>;
+  publish(message: OrderMessage, options?: { bulk?: boolean }): Promise<{ messageId: string }>;
 }

@@ -11,6 +11,8 @@ export type PlaceOrderContext = {
   idempotencyKey?: string | undefined;
   /** Who sends, where that is known; else keys belong to the order's customer. */
   clientId?: string | undefined;
+  /** One of many that the client sends together. */
+  bulk?: boolean;
 };
 
 export type PlacedOrder = { orderId: string; messageId: string };
@@ -30,18 +32,20 @@ export function createPlaceOrder(
   const hashOfKeyedOrder =
     options.rememberedKeys > 0 ? new LRUCache<string, string>({ max: options.rememberedKeys }) : undefined;
 
-  const publish = async (order: Order, hash: string, trace: TraceContext): Promise<PlacedOrder> => {
+  const publish = async (order: Order, hash: string, context: PlaceOrderContext): Promise<PlacedOrder> => {
+    const { trace, bulk = false } = context;
     const message = { order, contentHash: hash, traceparent: formatTraceparent(trace) };
-    const { messageId } = await publisher.publish(message);
+    const { messageId } = await publisher.publish(message, { bulk });
     const { orderId } = order;
     await journal.record({ orderId, acceptedAt: new Date(), messageId, traceId: trace.traceId });
     return { orderId, messageId };
   };
 
-  return async (request, { trace, idempotencyKey, clientId }) => {
+  return async (request, context) => {
+    const { idempotencyKey, clientId } = context;
     const hash = contentHash(request);
     if (idempotencyKey === undefined) {
-      return publish({ ...request, orderId: request.orderId ?? newOrderId() }, hash, trace);
+      return publish({ ...request, orderId: request.orderId ?? newOrderId() }, hash, context);
     }
     const owner =
       clientId === undefined
@@ -52,7 +56,7 @@ export function createPlaceOrder(
     if (known !== undefined && known !== hash) {
       throw new IdempotencyKeyReusedError('this idempotency key was used for another order');
     }
-    const placed = await publish({ ...request, orderId }, hash, trace);
+    const placed = await publish({ ...request, orderId }, hash, context);
     hashOfKeyedOrder?.set(orderId, hash);
     return placed;
   };

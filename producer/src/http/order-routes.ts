@@ -153,7 +153,7 @@ export async function orderRoutes(
         metrics.ordersRefused.inc({ reason: 'invalid' });
         throw new ProblemError(validationProblem(parsed.error));
       }
-      const orderId = await place(parsed.data, { trace: request.trace });
+      const orderId = await place(parsed.data, { trace: request.trace, bulk: true });
       return { index, status: 202, orderId, location: locationOf(orderId) };
     } catch (error) {
       const problem = error instanceof ProblemError ? error.problem : createProblem(500, 'internal');

@@ -1,0 +1,83 @@
+# Both services, a target each; the build context is the repository's root.
+#   docker build --target producer -t order-producer .
+#   docker build --target consumer -t order-consumer .
+# scripts/check-images.ts holds it to what the comments promise. For BuildKit and for the older builder.
+ARG NODE_IMAGE=node:24-bookworm-slim
+
+# Only files that are the same on every processor come out of this stage, so one for many platforms needs no emulation.
+# The older builder does not say what it builds on.
+FROM --platform=${BUILDPLATFORM:-linux/amd64} ${NODE_IMAGE} AS files
+SHELL ["/bin/bash", "-euo", "pipefail", "-c"]
+WORKDIR /lock
+COPY package.json package-lock.json ./
+COPY shared/package.json shared/
+COPY producer/package.json producer/
+COPY consumer/package.json consumer/
+# A workspace that is not there is left out. The development tools go first: `npm ci --omit=dev` does not install them,
+# but would still insist on lock entries for their builds for every platform. Of what is installed Node never loads the
+# types, the source maps and the manuals: it refuses TypeScript under node_modules.
+RUN npm pkg delete devDependencies; \
+    for service in producer consumer; do \
+      app="/dependencies/$service/app"; \
+      mkdir -p "$app"; \
+      cp -R package.json package-lock.json shared "$service" "$app"; \
+      npm ci --prefix "$app" --omit=dev --ignore-scripts --no-audit --no-fund; \
+      rm "$app/package.json" "$app/package-lock.json"; \
+      find "$app" -path '*/node_modules/*' -type f \
+        \( -name '*.ts' -o -name '*.cts' -o -name '*.mts' -o -name '*.map' -o -name '*.md' \) -delete; \
+    done
+COPY shared/src /sources/producer/app/shared/src
+COPY shared/src /sources/consumer/app/shared/src
+COPY producer/src /sources/producer/app/producer/src
+COPY consumer/src /sources/consumer/app/consumer/src
+# The same input gives the same layers: neither the umask of a checkout nor the hour of a build is in them. Readable to
+# everyone, writable to nobody.
+RUN chmod -R a=rX /dependencies /sources; \
+    find /dependencies /sources -exec touch --no-dereference --date=@0 {} +
+
+FROM ${NODE_IMAGE} AS service
+ENV NODE_ENV=production \
+    APP_ENV=production \
+    HOST=0.0.0.0
+# The official image's own entry point is a shell script. Nothing here needs a shell.
+ENTRYPOINT []
+ARG NODE_IMAGE
+ARG SOURCE
+ARG REVISION
+ARG VERSION=dev
+ARG CREATED
+LABEL org.opencontainers.image.source="${SOURCE}" \
+      org.opencontainers.image.revision="${REVISION}" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.created="${CREATED}" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.base.name="docker.io/library/${NODE_IMAGE}"
+
+# Dependencies and sources are layers of their own: most releases change the small one only. The folders of the
+# repository stay, since Node strips types only outside of node_modules. Everything belongs to root. Health is liveness,
+# not readiness: some platforms replace a container that is unhealthy, and a new one does not mend SQS.
+FROM service AS producer
+COPY --from=files /dependencies/producer /
+COPY --from=files /sources/producer /
+WORKDIR /app
+USER 1000:1000
+EXPOSE 8080
+LABEL org.opencontainers.image.title="order-producer" \
+      org.opencontainers.image.description="Takes orders over HTTP and puts them on an SQS queue"
+HEALTHCHECK --interval=10s --timeout=5s \
+  CMD ["node", "-e", "fetch(`http://127.0.0.1:${process.env.PRODUCER_PORT || 8080}/livez`).then(({ ok }) => process.exit(ok ? 0 : 1), () => process.exit(1))"]
+# Flags of V8 go between the two.
+CMD ["node", "producer/src/main.ts"]
+
+FROM service AS consumer
+COPY --from=files /dependencies/consumer /
+COPY --from=files /sources/consumer /
+WORKDIR /app
+USER 1000:1000
+EXPOSE 8081
+LABEL org.opencontainers.image.title="order-consumer" \
+      org.opencontainers.image.description="Works orders off an SQS queue and stores each exactly once"
+HEALTHCHECK --interval=10s --timeout=5s \
+  CMD ["node", "-e", "fetch(`http://127.0.0.1:${process.env.CONSUMER_PORT || 8081}/livez`).then(({ ok }) => process.exit(ok ? 0 : 1), () => process.exit(1))"]
+# Flags of V8 go between the two.
+CMD ["node", "consumer/src/main.ts"]

@@ -11,9 +11,9 @@ import { freePorts } from '../dev/port-owner.ts';
 import { bytesOf, differences, faults, type Listing, onTopOf, parseListing } from './images/listing.ts';
 import { runTool, UsageError } from './sqs-tool.ts';
 
-const USAGE = `usage: npm run images:check [-- --quick]
+const USAGE = `usage: npm run images:check [-- --quick] [--service=producer|consumer]
 
-  Builds both images, the second time from a copy of the sources with other times and modes, and checks that both have
+  Builds both images, or one, the second time from a copy of the sources with other times and modes, and checks that both have
   the same files; what is in them; and that they start, answer, and stop, without a shell and with a read-only root.
   Needs Docker. --quick builds once, with the cache. NODE_IMAGE names another base image. The images stay, as
   order-producer:check and order-consumer:check. Exit status 1 when something is wrong.`;
@@ -40,20 +40,24 @@ function report(what: string, problems: string[]): void {
 }
 
 await runTool(async () => {
-  const { quick } = options();
+  const { quick, services } = options();
   await docker('version').catch((error) => {
     throw new Error('images are built and run with Docker, and none answers', { cause: error });
   });
   report('Dockerfile, says dockerfilelint', await lint());
   const base = await filesOf(BASE);
-  for (const service of SERVICES) await check(service, base, quick);
+  for (const service of services) await check(service, base, quick);
   return failed === 0 ? 0 : 1;
 });
 
-function options(): { quick: boolean } {
+function options(): { quick: boolean; services: readonly Service[] } {
   try {
-    const { values } = parseArgs({ options: { quick: { type: 'boolean', default: false } } });
-    return values;
+    const { values } = parseArgs({
+      options: { quick: { type: 'boolean', default: false }, service: { type: 'string' } },
+    });
+    const services = SERVICES.filter((name) => values.service === undefined || values.service === name);
+    if (services.length === 0) throw new Error(`no service is called ${values.service}`);
+    return { quick: values.quick, services };
   } catch (error) {
     throw new UsageError(error instanceof Error ? error.message : String(error), USAGE);
   }

@@ -199,6 +199,20 @@ describe.skipIf(!engine.available)(`PostgreSQL 17 (${engine.reason})`, () => {
     },
   );
 
+  it('saveAll, with an order that a trigger refuses, rejects with ORDER_REFUSED, and stores it without the trigger', async () => {
+    const url = await newDatabase();
+    const repository = await open(url);
+    const other = await connect(url);
+    const [good, refused] = [anOrder(), anOrder({ customerId: 'blocked' })];
+    await other.query(`
+      CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'blocked'; END $$;
+      CREATE TRIGGER blocked BEFORE INSERT ON orders FOR EACH ROW
+      WHEN (NEW.customer_id = 'blocked') EXECUTE FUNCTION refuse()`);
+    await expect(repository.saveAll([good, refused])).rejects.toMatchObject({ code: 'ORDER_REFUSED' });
+    await other.query('DROP TRIGGER blocked ON orders');
+    expect(await repository.saveAll([good, refused])).toEqual(['stored', 'stored']);
+  });
+
   it('saveAll, with a lock that outlasts the statement timeout, rejects with STORE_UNAVAILABLE and stores nothing', async () => {
     const url = await newDatabase();
     const repository = await open(url, { statementTimeoutMs: 100 });

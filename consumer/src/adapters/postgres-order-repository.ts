@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { backoffMs } from '@orders/shared/backoff.ts';
 import type { Logger } from '@orders/shared/logger.ts';
 import { Client, DatabaseError, Pool, type PoolClient } from 'pg';
-import { OrderNotStorableError, StoreUnavailableError } from '../domain/errors.ts';
+import { OrderNotStorableError, OrderRefusedError, StoreUnavailableError } from '../domain/errors.ts';
 import type {
   OrderCursor,
   OrderRepository,
@@ -205,6 +205,8 @@ async function query<R extends object>(client: PoolClient, sql: string, values: 
 /** Classes of SQLSTATE that blame the data: data exception, integrity constraint violation, program limit exceeded. */
 const ROW_FAULTS = /^(?:22|23|54)/;
 const UNIQUE_VIOLATION = '23505';
+/** What a trigger raised: the server is well, and other orders go through. */
+const RAISED_BY_FUNCTION = /^P0/;
 
 /** By SQLSTATE (PostgreSQL, appendix A). What is not plainly the order's fault is an outage: nothing is rejected. */
 function translate(error: unknown): Error {
@@ -214,6 +216,8 @@ function translate(error: unknown): Error {
   error.detail = undefined;
   error.where = undefined;
   const { code = '' } = error;
+  if (RAISED_BY_FUNCTION.test(code))
+    return new OrderRefusedError(`a trigger in PostgreSQL refused an order (${code})`, { cause: error });
   return ROW_FAULTS.test(code) && code !== UNIQUE_VIOLATION
     ? new OrderNotStorableError(`PostgreSQL refused an order (${code})`, { cause: error })
     : unavailable(error);

@@ -147,6 +147,19 @@ describe('SQLite', () => {
     expect(await repository.saveAll([anOrder()])).toEqual(['stored']);
   });
 
+  it('saveAll, with an order that a trigger refuses, rejects with ORDER_REFUSED, and stores it without the trigger', async () => {
+    const path = newFile();
+    const repository = open(path);
+    const raw = openRaw(path);
+    const [good, refused] = [anOrder(), anOrder({ customerId: 'blocked' })];
+    raw.exec(`CREATE TRIGGER blocked BEFORE INSERT ON orders WHEN NEW.customer_id = 'blocked'
+              BEGIN SELECT RAISE(ABORT, 'blocked'); END`);
+    await expect(repository.saveAll([good, refused])).rejects.toMatchObject({ code: 'ORDER_REFUSED' });
+    expect(count(raw)).toBe(0);
+    raw.exec('DROP TRIGGER blocked');
+    expect(await repository.saveAll([good, refused])).toEqual(['stored', 'stored']);
+  });
+
   it('file, written by a repository, is in WAL mode with synced commits', async () => {
     const path = newFile();
     await open(path).saveAll([anOrder()]);

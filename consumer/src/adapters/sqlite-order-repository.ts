@@ -1,7 +1,7 @@
 import { mkdirSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { DatabaseSync, type StatementSync } from 'node:sqlite';
-import { OrderNotStorableError, StoreUnavailableError } from '../domain/errors.ts';
+import { OrderNotStorableError, OrderRefusedError, StoreUnavailableError } from '../domain/errors.ts';
 import type {
   OrderCursor,
   OrderRepository,
@@ -133,7 +133,7 @@ export class SqliteOrderRepository implements OrderRepository {
     try {
       const outcomes = this.#transaction(() => saves.map((save) => this.#trySave(save)));
       for (const [index, { resolve, reject }] of saves.entries()) {
-        const outcome = outcomes[index] as SaveResult[] | OrderNotStorableError;
+        const outcome = outcomes[index] as SaveResult[] | Error;
         if (outcome instanceof Error) reject(outcome);
         else resolve(outcome);
       }
@@ -143,7 +143,7 @@ export class SqliteOrderRepository implements OrderRepository {
   }
 
   /** Saves one caller's orders, all or none. What is thrown is no fault of theirs and ends the whole transaction. */
-  #trySave({ orders, rows }: Save): SaveResult[] | OrderNotStorableError {
+  #trySave({ orders, rows }: Save): SaveResult[] | Error {
     this.#db.exec('SAVEPOINT one_call');
     try {
       const inserted = new Set<string>();
@@ -166,7 +166,9 @@ export class SqliteOrderRepository implements OrderRepository {
     } catch (cause) {
       if (!isFaultOfRow(cause)) throw cause;
       this.#db.exec('ROLLBACK TO one_call; RELEASE one_call');
-      return new OrderNotStorableError('SQLite refused an order', { cause });
+      return (cause as { errcode?: number }).errcode === CONSTRAINT_TRIGGER
+        ? new OrderRefusedError('a trigger in SQLite refused an order', { cause })
+        : new OrderNotStorableError('SQLite refused an order', { cause });
     }
   }
 
@@ -193,6 +195,8 @@ export class SqliteOrderRepository implements OrderRepository {
 
 /** Primary result codes (sqlite.org/rescode.html): TOOBIG, CONSTRAINT, MISMATCH. */
 const ROW_FAULTS = new Set([18, 19, 20]);
+/** Extended code of what a trigger raised. */
+const CONSTRAINT_TRIGGER = 1811;
 
 function isFaultOfRow(error: unknown): boolean {
   const { code, errcode = 0 } = error as { code?: string; errcode?: number };

@@ -10,6 +10,12 @@ export class OrderNotStorableError extends Error {
   readonly code = 'ORDER_NOT_STORABLE';
 }
 
+/** The store works, but a rule in it (a trigger) refuses this order; it may take it later. */
+export class OrderRefusedError extends Error {
+  override readonly name = 'OrderRefusedError';
+  readonly code = 'ORDER_REFUSED';
+}
+
 /** An order of this id is stored already, with other content. The stored one stays as it is. */
 export class OrderConflictError extends Error {
   override readonly name = 'OrderConflictError';

@@ -69,7 +69,7 @@ async function save(
   }
 }
 
-/** What the store refuses for what it contains can never succeed; anything else may. */
+/** What the store refuses for what it contains can never succeed; anything else may, as what a trigger refuses. */
 function outcomeOfRefusal(error: unknown): Outcome {
   if (error instanceof OrderNotStorableError) return { kind: 'rejected', reason: error.code, error };
   return { kind: 'retry', error: asError(error) };

@@ -46,6 +46,7 @@ ARG SOURCE
 ARG REVISION
 ARG VERSION=dev
 ARG CREATED
+ENV RELEASE_VERSION=${VERSION}
 LABEL org.opencontainers.image.source="${SOURCE}" \
       org.opencontainers.image.revision="${REVISION}" \
       org.opencontainers.image.version="${VERSION}" \

@@ -23,6 +23,13 @@ export const commonFields = {
   AWS_ENDPOINT_URL: httpUrl.optional().describe('an emulator of AWS; absent on AWS'),
   ORDER_QUEUE_NAME: queueName.default('order-queue').describe('queue of orders'),
   ORDER_DLQ_NAME: queueName.default('order-dlq').describe('dead-letter queue of orders'),
+  RELEASE_VERSION: z
+    .string()
+    .regex(/^[\w.-]{1,128}$/, 'must be 1 to 128 letters, digits, dots, hyphens or underscores')
+    .optional()
+    .describe(
+      "what runs, in logs, metrics and reasons in the DLQ; images carry it; the package's version by default",
+    ),
   HOST: z.string().min(1).default('127.0.0.1').describe('address to listen on; 0.0.0.0 in a container'),
   LOG_LEVEL: logLevel.default('info').describe("level of the service's own log lines"),
   LIBRARY_LOG_LEVEL: logLevel

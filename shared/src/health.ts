@@ -34,6 +34,11 @@ export class Health {
     this.#accepting = accepting;
   }
 
+  /** False while the service starts and stops. */
+  get accepting(): boolean {
+    return this.#accepting;
+  }
+
   liveness(): ComponentHealth {
     return { status: this.#options.live() ? 'UP' : 'DOWN' };
   }

@@ -17,6 +17,7 @@ describe('createHttpServer', () => {
     const left = Promise.withResolvers<void>();
     const gate = { reached: reached.promise, left: left.promise };
     test = { ...(await createTestHttpApp()), gate };
+    test.health.setAccepting(true);
     // Tells when a request is there and when its client has gone, and answers it when told to.
     test.app.get('/gate', ({ raw }) => {
       raw.socket.once('close', () => left.resolve());
@@ -211,6 +212,29 @@ describe('createHttpServer', () => {
       expect(first).toContain('Connection: keep-alive');
       await test.app.close();
       expect(await readAll(socket)).toBe('');
+    });
+
+    it('server, that no longer accepts, still answers, and gives the connection up', async () => {
+      const socket = await open();
+      socket.write(get('/livez'));
+      expect(String(await once(socket, 'data'))).toContain('Connection: keep-alive');
+      test.health.setAccepting(false);
+      socket.write(get('/livez'));
+      const answer = await readAll(socket);
+      expect(answer).toContain('HTTP/1.1 200 OK');
+      expect(answer).toContain('connection: close');
+    });
+
+    it('server, of an old connection, gives it up with the next answer', async () => {
+      const old = await createTestHttpApp({ connectionMaxAgeMs: 0 });
+      old.health.setAccepting(true);
+      await listen(old.app, loopback);
+      const socket = connect((old.app.server.address() as AddressInfo).port, '127.0.0.1');
+      socket.setEncoding('utf8').write(get('/livez'));
+      const answer = await readAll(socket);
+      expect(answer).toContain('HTTP/1.1 200 OK');
+      expect(answer).toContain('connection: close');
+      await old.app.close();
     });
 
     it('close, with a connection that never brought a request, closes it and resolves', async () => {

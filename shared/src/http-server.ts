@@ -47,11 +47,19 @@ export type HttpServerOptions = ActuatorOptions & {
   logger: Logger;
   metrics: Pick<CommonMetrics, 'httpRequestDuration'>;
   bodyLimitBytes: number;
+  /** After so long a connection is given up with its next answer; 5 s by default. */
+  connectionMaxAgeMs?: number;
 };
 
 const REQUEST_TIMEOUT_MS = 30_000;
 /** Longer than the idle time of the usual load balancers (60 s), so that they, not we, close an idle connection. */
 const KEEP_ALIVE_TIMEOUT_MS = 72_000;
+
+/**
+ * Kubernetes chooses a pod when a connection opens, and never again. A client that keeps its connection would stay on
+ * the old version after a switch, and would never find the pods that an autoscaler added.
+ */
+const CONNECTION_MAX_AGE_MS = 5_000;
 
 const CLOSE_SWEEP_MS = 100;
 const METHODS = ['GET', 'HEAD', 'POST'] as const;
@@ -106,9 +114,14 @@ export async function createHttpServer(options: HttpServerOptions): Promise<Http
     if (encoding === undefined || encoding === 'identity') return;
     throw new ProblemError(createProblem(415, 'content-encoding', 'only bodies as they are can be read'));
   });
+  const connectionMaxAgeMs = options.connectionMaxAgeMs ?? CONNECTION_MAX_AGE_MS;
+  const openedAt = new WeakMap<Socket, number>();
+  app.server.on('connection', (socket) => openedAt.set(socket, performance.now()));
   // At the end of a request, so that those which were under way when the stop began give their connection up too.
-  app.addHook('onSend', async (_request, reply) => {
-    if (closing) reply.header('connection', 'close');
+  // Told by an answer, a client opens another one; an idle connection that is closed may cross with a request.
+  app.addHook('onSend', async (request, reply) => {
+    const ageMs = performance.now() - (openedAt.get(request.raw.socket) ?? Number.POSITIVE_INFINITY);
+    if (closing || !options.health.accepting || ageMs > connectionMaxAgeMs) reply.header('connection', 'close');
   });
   app.addHook('onResponse', async (request, reply) => {
     const labels = {

@@ -17,6 +17,7 @@ export type TestHttpApp = {
 export async function createTestHttpApp({
   appEnv = 'dev' as AppEnv,
   bodyLimitBytes = 1_024,
+  connectionMaxAgeMs = 5_000,
 } = {}): Promise<TestHttpApp> {
   const { logger, lines } = captureLog({ APP_ENV: appEnv });
   const metrics = createMetrics('order-test', '1.2.3');
@@ -32,6 +33,14 @@ export async function createTestHttpApp({
   });
   const info = { name: 'order-test', version: '1.2.3', environment: appEnv };
   const { registry } = metrics;
-  const app = await createHttpServer({ logger, metrics, health, registry, info, bodyLimitBytes });
+  const app = await createHttpServer({
+    logger,
+    metrics,
+    health,
+    registry,
+    info,
+    bodyLimitBytes,
+    connectionMaxAgeMs,
+  });
   return { app, metrics, health, lines, state };
 }

@@ -5,7 +5,9 @@ import { runService } from '@orders/shared/service.ts';
 import { startConsumer } from './app.ts';
 import { loadConsumerConfig } from './config.ts';
 
-const { version: packageVersion } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8'));
+const { version: packageVersion } = JSON.parse(
+  readFileSync(new URL('../package.json', import.meta.url), 'utf8'),
+);
 
 await runService(process, 'order-consumer', async (onFatal) => {
   loadDotenv(process.env);

@@ -5,7 +5,9 @@ import { runService } from '@orders/shared/service.ts';
 import { startProducer } from './app.ts';
 import { loadProducerConfig } from './config.ts';
 
-const { version: packageVersion } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8'));
+const { version: packageVersion } = JSON.parse(
+  readFileSync(new URL('../package.json', import.meta.url), 'utf8'),
+);
 
 await runService(process, 'order-producer', async () => {
   loadDotenv(process.env);

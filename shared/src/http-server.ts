@@ -121,7 +121,8 @@ export async function createHttpServer(options: HttpServerOptions): Promise<Http
   // Told by an answer, a client opens another one; an idle connection that is closed may cross with a request.
   app.addHook('onSend', async (request, reply) => {
     const ageMs = performance.now() - (openedAt.get(request.raw.socket) ?? Number.POSITIVE_INFINITY);
-    if (closing || !options.health.accepting || ageMs > connectionMaxAgeMs) reply.header('connection', 'close');
+    if (closing || !options.health.accepting || ageMs > connectionMaxAgeMs)
+      reply.header('connection', 'close');
   });
   app.addHook('onResponse', async (request, reply) => {
     const labels = {

@@ -1,3 +1,5 @@
+import { hash } from 'node:crypto';
+import canonicalize from 'canonicalize';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { AN_ORDER_ID, anOrder, anOrderRequest, validOrders } from '../testing/orders.ts';
@@ -206,6 +208,16 @@ describe('contentHash', () => {
       metadata: { coupon: 'SPRING', 'größe 😀': '"대" \\ /' },
     });
     expect(contentHash(order)).toBe('v1:78a6224359624d518c0bf473911b05a41b998bc5f4496602353dcdf7c609402a');
+  });
+
+  it('contentHash, of any order, is the hash of its RFC 8785 form without orderId and createdAt', () => {
+    fc.assert(
+      fc.property(validOrders, (order) => {
+        const { orderId: _orderId, createdAt: _createdAt, ...content } = order;
+        expect(contentHash(order)).toBe(`v1:${hash('sha256', canonicalize(content) ?? '')}`);
+      }),
+      { numRuns: 1_000 },
+    );
   });
 
   it('contentHash, with another orderId and createdAt, stays the same', () => {

@@ -91,7 +91,23 @@ export type Order = z.infer<typeof orderSchema>;
  * Identity of an order's content: `v1:` and the SHA-256 of the RFC 8785 form of the order without `orderId` and
  * `createdAt`, so that a client's retry with a new time is still the same order.
  */
-export function contentHash(order: OrderRequest | Order): string {
-  const { orderId: _orderId, createdAt: _createdAt, ...content } = order;
-  return `v1:${hash('sha256', canonicalize(content) ?? '')}`;
+export function contentHash({
+  adjustment,
+  currency,
+  customerId,
+  items,
+  metadata,
+  totalAmount,
+}: OrderRequest): string {
+  // What RFC 8785 asks for beyond JSON.stringify is the order of the keys, and those of an order are known.
+  const sorted = items.map(({ name, productId, quantity, unitPrice }) => ({
+    name,
+    productId,
+    quantity,
+    unitPrice,
+  }));
+  const first = JSON.stringify({ adjustment, currency, customerId, items: sorted }).slice(0, -1);
+  const last = JSON.stringify({ totalAmount }).slice(1);
+  const between = metadata ? `"metadata":${canonicalize(metadata)},` : '';
+  return `v1:${hash('sha256', `${first},${between}${last}`)}`;
 }

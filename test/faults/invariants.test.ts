@@ -38,6 +38,7 @@ function evidence(overrides: Partial<Evidence> = {}): Evidence {
       dead('b2', 'id-2', 'CONFLICT'),
       { body: 'not JSON', reason: 'NOT_JSON', found: undefined },
     ],
+    failures: [],
     queued: [],
     inFlightAfterStop: 0,
     unsettled: [],
@@ -70,6 +71,64 @@ describe('invariants, when all promises were kept', () => {
       deadLettered: [...good.deadLettered, ...good.deadLettered],
     };
     expect(codes(overrides)).toEqual([]);
+  });
+});
+
+describe('invariants, of orders that the database refuses', () => {
+  const refused = {
+    sent: [
+      ...good.sent,
+      sent('ever', 'id-7', { refused: 'for ever' }),
+      sent('once', 'id-8', { refused: 'once' }),
+    ],
+    stored: [...good.stored, found('once', 'id-8')],
+    failures: ['id-7', 'id-8'].map((orderId) => ({ orderId, messageId: `message of ${orderId}` })),
+  };
+  const givenUp = { ...dead('ever', 'id-7', 'MAX_FAILURES'), failures: 5, attempts: 6 };
+
+  test('find nothing when one failed as often as it may, and the other was stored', () => {
+    expect(codes({ ...refused, deadLettered: [...good.deadLettered, givenUp] })).toEqual([]);
+  });
+
+  test.each<[string, Partial<Evidence>, string[]]>([
+    ['is nowhere', {}, ['LOST']],
+    [
+      'was given up too soon',
+      { deadLettered: [...good.deadLettered, { ...givenUp, failures: 4 }] },
+      ['WRONGLY_DEAD_LETTERED'],
+    ],
+    [
+      'was moved by SQS itself',
+      { deadLettered: [...good.deadLettered, dead('ever', 'id-7', undefined)] },
+      ['WRONGLY_DEAD_LETTERED'],
+    ],
+    [
+      'was given up though it is let through now',
+      {
+        stored: good.stored,
+        deadLettered: [
+          ...good.deadLettered,
+          givenUp,
+          { ...dead('once', 'id-8', 'MAX_FAILURES'), failures: 5, attempts: 5 },
+        ],
+      },
+      ['WRONGLY_DEAD_LETTERED'],
+    ],
+    [
+      'has no failure',
+      { deadLettered: [...good.deadLettered, givenUp], failures: refused.failures.slice(1) },
+      ['WRONGLY_FAILED'],
+    ],
+    [
+      'is another one',
+      {
+        deadLettered: [...good.deadLettered, givenUp],
+        failures: [...refused.failures, { orderId: 'id-1', messageId: 'm' }],
+      },
+      ['WRONGLY_FAILED'],
+    ],
+  ])('when the one that failed %s, say so', (_what, overrides, expected) => {
+    expect(codes({ ...refused, ...overrides })).toEqual(expected);
   });
 });
 

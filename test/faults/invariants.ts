@@ -1,4 +1,5 @@
 import { isDeepStrictEqual } from 'node:util';
+import { MAX_FAILURES } from './settings.ts';
 
 /** What the campaign knows of one order that it sent, perhaps several times. */
 export type SentOrder = {
@@ -13,6 +14,8 @@ export type SentOrder = {
    * refused: must never be found anywhere. none: was not sent.
    */
   answer: 'accepted' | 'unknown' | 'refused' | 'none';
+  /** By a rule in the database: `once` until a failure of it was counted. */
+  refused?: 'for ever' | 'once';
   /** Statuses that no client should have seen. */
   oddAnswers: readonly number[];
 };
@@ -28,7 +31,18 @@ export type FoundOrder = {
 };
 
 /** A message in the DLQ; without `found` it holds no order that can be read. */
-export type DeadLettered = { body: string; reason: string | undefined; found: FoundOrder | undefined };
+export type DeadLettered = {
+  body: string;
+  reason: string | undefined;
+  /** Counted by the consumer that gave up. */
+  failures?: number | undefined;
+  /** How often SQS delivered it. */
+  attempts?: number | undefined;
+  found: FoundOrder | undefined;
+};
+
+/** A failure of a message that a consumer counted. */
+export type CountedFailure = { orderId: string | undefined; messageId: string };
 
 /** Everything that can be seen from outside after a trial. */
 export type Evidence = {
@@ -41,6 +55,8 @@ export type Evidence = {
   /** Ids that GET was asked for. */
   askedFor: readonly string[];
   deadLettered: readonly DeadLettered[];
+  /** By all consumers. Those that led to the DLQ at once are not among them. */
+  failures: readonly CountedFailure[];
   /** Still in the order queue when the services had stopped: only the last orders may be. */
   queued: readonly FoundOrder[];
   /** Messages in flight right after the consumers had stopped in good health. */
@@ -63,6 +79,7 @@ export type ViolationCode =
   | 'NOT_SENT'
   | 'ALTERED'
   | 'WRONGLY_DEAD_LETTERED'
+  | 'WRONGLY_FAILED'
   | 'LOOK_UP_DIFFERS'
   | 'NOT_SETTLED'
   | 'NOT_READY'
@@ -80,8 +97,8 @@ export const INVARIANTS: Record<ViolationCode, string> = {
   STORED_TWICE: 'an order has one row, whatever was sent or delivered twice',
   NOT_SENT: 'what is stored or dead-lettered was sent, and was not refused',
   ALTERED: 'what is stored, dead-lettered or still queued is what was sent, field by field',
-  WRONGLY_DEAD_LETTERED:
-    'the DLQ holds unreadable messages and conflicts only, each with its own reason: no outage puts anything there',
+  WRONGLY_DEAD_LETTERED: `the DLQ holds unreadable messages, conflicts, and what failed ${MAX_FAILURES} times by its own fault, each with its own reason: no outage puts anything there`,
+  WRONGLY_FAILED: 'a failure is counted only of an order that the database refuses, and of each of those',
   LOOK_UP_DIFFERS: 'GET answers what the table holds',
   NOT_SETTLED: 'the queue empties, nothing stays in flight, all leases are given back',
   NOT_READY: 'both services are ready again within 120 s of the end of the faults',
@@ -119,13 +136,14 @@ export function checkInvariants(evidence: Evidence): Violation[] {
     if (rows.length > 1) report('STORED_TWICE', `${name} has ${rows.length} rows`);
     if (sent.answer === 'accepted' && rows.length === 0 && dead.length === 0 && !queuedTags.has(sent.tag))
       report('LOST', `${name} was accepted and is nowhere`);
-    if (
-      dead.length > 0 &&
-      (rows.length > 0 || !mayConflict(sent) || dead.some(({ reason }) => reason !== 'CONFLICT'))
-    )
+    const rightly = (letter: DeadLettered) =>
+      sent.refused === 'for ever'
+        ? failedTooOften(letter)
+        : mayConflict(sent) && letter.reason === 'CONFLICT';
+    if (dead.length > 0 && (rows.length > 0 || !dead.every(rightly)))
       report(
         'WRONGLY_DEAD_LETTERED',
-        `${name} is in the DLQ: ${dead.map(({ reason }) => reason ?? 'no reason').join(', ')}${rows.length > 0 ? '; it is stored as well' : ''}`,
+        `${name}${sent.refused ? `, refused ${sent.refused},` : ''} is in the DLQ: ${dead.map(describe).join(', ')}${rows.length > 0 ? '; it is stored as well' : ''}`,
       );
     for (const status of sent.oddAnswers) report('ODD_ANSWER', `${name} was answered with ${status}`);
   }
@@ -179,6 +197,17 @@ export function checkInvariants(evidence: Evidence): Violation[] {
       );
   }
 
+  const refusedIds = new Set(
+    evidence.sent.flatMap(({ refused, orderIds }) => (refused ? [...orderIds] : [])),
+  );
+  const failedIds = new Set(evidence.failures.map(({ orderId }) => orderId));
+  for (const { orderId, messageId } of evidence.failures)
+    if (!refusedIds.has(orderId ?? ''))
+      report('WRONGLY_FAILED', `message ${messageId} of order ${orderId} was counted as failed`);
+  for (const { refused, answer, orderIds } of evidence.sent)
+    if (refused && answer === 'accepted' && ![...orderIds].some((id) => failedIds.has(id)))
+      report('WRONGLY_FAILED', `order ${[...orderIds].join()} was refused, and no failure of it counted`);
+
   for (const what of evidence.unsettled) report('NOT_SETTLED', what);
   for (const service of evidence.notReady) report('NOT_READY', `${service} was not ready again`);
   if (evidence.inFlightAfterStop > 0)
@@ -189,6 +218,15 @@ export function checkInvariants(evidence: Evidence): Violation[] {
     if (growth > MAX_OPEN_FILES_GROWTH)
       report('LEAK', `${service} has ${growth} open files more than at its start`);
   return violations;
+}
+
+/** Deliveries are not compared: those that the proxy makes up are none to SQS. */
+function failedTooOften({ reason, failures, attempts = 0 }: DeadLettered): boolean {
+  return reason === 'MAX_FAILURES' && failures === MAX_FAILURES && attempts > 0;
+}
+
+function describe({ reason, failures, attempts }: DeadLettered): string {
+  return reason ? `${reason} after ${failures} failures, received ${attempts} times` : 'no reason';
 }
 
 function isSame(sent: SentOrder, found: FoundOrder): boolean {

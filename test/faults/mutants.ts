@@ -12,6 +12,7 @@ export type Mutation = {
 const CONSUMER = 'consumer/src/sqs/order-consumer.ts';
 const POLLER = 'consumer/src/sqs/poller.ts';
 const SETTLER = 'consumer/src/sqs/settler.ts';
+const FAILURES = 'consumer/src/sqs/failure-counter.ts';
 const PROCESS = 'consumer/src/domain/process-messages.ts';
 const SQLITE = 'consumer/src/adapters/sqlite-order-repository.ts';
 const ROW = 'consumer/src/adapters/order-row.ts';
@@ -124,13 +125,55 @@ export const MUTATIONS: readonly Mutation[] = [
   },
   {
     name: 'outage of the store counted as a failure of the message',
-    expected: 'WRONGLY_DEAD_LETTERED',
+    expected: 'WRONGLY_FAILED',
     fault: 'database locked',
     edits: [
       {
         file: PROCESS,
         find: "({ kind: 'released', cause: 'store-unavailable' })",
         replace: "({ kind: 'retry', error: asError(error) })",
+      },
+    ],
+  },
+  {
+    name: 'failures of a message not counted',
+    expected: 'WRONGLY_DEAD_LETTERED',
+    fault: 'producer stopped',
+    edits: [{ file: FAILURES, find: '    this.#failures.set(messageId, failures);\n', replace: '' }],
+  },
+  {
+    name: 'message given up at its first failure',
+    expected: 'WRONGLY_DEAD_LETTERED',
+    fault: 'producer stopped',
+    edits: [
+      {
+        file: SETTLER,
+        find: 'failures.add(message.messageId) < config.MAX_FAILURES',
+        replace: 'failures.add(message.messageId) < 1',
+      },
+    ],
+  },
+  {
+    name: 'receives counted as failures',
+    expected: 'WRONGLY_DEAD_LETTERED',
+    fault: 'delivered three times',
+    edits: [
+      {
+        file: SETTLER,
+        find: 'failures.add(message.messageId) < config.MAX_FAILURES',
+        replace: '(failures.add(message.messageId), message.receiveCount) < config.MAX_FAILURES',
+      },
+    ],
+  },
+  {
+    name: 'refusal of one order taken for an outage of the store',
+    expected: 'WRONGLY_DEAD_LETTERED',
+    fault: 'database locked',
+    edits: [
+      {
+        file: SQLITE,
+        find: "new OrderRefusedError('a trigger in SQLite refused an order', { cause })",
+        replace: 'unavailable(cause) as any',
       },
     ],
   },

@@ -1,17 +1,18 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { DeleteMessageCommand, ReceiveMessageCommand, type SQSClient } from '@aws-sdk/client-sqs';
-import { DEAD_LETTER_ATTRIBUTE } from '@orders/consumer/sqs/dead-letter.ts';
+import { DEAD_LETTER_ATTRIBUTE, deadLetterSchema } from '@orders/consumer/sqs/dead-letter.ts';
 import { commonFields, loadConfig } from '@orders/shared/config.ts';
 import { createLogger } from '@orders/shared/logger.ts';
 import { decodeOrderMessage } from '@orders/shared/message.ts';
 import { queueAttributes } from '@orders/shared/queue-admin.ts';
 import { createSqsClient } from '@orders/shared/sqs-client.ts';
 import { z } from 'zod';
-import type { DeadLettered, FoundOrder } from './invariants.ts';
+import type { CountedFailure, DeadLettered, FoundOrder } from './invariants.ts';
 import type { ServiceProcess } from './service-process.ts';
 import { found } from './store.ts';
 
 const POLL_MS = 100;
+const FAILED = '"message failed, will be tried again"';
 /** How long what another reader holds is waited for: longer than the visibility time of 5 s. */
 const DRAIN_TRIES = 100;
 
@@ -73,14 +74,13 @@ export async function foundIn(messages: Received[]): Promise<FoundOrder[]> {
   return orders.flatMap((order) => order ?? []);
 }
 
-const reasonSchema = z.object({ reason: z.string() });
-
 /** The messages of the DLQ, with why they are there. */
 export async function deadLettersIn(messages: Received[]): Promise<DeadLettered[]> {
   return Promise.all(
     messages.map(async ({ body, attributes }) => {
-      const letter = reasonSchema.safeParse(JSON.parse(attributes[DEAD_LETTER_ATTRIBUTE] ?? 'null'));
-      return { body, reason: letter.data?.reason, found: await readOrder(body) };
+      const letter = deadLetterSchema.safeParse(JSON.parse(attributes[DEAD_LETTER_ATTRIBUTE] ?? 'null')).data;
+      const { reason, failures, attempts } = letter ?? {};
+      return { body, reason, failures, attempts, found: await readOrder(body) };
     }),
   );
 }
@@ -91,6 +91,13 @@ async function readOrder(body: string): Promise<FoundOrder | undefined> {
   } catch {
     return undefined;
   }
+}
+
+/** What a consumer's log says of messages that failed and will be tried again. */
+export function failuresIn(log: string): CountedFailure[] {
+  // A process that is killed may leave half a line.
+  const lines = log.split('\n').filter((line) => line.includes(FAILED) && line.endsWith('}'));
+  return lines.map((line) => JSON.parse(line) as CountedFailure);
 }
 
 /** What GET answers for these ids. */

@@ -15,6 +15,7 @@ const trial = (overrides: Partial<RecordedTrial> = {}): RecordedTrial => ({
   unknown: 40,
   stored: 195,
   deadLettered: 17,
+  failures: 15,
   violations: [],
   recoveryMs: 1_000,
   settledMs: 4_000,
@@ -41,6 +42,7 @@ describe('renderReport', () => {
     );
     expect(report).toContain('| trials | 3 |');
     expect(report).toContain('| orders accepted (202) | 600 |');
+    expect(report).toContain('counted | 45 |');
     expect(report).toContain('| both services ready | 2.0 s | 3.0 s | 3.0 s |');
     expect(report).toContain('| consumer killed | 3 | 0 |');
     expect(report).toContain('clock jump (in 3 trials)');

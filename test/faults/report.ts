@@ -32,7 +32,8 @@ dies in between. An outage of SQS or of the database puts nothing into the dead-
 
 \`npm run test:faults\` is a campaign of trials. Each starts both services as processes, before an SQS emulator that
 sits behind a proxy which injects faults, and on a store of its own; sends a few hundred orders (real purchases, some
-of them twice, some that contradict each other or themselves) and messages that nobody can read; does one to three
+of them twice, some that contradict each other or themselves) and messages that nobody can read; has the database refuse a few orders, some for ever and some until they have failed
+once; does one to three
 things from the table below at random moments; ends them, waits until all is settled, stops the services under load,
 and then looks at the table, the queues, the answers, the logs and the processes from outside. What is drawn comes from
 a seed. Times are scaled to a visibility time of 5 s.
@@ -55,6 +56,7 @@ npm run test:faults:report                       # writes this page anew
 | orders not confirmed (5xx, 429 or no answer) | ${sum(({ unknown }) => unknown)} |
 | rows found in the stores | ${sum(({ stored }) => stored)} |
 | messages found in the dead-letter queues | ${sum(({ deadLettered }) => deadLettered)} |
+| failures of orders that the database refused, counted | ${sum(({ failures = 0 }) => failures)} |
 | accepted and lost | ${broken('LOST')} |
 | stored twice | ${broken('STORED_TWICE')} |
 | wrongly dead-lettered | ${broken('WRONGLY_DEAD_LETTERED')} |

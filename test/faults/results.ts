@@ -3,7 +3,9 @@ import type { ViolationCode } from './invariants.ts';
 import type { TrialResult } from './trial.ts';
 
 /** One line of the campaign's results file. */
-export type RecordedTrial = Omit<TrialResult, 'timeline'> & {
+export type RecordedTrial = Omit<TrialResult, 'timeline' | 'failures'> & {
+  /** Not in lines of before 2026-11-25. */
+  failures?: number;
   at: string;
   seed: number;
   trial: number;

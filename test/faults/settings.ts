@@ -1,4 +1,5 @@
 export const VISIBILITY_SECONDS = 5;
+export const MAX_FAILURES = 5;
 export const GRACE_MS = 12_000;
 
 /** The product's settings, scaled to a visibility time of 5 s instead of 60. */
@@ -17,8 +18,7 @@ export const SETTINGS = {
   HEARTBEAT_SECONDS: '1',
   HANDLING_TIMEOUT_SECONDS: '2',
   LEASE_MARGIN_SECONDS: '1',
-  // No order here fails by its own fault, so one failure is enough to be dead-lettered: an outage that counts shows.
-  MAX_FAILURES: '1',
+  MAX_FAILURES: String(MAX_FAILURES),
   POLL_BACKOFF_MIN_MS: '100',
   POLL_BACKOFF_MAX_MS: '1000',
   RETRY_BACKOFF_MIN_SECONDS: '1',

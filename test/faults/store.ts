@@ -11,6 +11,10 @@ export type Store = {
   url: string;
   /** Everything in the table of orders. */
   rows: () => Promise<FoundOrder[]>;
+  /** Plants a trigger that refuses the orders of these customers. */
+  refuse: (customerIds: readonly string[]) => Promise<void>;
+  /** Lets the orders of that customer through. @throws while the store is down */
+  permit: (customerId: string) => Promise<void>;
   close: () => Promise<void>;
 };
 
@@ -19,20 +23,36 @@ export type PostgresStore = Store & { kind: 'postgres'; server: PostgresServer; 
 
 export function openSqliteStore(folder: string): SqliteStore {
   const file = path.join(folder, 'orders.db');
-  const open = () => new DatabaseSync(file, { timeout: 5_000 });
+  const open = (timeout = 5_000) => new DatabaseSync(file, { timeout });
+  const using = <T>(db: DatabaseSync, work: (db: DatabaseSync) => T): T => {
+    try {
+      return work(db);
+    } finally {
+      db.close();
+    }
+  };
   return {
     kind: 'sqlite',
     url: `sqlite:${file}`,
     open,
     rows: async () => {
-      const db = open();
-      try {
-        const rows = db.prepare('SELECT order_id, data FROM orders').all();
-        return rows.map((row) => toFound(String(row['order_id']), String(row['data'])));
-      } finally {
-        db.close();
-      }
+      const rows = using(open(), (db) => db.prepare('SELECT order_id, data FROM orders').all());
+      return rows.map((row) => toFound(String(row['order_id']), String(row['data'])));
     },
+    refuse: async (customerIds) =>
+      using(open(), (db) => {
+        db.exec(`
+          CREATE TABLE refused (customer_id TEXT PRIMARY KEY) STRICT;
+          CREATE TRIGGER refused BEFORE INSERT ON orders
+          WHEN EXISTS (SELECT 1 FROM refused WHERE customer_id = NEW.customer_id)
+          BEGIN SELECT RAISE(ABORT, 'refused by the campaign'); END`);
+        for (const each of customerIds) db.prepare('INSERT INTO refused VALUES (?)').run(each);
+      }),
+    // Without a wait, which would hold up the fault that has locked the file.
+    permit: async (customerId) =>
+      using(open(0), (db) => {
+        db.prepare('DELETE FROM refused WHERE customer_id = ?').run(customerId);
+      }),
     close: async () => {},
   };
 }
@@ -54,6 +74,24 @@ export async function openPostgresStore(server: PostgresServer): Promise<Postgre
         const { orderId, data } = JSON.parse(line) as { orderId: string; data: string };
         return toFound(orderId, data);
       });
+    },
+    refuse: async (customerIds) => {
+      const values = customerIds.map((each) => `('${each}')`).join(', ');
+      await server.sql(
+        `CREATE TABLE refused (customer_id text PRIMARY KEY);
+         INSERT INTO refused VALUES ${values};
+         CREATE FUNCTION refuse_order() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN
+           IF EXISTS (SELECT 1 FROM refused WHERE customer_id = NEW.customer_id) THEN
+             RAISE EXCEPTION 'refused by the campaign';
+           END IF;
+           RETURN NEW;
+         END $$;
+         CREATE TRIGGER refused BEFORE INSERT ON orders FOR EACH ROW EXECUTE FUNCTION refuse_order()`,
+        database,
+      );
+    },
+    permit: async (customerId) => {
+      await server.sql(`DELETE FROM refused WHERE customer_id = '${customerId}'`, database);
     },
     close: () => server.dropDatabase(database),
   };

@@ -7,15 +7,29 @@ import { ensureQueues, queueAttributes } from '@orders/shared/queue-admin.ts';
 import { type Emulator, startEmulator } from '../../dev/emulator.ts';
 import { freePorts } from '../../dev/port-owner.ts';
 import { type Fault, type FaultScene, PAGE_LIMIT } from './faults.ts';
-import { checkInvariants, crashLines, type Evidence, type Poison, type Violation } from './invariants.ts';
-import { connect, deadLettersIn, drain, foundIn, lookUp, unsettled } from './observe.ts';
+import {
+  type CountedFailure,
+  checkInvariants,
+  crashLines,
+  type Evidence,
+  type Poison,
+  type Violation,
+} from './invariants.ts';
+import { connect, deadLettersIn, drain, failuresIn, foundIn, lookUp, unsettled } from './observe.ts';
 import type { PostgresServer } from './postgres-server.ts';
 import { createRandom, type Random } from './random.ts';
 import { ServiceProcess } from './service-process.ts';
 import { baseEnv, GRACE_MS, SETTINGS, VISIBILITY_SECONDS } from './settings.ts';
 import { type SqsFaultProxy, startSqsFaultProxy } from './sqs-fault-proxy.ts';
 import { openPostgresStore, openSqliteStore, type Store } from './store.ts';
-import { Client, createSubmission, createSubmissions, type Submission, sendPoison } from './workload.ts';
+import {
+  Client,
+  createRefused,
+  createSubmission,
+  createSubmissions,
+  type Submission,
+  sendPoison,
+} from './workload.ts';
 
 const PUBLISH_MS = 4_000;
 const PURCHASES = 200;
@@ -28,6 +42,7 @@ const POLL_UNDER_WAY_MS = 1_100;
 const LIMIT_MS = 120_000;
 const START_TIMEOUT_MS = 60_000;
 const POLL_MS = 100;
+const WATCH_MS = 50;
 
 export type TrialPlan = {
   seed: number;
@@ -51,6 +66,8 @@ export type TrialResult = {
   unknown: number;
   stored: number;
   deadLettered: number;
+  /** Failures of refused orders that the consumers counted. */
+  failures: number;
   violations: Violation[];
   /** From the end of the last fault until all services were ready. */
   recoveryMs: number;
@@ -109,6 +126,9 @@ class Trial {
     const { store, sqs, queues, producer, consumers, scene } = await this.#start();
     const client = new Client(producer.url);
     const openFilesBefore = await this.#openFiles();
+    await this.#createOrders(store);
+    const settled = new AbortController();
+    const permitted = this.#permitAfterFailure(store, settled.signal);
 
     const [{ faultsEndedAt, notReady, recoveryMs }] = await Promise.all([
       this.#sufferFaults(scene),
@@ -119,6 +139,8 @@ class Trial {
     const unsettled = await this.#untilSettled(sqs, queues, consumers, faultsEndedAt);
     const settledMs = performance.now() - faultsEndedAt;
     this.#note(`settled after ${Math.round(settledMs)} ms`);
+    settled.abort();
+    await permitted;
 
     const askedFor = this.#acceptedIds();
     const lookedUp = await lookUp(consumers[0] as ServiceProcess, askedFor);
@@ -133,6 +155,7 @@ class Trial {
       lookedUp,
       queued: await drain(sqs, queues.queueUrl).then(foundIn),
       deadLettered: await drain(sqs, queues.deadLetterQueueUrl).then(deadLettersIn),
+      failures: this.#failures(),
       inFlightAfterStop,
       unsettled,
       notReady,
@@ -148,6 +171,7 @@ class Trial {
       unknown: count('unknown'),
       stored: evidence.stored.length,
       deadLettered: evidence.deadLettered.length,
+      failures: evidence.failures.length,
       violations: checkInvariants(evidence),
       recoveryMs: Math.round(recoveryMs),
       settledMs: Math.round(settledMs),
@@ -250,18 +274,48 @@ class Trial {
     return env;
   }
 
+  /** Those that nothing is wrong with, and those that the database is to refuse. */
+  async #createOrders(store: Store): Promise<void> {
+    const submissions = await createSubmissions(this.#random.fork(), PURCHASES);
+    const refused = createRefused((submissions[0] as Submission).order);
+    await store.refuse(refused.map(({ order }) => order.customerId));
+    this.#submissions = [...submissions, ...refused];
+  }
+
+  #failures(): CountedFailure[] {
+    return this.#services.flatMap((service) => failuresIn(service.log()));
+  }
+
+  /** Has the database take each order that is to be refused once, as soon as a failure of it was counted. */
+  async #permitAfterFailure(store: Store, stop: AbortSignal): Promise<void> {
+    const waiting = new Set(this.#submissions.filter(({ refused }) => refused === 'once'));
+    for (; waiting.size > 0 && !stop.aborted; await sleep(WATCH_MS)) {
+      const failed = new Set(this.#failures().map(({ orderId }) => orderId));
+      for (const submission of waiting) {
+        if (![...submission.orderIds].some((id) => failed.has(id))) continue;
+        try {
+          await store.permit(submission.order.customerId);
+          waiting.delete(submission);
+        } catch {
+          // A fault has the database, which then takes no other order either.
+        }
+      }
+    }
+  }
+
   /** Posts all orders over some seconds: one by one or in batches, some of them twice. */
   async #publish(client: Client): Promise<void> {
     const random = this.#random.fork();
-    this.#submissions = await createSubmissions(random, PURCHASES);
     const posts: Promise<void>[] = [];
-    const at = (post: () => Promise<void>) => {
-      posts.push(sleep(random.between(0, PUBLISH_MS)).then(post));
+    const at = (post: () => Promise<void>, withinMs = PUBLISH_MS) => {
+      posts.push(sleep(random.between(0, withinMs)).then(post));
     };
     const batched = this.#submissions.filter(({ key }) => key === undefined && random.chance(0.2));
     for (const batch of batchesOf(batched)) at(() => client.postBatch(batch));
     for (const submission of this.#submissions) {
-      if (!batched.includes(submission)) at(() => client.post(submission));
+      // What must fail some times until it is given up is sent rather soon: the trial waits for it.
+      const withinMs = submission.refused ? PUBLISH_MS / 2 : PUBLISH_MS;
+      if (!batched.includes(submission)) at(() => client.post(submission), withinMs);
       // A client that is impatient, or was retried by what stands between.
       if (submission.repeatable && random.chance(0.1)) at(() => client.post(submission));
     }

@@ -28,6 +28,8 @@ export type Submission = SentOrder & {
   oddAnswers: number[];
 };
 
+/** So many that the database refuses for ever, and as many that it refuses until they have failed once. */
+const REFUSED_EACH = 3;
 const SAMPLE = path.join(import.meta.dirname, '..', '..', 'dev', 'sample-orders', 'cdnow-sample.txt');
 const REQUEST_TIMEOUT_MS = 8_000;
 
@@ -66,6 +68,17 @@ export function createSubmission(
     orderIds: new Set(way === 'own id' ? [orderId] : []),
     oddAnswers: [],
   };
+}
+
+/** Orders whose customers the database is to refuse. */
+export function createRefused({ orderId: _orderId, ...order }: OrderRequest): Submission[] {
+  const each = Array.from({ length: REFUSED_EACH });
+  return (['for ever', 'once'] as const).flatMap((refused) =>
+    each.map(() => ({
+      ...createSubmission({ ...order, customerId: `refused-${randomUUID()}` }, 'own id'),
+      refused,
+    })),
+  );
 }
 
 function createInvalid(order: OrderRequest): Submission {

@@ -87,6 +87,13 @@ function obstacle({ needs }: Fault, { postgres, libfaketime }: Means): string | 
   return undefined;
 }
 
+/** What an operator may choose, and the promises must not depend on. */
+const VARIANTS = [
+  ['PUBLISH_PACKING', 'on'],
+  ['SQS_CLIENT', 'plain'],
+  ['MAX_IN_WORK', '60'],
+] as const;
+
 /** Each fault is the first of a trial in turn; up to two others that go with it are drawn. */
 function planTrial(trial: number, { seed, only }: Options, means: Means): TrialPlan {
   const random = createRandom(seed, trial, 0);
@@ -109,6 +116,7 @@ function planTrial(trial: number, { seed, only }: Options, means: Means): TrialP
     faults,
     consumers,
     store: needed === undefined || needed === 'either' ? drawn : needed,
+    settings: Object.fromEntries(VARIANTS.filter(() => random.chance(0.3))),
   };
 }
 
@@ -150,10 +158,11 @@ class Campaign {
   }
 
   async #try(plan: TrialPlan, postgres: PostgresServer | undefined): Promise<void> {
-    const { seed, trial, faults, store, consumers } = plan;
+    const { seed, trial, faults, store, consumers, settings } = plan;
     const folder = path.join(this.#folder, `trial-${seed}-${trial}`);
     const names = faults.map(({ name }) => name);
-    const label = `trial ${seed}/${trial} [${names.join(', ')}] ${store}${consumers > 1 ? ', 2 consumers' : ''}`;
+    const chosen = Object.entries(settings).map(([name, value]) => `, ${name}=${value}`);
+    const label = `trial ${seed}/${trial} [${names.join(', ')}] ${store}${consumers > 1 ? ', 2 consumers' : ''}${chosen.join('')}`;
     const at = new Date().toISOString();
     this.done++;
     try {
@@ -165,7 +174,8 @@ class Campaign {
       const { violations, orders, accepted, unknown, recoveryMs, settledMs, durationMs } = result;
       const figures = `${orders} orders, ${accepted} accepted, ${unknown} unknown, ready after ${seconds(recoveryMs)}, settled after ${seconds(settledMs)}, took ${seconds(durationMs)}`;
       console.log(`${violations.length === 0 ? 'ok  ' : 'FAIL'} ${label}: ${figures}`);
-      this.#record({ at, seed, trial, faults: names, store, consumers, skipped: this.#skipped(), ...result });
+      const drawn = { seed, trial, faults: names, store, consumers, settings };
+      this.#record({ at, ...drawn, skipped: this.#skipped(), ...result });
       if (violations.length === 0) {
         if (this.#options.verbose) console.log(timeline.map((line) => `  ${line}`).join('\n'));
         rmSync(folder, { recursive: true });

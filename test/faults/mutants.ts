@@ -19,15 +19,27 @@ const ROW = 'consumer/src/adapters/order-row.ts';
 
 export const MUTATIONS: readonly Mutation[] = [
   {
+    name: 'packed message deleted though some of its orders are not stored',
+    expected: 'LOST',
+    fault: 'producer stopped',
+    edits: [
+      {
+        file: SETTLER,
+        find: 'const others = parts.filter(({ outcome }) => !isStored(outcome));',
+        replace: 'const others: Part[] = [];',
+      },
+    ],
+  },
+  {
     name: 'message deleted before its order is committed',
     expected: 'LOST',
     fault: 'disk full',
     edits: [
       {
         file: CONSUMER,
-        find: '      const messages = pending.map(({ message }) => message);\n',
-        replace: `      const messages = pending.map(({ message }) => message);
-      await Promise.all(messages.map((message) => this.#options.acknowledger.delete(message.receiptHandle)));
+        find: '      const messages = pending.flatMap((each) => each.messages);\n',
+        replace: `      const messages = pending.flatMap((each) => each.messages);
+      await Promise.all(pending.map(({ lease }) => this.#options.acknowledger.delete(lease.message.receiptHandle)));
 `,
       },
     ],
@@ -37,6 +49,17 @@ export const MUTATIONS: readonly Mutation[] = [
     expected: 'STORED_TWICE',
     fault: 'producer stopped',
     edits: [
+      {
+        file: CONSUMER,
+        find: 'async function messagesIn({ body, attributes }: ReceivedMessage): Promise<IncomingMessage[]> {',
+        replace:
+          'async function messagesIn({ messageId, body, attributes }: ReceivedMessage): Promise<any[]> {',
+      },
+      {
+        file: CONSUMER,
+        find: 'bodies.map((part) => ({ body: part,',
+        replace: 'bodies.map((part) => ({ messageId, body: part,',
+      },
       {
         file: PROCESS,
         find: 'async function readOrder({ body, attributes }: IncomingMessage)',

@@ -3,7 +3,7 @@ import { DeleteMessageCommand, ReceiveMessageCommand, type SQSClient } from '@aw
 import { DEAD_LETTER_ATTRIBUTE, deadLetterSchema } from '@orders/consumer/sqs/dead-letter.ts';
 import { commonFields, loadConfig } from '@orders/shared/config.ts';
 import { createLogger } from '@orders/shared/logger.ts';
-import { decodeOrderMessage } from '@orders/shared/message.ts';
+import { readableOrders } from '@orders/shared/packed-message.ts';
 import { queueAttributes } from '@orders/shared/queue-admin.ts';
 import { createSqsClient } from '@orders/shared/sqs-client.ts';
 import { z } from 'zod';
@@ -70,8 +70,8 @@ export async function drain(sqs: SQSClient, queueUrl: string): Promise<Received[
 
 /** The orders in messages that can be read. */
 export async function foundIn(messages: Received[]): Promise<FoundOrder[]> {
-  const orders = await Promise.all(messages.map(({ body }) => readOrder(body)));
-  return orders.flatMap((order) => order ?? []);
+  const orders = await Promise.all(messages.map(({ body }) => readableOrders(body)));
+  return orders.flat().map((order) => found(order));
 }
 
 /** The messages of the DLQ, with why they are there. */
@@ -80,17 +80,9 @@ export async function deadLettersIn(messages: Received[]): Promise<DeadLettered[
     messages.map(async ({ body, attributes }) => {
       const letter = deadLetterSchema.safeParse(JSON.parse(attributes[DEAD_LETTER_ATTRIBUTE] ?? 'null')).data;
       const { reason, failures, attempts } = letter ?? {};
-      return { body, reason, failures, attempts, found: await readOrder(body) };
+      return { body, reason, failures, attempts, found: (await foundIn([{ body, attributes }]))[0] };
     }),
   );
-}
-
-async function readOrder(body: string): Promise<FoundOrder | undefined> {
-  try {
-    return found((await decodeOrderMessage(body)).order);
-  } catch {
-    return undefined;
-  }
 }
 
 /** What a consumer's log says of messages that failed and will be tried again. */

@@ -72,7 +72,7 @@ Counted from the end of the last fault of a trial:
 | both services ready | ${quantiles(trials.map(({ recoveryMs }) => recoveryMs))} |
 | queue empty, nothing in work | ${quantiles(trials.map(({ settledMs }) => settledMs))} |
 
-Seeds: ${seeds(trials)}.
+Seeds: ${seeds(trials)}. ${chosen(trials)}
 
 ## Faults
 
@@ -129,6 +129,15 @@ function failedLine({ seed, trial, faults, violations }: RecordedTrial): string 
 function seeds(trials: readonly RecordedTrial[]): string {
   const bySeed = [...Map.groupBy(trials, ({ seed }) => seed)].sort(([a], [b]) => a - b);
   return bySeed.map(([seed, all]) => `${seed} (${all.length} trials)`).join(', ') || 'none';
+}
+
+function chosen(trials: readonly RecordedTrial[]): string {
+  const settings = trials.flatMap((trial) =>
+    Object.entries(trial.settings ?? {}).map((pair) => pair.join('=')),
+  );
+  const counts = [...Map.groupBy(settings, (setting) => setting)].sort();
+  if (counts.length === 0) return '';
+  return `Services ran with ${counts.map(([setting, all]) => `\`${setting}\` in ${all.length} trials`).join(', ')}.`;
 }
 
 function quantiles(values: readonly number[]): string {

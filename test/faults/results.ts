@@ -12,6 +12,8 @@ export type RecordedTrial = Omit<TrialResult, 'timeline' | 'failures'> & {
   faults: string[];
   store: string;
   consumers: number;
+  /** Drawn for the services. Not in lines of before 2026-11-25. */
+  settings?: Record<string, string>;
   /** Faults that this machine had no means for. */
   skipped: string[];
 };

@@ -50,6 +50,8 @@ export type TrialPlan = {
   faults: readonly Fault[];
   consumers: number;
   store: Store['kind'];
+  /** Of the services, beside those that all trials have. */
+  settings: Record<string, string>;
 };
 
 export type TrialOptions = {
@@ -257,6 +259,7 @@ class Trial {
     const env: NodeJS.ProcessEnv = {
       ...baseEnv(),
       ...SETTINGS,
+      ...this.#plan.settings,
       AWS_ENDPOINT_URL: endpoint,
       DATABASE_URL: databaseUrl,
     };

@@ -5,6 +5,7 @@
 # One PASS or FAIL line a check; exit status 0 when all passed.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+case ${1:-} in -*) echo 'usage: scripts/compose-smoke.sh [LOCALSTACK_VERSION]' >&2; exit 2 ;; esac
 
 healthy_seconds=180
 stored_seconds=60

@@ -126,7 +126,10 @@ it('watch-release, without a Prometheus, ends with 1: what nobody sees cannot st
 
 it('watch-release, called wrongly, says how', async () => {
   const wrong = [['--minutes=soon'], ['--namespace="}'], ['--every=0'], ['--unknown']];
-  const answers = await Promise.all([watch(''), ...wrong.map((args) => watch('http://127.0.0.1:1', ...args))]);
+  const answers = await Promise.all([
+    watch(''),
+    ...wrong.map((args) => watch('http://127.0.0.1:1', ...args)),
+  ]);
   for (const answer of answers) {
     expect(answer).toMatchObject({ status: 2, output: expect.stringContaining('usage:') });
   }

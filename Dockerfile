@@ -36,9 +36,6 @@ RUN chmod -R a=rX /dependencies /sources; \
     find /dependencies /sources -exec touch --no-dereference --date=@0 {} +
 
 FROM ${NODE_IMAGE} AS service
-ENV NODE_ENV=production \
-    APP_ENV=production \
-    HOST=0.0.0.0
 # The official image's own entry point is a shell script. Nothing here needs a shell.
 ENTRYPOINT []
 ARG NODE_IMAGE
@@ -46,7 +43,10 @@ ARG SOURCE
 ARG REVISION
 ARG VERSION=dev
 ARG CREATED
-ENV RELEASE_VERSION=${VERSION}
+ENV RELEASE_VERSION=${VERSION} \
+    NODE_ENV=production \
+    APP_ENV=production \
+    HOST=0.0.0.0
 LABEL org.opencontainers.image.source="${SOURCE}" \
       org.opencontainers.image.revision="${REVISION}" \
       org.opencontainers.image.version="${VERSION}" \

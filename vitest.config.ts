@@ -2,8 +2,10 @@ import { defineConfig } from 'vitest/config';
 
 const inPackages = ['shared/src/**', 'producer/src/**', 'consumer/src/**', 'dev/**', 'scripts/**', 'test/**'];
 const containers = '**/*.container.test.ts';
+const cluster = 'test/k8s/*.k8s.test.ts';
 
-/** unit: one part, fakes behind ports. integration: real services on the embedded defaults. containers: real engines. */
+/** unit: one part, fakes behind ports. integration: real services on the embedded defaults. containers: real engines.
+ *  manifests: what is in k8s/. k8s: a real cluster. `npm test` runs the first three. */
 export default defineConfig({
   test: {
     projects: [
@@ -21,7 +23,7 @@ export default defineConfig({
         test: {
           name: 'integration',
           include: ['test/**/*.test.ts'],
-          exclude: [containers],
+          exclude: [containers, 'test/k8s/**'],
           testTimeout: 60_000,
           hookTimeout: 60_000,
         },
@@ -34,6 +36,25 @@ export default defineConfig({
           exclude: ['node_modules/**'],
           testTimeout: 120_000,
           hookTimeout: 180_000,
+          fileParallelism: false,
+        },
+      },
+      {
+        extends: true,
+        test: {
+          name: 'manifests',
+          include: ['test/k8s/*.test.ts'],
+          exclude: [cluster],
+          testTimeout: 120_000,
+        },
+      },
+      {
+        extends: true,
+        test: {
+          name: 'k8s',
+          include: [cluster],
+          testTimeout: 300_000,
+          hookTimeout: 120_000,
           fileParallelism: false,
         },
       },

@@ -3,6 +3,7 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { containersAvailable } from './containers.ts';
+import { clusterAvailable } from './k8s/cluster.ts';
 
 /** Runs vitest with the given arguments and ends with the line `N passed, N failed, N skipped`. */
 const folder = mkdtempSync(path.join(tmpdir(), 'order-pipeline-tests-'));
@@ -10,6 +11,11 @@ const results = path.join(folder, 'results.json');
 
 const engine = await containersAvailable();
 if (!engine.available) console.log(`tests that need containers are skipped: ${engine.reason}`);
+
+if (process.argv.includes('k8s')) {
+  const cluster = await clusterAvailable();
+  if (!cluster.available) console.log(`tests that need a cluster: ${cluster.reason}`);
+}
 
 const vitest = path.join(import.meta.dirname, '..', 'node_modules', 'vitest', 'vitest.mjs');
 const reporters = ['--reporter=default', '--reporter=json', `--outputFile.json=${results}`];

@@ -1,0 +1,209 @@
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { eventually } from '../eventually.ts';
+import { buildImage, clusterAvailable, kubectlFor, loadImages, type Resource } from './cluster.ts';
+import { startKiller } from './killer.ts';
+import { type LoadPod, startLoadPod } from './load-pod.ts';
+import { reconciled } from './reconciled.ts';
+
+const NAMESPACE = 'dev';
+const SERVICES = ['order-producer', 'order-consumer'];
+const CLIENTS = 20;
+const kubectl = kubectlFor(NAMESPACE);
+const cluster = await clusterAvailable();
+
+/** What no accepted order may be. */
+const NOTHING_WRONG = { missing: 0, unresolved: 0, deadLettered: 0, storedTwice: 0, inFlight: 0 };
+
+describe.skipIf(!cluster.available)(`dev overlay on a real cluster (${cluster.reason})`, () => {
+  let image = '';
+  const acceptedBefore: string[] = [];
+
+  beforeAll(async () => {
+    const images = [];
+    for (const tag of ['dev', 'next'])
+      for (const service of ['producer', 'consumer'] as const) images.push(await buildImage(service, tag));
+    image = images[0] ?? '';
+    await loadImages(...images, 'localstack/localstack:4.14.0', 'postgres:17');
+    await kubectl('delete', 'namespace', NAMESPACE, '--ignore-not-found');
+    await kubectl('apply', '-k', 'k8s/overlays/dev');
+    for (const name of ['localstack', 'postgres', 'order-producer', 'order-consumer']) await rolledOut(name);
+  }, 300_000);
+
+  afterAll(async () => {
+    await kubectl('delete', 'namespace', NAMESPACE, '--ignore-not-found', '--wait=false');
+  });
+
+  describe('under a load of orders', () => {
+    let load: LoadPod;
+
+    beforeAll(async () => {
+      load = await startLoadPod({ namespace: NAMESPACE, image, clients: CLIENTS, pauseMs: 100 });
+      await load.more(100);
+    }, 90_000);
+
+    it('rolling update of both services to a new image', async () => {
+      for (const service of SERVICES)
+        await kubectl('set', 'image', `deployment/${service}`, `${service}=${service}:next`);
+      for (const service of SERVICES) {
+        await rolledOut(service);
+        for (const { spec } of await runningPods(service))
+          expect(spec.containers[0].image).toBe(`${service}:next`);
+      }
+      await goesOn(load);
+    });
+
+    it.each([
+      ['that never gets ready', ['set', 'env', 'deployment/order-producer', 'HOST=127.0.0.1']],
+      [
+        'whose image is nowhere',
+        ['set', 'image', 'deployment/order-producer', 'order-producer=order-producer:nowhere'],
+      ],
+    ])('release %s: the old one keeps serving, and undo takes it back', async (_name, change) => {
+      const before = (await readyPods('order-producer')).map(({ metadata }) => metadata.uid).sort();
+      await kubectl(...change);
+      await expect(
+        kubectl('rollout', 'status', 'deployment/order-producer', '--timeout=12s'),
+      ).rejects.toThrow('timed out');
+      expect((await readyPods('order-producer')).map(({ metadata }) => metadata.uid).sort()).toEqual(before);
+      await goesOn(load);
+      await kubectl('rollout', 'undo', 'deployment/order-producer');
+      await rolledOut('order-producer');
+      expect((await readyPods('order-producer')).map(({ metadata }) => metadata.uid).sort()).toEqual(before);
+    });
+
+    it('consumer scaled from 1 to 4 and back', async () => {
+      await kubectl('scale', 'deployment/order-consumer', '--replicas=4');
+      await rolledOut('order-consumer');
+      await eventually(async () => {
+        for (const pod of await readyPods('order-consumer'))
+          expect(await processedBy(pod)).toBeGreaterThan(0);
+      });
+      await kubectl('scale', 'deployment/order-consumer', '--replicas=1');
+      await eventually(async () => expect(await podsOf('order-consumer')).toHaveLength(1), 120_000);
+      await goesOn(load);
+    });
+
+    it('pods deleted one after the other, of both services at once', async () => {
+      const deleteAll = async (service: string) => {
+        for (const { metadata } of await readyPods(service)) {
+          await kubectl('delete', 'pod', metadata.name);
+          await rolledOut(service);
+        }
+      };
+      await Promise.all(SERVICES.map(deleteAll));
+      await goesOn(load);
+    });
+
+    it('eviction of every pod, as a drain does it: the disruption budget lets them go one by one', async () => {
+      const evictAll = async (service: string) => {
+        const pods = await readyPods(service);
+        const firstAnswers = await Promise.all(pods.map(evict));
+        expect(firstAnswers.filter((evicted) => evicted)).toHaveLength(1);
+        for (const [index, pod] of pods.entries()) {
+          if (firstAnswers[index]) continue;
+          await eventually(async () => expect(await evict(pod)).toBe(true), 120_000);
+        }
+        await rolledOut(service);
+      };
+      await Promise.all(SERVICES.map(evictAll));
+      await goesOn(load);
+    });
+
+    it('in the end: no request failed, nothing lost, nothing twice, nothing dead-lettered', async () => {
+      await load.stop();
+      expect(load.failed()).toEqual([]);
+      const accepted = load.accepted();
+      acceptedBefore.push(...accepted);
+      expect(await reconciled(NAMESPACE, accepted)).toMatchObject({
+        ...NOTHING_WRONG,
+        accepted: accepted.length,
+        stored: accepted.length,
+        storedNeverAccepted: 0,
+        deadLetterQueue: { messages: 0 },
+      });
+    });
+  });
+
+  it('SIGKILL of a producer and a consumer: only requests in flight fail, no accepted order is lost', async () => {
+    await using killer = await startKiller(image);
+    const load = await startLoadPod({ namespace: NAMESPACE, image, clients: CLIENTS, pauseMs: 100 });
+    await load.more(200);
+    // The consumer first: what it held comes back only when the visibility time is over.
+    for (const service of SERVICES.toReversed()) {
+      const [victim] = await readyPods(service);
+      if (!victim) throw new Error(`no ${service} is ready`);
+      const before = await restarts(victim.metadata.name);
+      await killer.kill(victim.metadata.name);
+      await eventually(async () => expect(await restarts(victim.metadata.name)).toBe(before + 1), 120_000);
+      await rolledOut(service);
+      await goesOn(load);
+    }
+    await load.stop();
+
+    // A connection that is refused took no order: the node has not yet heard that nobody listens. Any client may retry.
+    const failed = load.failed().filter(({ detail }) => !detail?.includes('ECONNREFUSED'));
+    expect(failed.filter(({ status }) => status !== 0)).toEqual([]);
+    expect(failed.length).toBeLessThanOrEqual(CLIENTS);
+    const accepted = [...acceptedBefore, ...load.accepted()];
+    const report = await reconciled(NAMESPACE, accepted);
+    expect(report).toMatchObject({
+      ...NOTHING_WRONG,
+      accepted: accepted.length,
+      stored: accepted.length,
+      deadLetterQueue: { messages: 0 },
+    });
+    // What got no answer may be stored; what was never sent is not.
+    expect(report.storedNeverAccepted).toBeLessThanOrEqual(failed.length);
+  });
+});
+
+const rolledOut = (deployment: string) =>
+  kubectl('rollout', 'status', `deployment/${deployment}`, '--timeout=240s');
+
+async function podsOf(service: string): Promise<Resource[]> {
+  return (await kubectl.json<{ items: Resource[] }>('get', 'pods', '-l', `app=${service}`)).items;
+}
+
+const runningPods = async (service: string) =>
+  (await podsOf(service)).filter(({ metadata }) => !metadata.deletionTimestamp);
+
+async function readyPods(service: string): Promise<Resource[]> {
+  const isReady = ({ status }: Resource) =>
+    status.conditions?.some(
+      ({ type, status }: { type: string; status: string }) => type === 'Ready' && status === 'True',
+    );
+  return (await runningPods(service)).filter(isReady);
+}
+
+async function restarts(podName: string): Promise<number> {
+  return (await kubectl.json('get', 'pod', podName))['status'].containerStatuses[0].restartCount;
+}
+
+/** Whether the budget allowed it. */
+async function evict({ metadata: { name } }: Resource): Promise<boolean> {
+  const eviction = { apiVersion: 'policy/v1', kind: 'Eviction', metadata: { name, namespace: NAMESPACE } };
+  const path = `/api/v1/namespaces/${NAMESPACE}/pods/${name}/eviction`;
+  try {
+    await kubectl.withInput(JSON.stringify(eviction), 'create', '--raw', path, '-f', '-');
+    return true;
+  } catch (error) {
+    if (String(error).includes('disruption budget')) return false;
+    throw error;
+  }
+}
+
+/** How many orders a consumer has stored since it started. */
+async function processedBy({ metadata: { name } }: Resource): Promise<number> {
+  const metrics = await kubectl(
+    'get',
+    '--raw',
+    `/api/v1/namespaces/${NAMESPACE}/pods/${name}:8081/proxy/metrics`,
+  );
+  const counts = [...metrics.matchAll(/^orders_processed_total\{.*\} (\d+)/gm)].map(([, count]) =>
+    Number(count),
+  );
+  return counts.reduce((sum, count) => sum + count, 0);
+}
+
+/** Orders are accepted after all that happened, each client's next ones among them. */
+const goesOn = (load: LoadPod) => load.more(10 * CLIENTS);

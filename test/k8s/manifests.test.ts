@@ -1,0 +1,159 @@
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { loadConsumerConfig } from '@orders/consumer/config.ts';
+import { loadProducerConfig } from '@orders/producer/config.ts';
+import { Ajv } from 'ajv';
+import ajvFormats from 'ajv-formats';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { parseAllDocuments } from 'yaml';
+import type { Resource } from './cluster.ts';
+import { criticals, customResourceDefinitions, invalidFor, kustomize } from './tools.ts';
+
+const VERSIONS = ['1.32', '1.33', '1.34', '1.35', '1.36'];
+
+/** What kube-score finds critical, and why it stays. */
+const EXPLAINED: Record<string, string> = {
+  'container-image-pull-policy': 'tags are never moved, so what a node has is what it would pull',
+  'container-ephemeral-storage-request-and-limit':
+    'the root file system is read-only; only log lines are written',
+  'container-resources': 'no CPU limit: a throttled event loop answers nobody',
+};
+const EXPLAINED_IN_DEV: Record<string, string> = {
+  ...EXPLAINED,
+  'pod-networkpolicy': 'not every local cluster has them, and nothing in it is worth guarding',
+  'container-security-context-readonlyrootfilesystem': 'LocalStack unpacks itself at start',
+};
+const EMULATOR = 'an emulator, in dev only';
+
+describe.each(['dev', 'staging', 'production'])('overlay %s', (overlay) => {
+  let folder: string;
+  let file: string;
+  let resources: Resource[];
+
+  beforeAll(async () => {
+    folder = await mkdtemp(path.join(tmpdir(), 'order-k8s-'));
+    const manifests = await kustomize(`k8s/overlays/${overlay}`);
+    resources = parseAllDocuments(manifests).map((document) => document.toJS() as Resource);
+    file = path.join(folder, `${overlay}.yaml`);
+    await writeFile(file, manifests);
+  });
+  afterAll(() => rm(folder, { recursive: true }));
+
+  const all = (kind: string) => resources.filter((resource) => resource.kind === kind);
+  const one = (kind: string, name: string) => {
+    const [found, ...more] = all(kind).filter(
+      ({ metadata }) => metadata.name.replace(/-[a-z0-9]{10}$/, '') === name,
+    );
+    if (!found || more.length > 0) throw new Error(`${1 + more.length} of ${kind} ${name}`);
+    return found;
+  };
+
+  it.each(VERSIONS)('is valid for Kubernetes %s', async (version) => {
+    expect(await invalidFor(version, file)).toEqual([]);
+  });
+
+  it('is valid for the operators, field by field', async () => {
+    const ajv = ajvFormats.default(new Ajv({ strict: false, allErrors: true }));
+    const definitions = await customResourceDefinitions();
+    const custom = resources.filter(({ apiVersion }) => isCustom(apiVersion));
+    expect(custom.length > 0).toBe(overlay !== 'dev');
+    for (const resource of custom) {
+      const [group, name] = resource['apiVersion'].split('/');
+      const definition = definitions.find(
+        ({ spec }) => spec.group === group && spec.names.kind === resource.kind,
+      );
+      const version = definition?.['spec'].versions.find(
+        (version: { name: string }) => version.name === name,
+      );
+      if (!version) throw new Error(`no CRD has ${resource['apiVersion']} ${resource.kind}`);
+      const validate = ajv.compile(closed(version.schema.openAPIV3Schema));
+      expect({ kind: resource.kind, valid: validate(resource), errors: validate.errors }).toMatchObject({
+        valid: true,
+      });
+    }
+  });
+
+  it('kube-score finds nothing critical that is not explained', async () => {
+    const explained = overlay === 'dev' ? EXPLAINED_IN_DEV : EXPLAINED;
+    const unexplained = (await criticals(file)).filter(({ check }) => !(check in explained));
+    expect(unexplained).toEqual([]);
+  });
+
+  it('configuration, as the services read it, is accepted and is that of the environment', () => {
+    const producer = loadProducerConfig(one('ConfigMap', 'order-producer')['data']);
+    const DATABASE_URL = 'postgres://orders:orders@database/orders';
+    const consumer = loadConsumerConfig({ ...one('ConfigMap', 'order-consumer')['data'], DATABASE_URL });
+    for (const config of [producer, consumer]) {
+      expect(config).toMatchObject({ APP_ENV: overlay, HOST: '0.0.0.0' });
+      expect([config.AWS_ENDPOINT_URL !== undefined, EMULATOR]).toEqual([overlay === 'dev', EMULATOR]);
+    }
+    expect(producer.ACCEPTANCE_JOURNAL).toBe('stdout');
+  });
+
+  it.each(['order-producer', 'order-consumer'])('%s is configured by names that it knows', (name) => {
+    const known =
+      { 'order-producer': loadProducerConfig({}), 'order-consumer': loadConsumerConfig({}) }[name] ?? {};
+    const optional = ['AWS_ENDPOINT_URL', 'ORDER_STATUS_BASE_URL', 'LIBRARY_LOG_LEVEL'];
+    const unknown = Object.keys(one('ConfigMap', name)['data']).filter(
+      (key) => !(key in known || optional.includes(key)),
+    );
+    expect(unknown).toEqual([]);
+  });
+
+  it.each(['order-producer', 'order-consumer'])('%s has the time that its stop needs', (name) => {
+    const { spec } = one('Deployment', name)['spec'].template;
+    const graceSeconds = Number(one('ConfigMap', name)['data'].SHUTDOWN_GRACE_MS) / 1_000;
+    const preStopSeconds = spec.containers[0].lifecycle.preStop.sleep.seconds;
+    expect(spec.terminationGracePeriodSeconds).toBeGreaterThan(preStopSeconds + graceSeconds);
+  });
+
+  it('one owner of replicas, and never two', () => {
+    const targets = [...all('HorizontalPodAutoscaler'), ...all('ScaledObject')].map(
+      ({ spec }) => spec.scaleTargetRef.name,
+    );
+    expect(targets.sort()).toEqual(overlay === 'dev' ? [] : ['order-consumer', 'order-producer']);
+    for (const { metadata, spec } of all('Deployment'))
+      expect([metadata.name, 'replicas' in spec]).toEqual([metadata.name, !targets.includes(metadata.name)]);
+  });
+
+  it('Services lead to the pods of the Deployments', () => {
+    for (const name of ['order-producer', 'order-consumer']) {
+      const labels = one('Deployment', name)['spec'].template.metadata.labels;
+      expect(labels).toMatchObject(one('Service', name)['spec'].selector);
+      expect(labels).toMatchObject(one('PodDisruptionBudget', name)['spec'].selector.matchLabels);
+      expect(labels).toMatchObject({ app: name, track: 'stable' });
+    }
+  });
+
+  it('from outside only /orders of the producer, and in production nothing', () => {
+    const paths = all('Ingress').flatMap(({ spec }) =>
+      spec.rules.flatMap((rule: Resource) => rule['http'].paths),
+    );
+    const reached = paths.map(({ path, backend }) => `${path} ${backend.service.name}`);
+    expect(reached).toEqual(overlay === 'staging' ? ['/orders order-producer'] : []);
+    for (const { spec } of all('Service')) expect(spec.type ?? 'ClusterIP').toBe('ClusterIP');
+  });
+});
+
+const isCustom = (apiVersion: string) =>
+  /\.(sh|io|com)\//.test(apiVersion) && !/\.k8s\.io\//.test(apiVersion);
+
+/** The API server drops fields that a CRD does not name; here they are an error, since they are always a typing one. */
+function closed(schema: Record<string, unknown>): Record<string, unknown> {
+  const entries = Object.entries(schema).map(([key, value]): [string, unknown] => {
+    if (key === 'properties')
+      return [
+        key,
+        Object.fromEntries(Object.entries(value as object).map(([name, part]) => [name, closed(part)])),
+      ];
+    return [key, key === 'items' || key === 'additionalProperties' ? closedPart(value) : value];
+  });
+  const open = schema['x-kubernetes-preserve-unknown-fields'] === true || 'additionalProperties' in schema;
+  return Object.fromEntries(
+    'properties' in schema && !open ? [...entries, ['additionalProperties', false]] : entries,
+  );
+}
+
+const closedPart = (part: unknown) =>
+  typeof part === 'object' && part !== null ? closed(part as Record<string, unknown>) : part;

@@ -1,0 +1,101 @@
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { parseAllDocuments } from 'yaml';
+import { eventually } from '../eventually.ts';
+import { clusterAvailable, kubectlFor, type Resource } from './cluster.ts';
+import { customResourceDefinitions, kustomize } from './tools.ts';
+
+const NAMESPACE = 'order-validation';
+const DEPLOYER = ['--as=pipeline', '--as-group=order-deployers'];
+const kubectl = kubectlFor();
+const cluster = await clusterAvailable();
+
+/** What an API server says to the manifests: defaulting, validation, admission. Nothing of them is kept. */
+describe.skipIf(!cluster.available)(`manifests, on a real API server (${cluster.reason})`, () => {
+  beforeAll(async () => {
+    for (const definition of await customResourceDefinitions()) {
+      // Those of an operator that is there stay as they are.
+      if (await kubectl('get', 'crd', definition.metadata.name, '--ignore-not-found')) continue;
+      // Server-side: KEDA's are larger than the annotation that an ordinary apply leaves.
+      await kubectl.withInput(JSON.stringify(definition), 'apply', '--server-side', '-f', '-');
+      const established = ['--for=condition=Established', `crd/${definition.metadata.name}`];
+      // A CRD that was made a moment ago has no conditions at all, which kubectl takes for an error.
+      await eventually(() => kubectl('wait', ...established, '--timeout=30s'));
+    }
+    await kubectl('delete', 'namespace', NAMESPACE, '--ignore-not-found');
+    await kubectl('create', 'namespace', NAMESPACE);
+    await kubectl('label', 'namespace', NAMESPACE, 'pod-security.kubernetes.io/enforce=restricted');
+    await kubectl('label', 'namespace', NAMESPACE, 'pod-security.kubernetes.io/warn=restricted');
+  });
+  afterAll(async () => {
+    await kubectl('delete', 'namespace', NAMESPACE, '--ignore-not-found', '--wait=false');
+  });
+
+  it.each(['dev', 'staging', 'production'])('overlay %s is taken without a warning', async (overlay) => {
+    const said = await applyDry(overlay);
+    expect(said.split('\n').filter((line) => !line.endsWith('created (server dry run)'))).toEqual(['']);
+  });
+
+  describe("the deployer's role", () => {
+    beforeAll(async () => {
+      await kubectl('apply', '-n', NAMESPACE, '-k', 'k8s/deployer');
+    });
+
+    it.each([
+      ['yes', 'patch deployments'],
+      ['yes', 'delete deployments'],
+      ['yes', 'patch deployments --subresource=scale'],
+      ['yes', 'patch services'],
+      ['yes', 'create configmaps'],
+      ['yes', 'patch scaledobjects.keda.sh'],
+      ['yes', 'create horizontalpodautoscalers.autoscaling'],
+      ['yes', 'create ingresses.networking.k8s.io'],
+      ['yes', 'create podmonitors.monitoring.coreos.com'],
+      ['yes', 'create externalsecrets.external-secrets.io'],
+      ['yes', 'update leases.coordination.k8s.io'],
+      ['yes', 'create services --subresource=proxy'],
+      ['yes', 'get pods --subresource=log'],
+      ['no', 'get secrets'],
+      ['no', 'list secrets'],
+      ['no', 'create secrets'],
+      ['no', 'create pods'],
+      ['no', 'delete pods'],
+      ['no', 'create pods --subresource=exec'],
+      ['no', 'create pods --subresource=portforward'],
+      ['no', 'create pods --subresource=ephemeralcontainers'],
+      ['no', 'create rolebindings.rbac.authorization.k8s.io'],
+      ['no', 'patch roles.rbac.authorization.k8s.io'],
+      ['no', 'create serviceaccounts --subresource=token'],
+      ['no', 'delete namespaces'],
+      ['no', 'delete scaledobjects.keda.sh'],
+    ])('%s: %s', async (answer, what) => {
+      expect(await canI(NAMESPACE, what)).toBe(answer);
+    });
+
+    it('in other namespaces it may do nothing', async () => {
+      expect(await canI('default', 'get deployments')).toBe('no');
+      expect(await canI('kube-system', 'get namespaces')).toBe('no');
+    });
+
+    it('what the overlays hold, it may apply', async () => {
+      await applyDry('staging', ...DEPLOYER);
+    });
+  });
+});
+
+/** Everything in the overlay, but in the test's own namespace. Answers what kubectl said, warnings too. */
+async function applyDry(overlay: string, ...as: string[]): Promise<string> {
+  const items = parseAllDocuments(await kustomize(`k8s/overlays/${overlay}`))
+    .map((document) => document.toJS() as Resource)
+    .filter(({ kind }) => kind !== 'Namespace')
+    .map((resource) => ({ ...resource, metadata: { ...resource.metadata, namespace: NAMESPACE } }));
+  const list = JSON.stringify({ apiVersion: 'v1', kind: 'List', items });
+  return kubectl.withInput(list, 'apply', '--dry-run=server', '--validate=strict', '-f', '-', ...as);
+}
+
+/** `kubectl auth can-i` ends with 1 when the answer is no. */
+async function canI(namespace: string, what: string): Promise<string> {
+  const answer = await kubectl('auth', 'can-i', ...what.split(' '), '-n', namespace, ...DEPLOYER).catch(
+    (error: { stdout?: string }) => error.stdout ?? '',
+  );
+  return answer.trim().split(' ')[0] ?? '';
+}

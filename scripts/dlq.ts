@@ -1,5 +1,9 @@
 import { parseArgs } from 'node:util';
-import { type DeadLetteredMessage, DeadLetterQueue } from '@orders/consumer/dlq/dead-letter-queue.ts';
+import {
+  type DeadLetteredMessage,
+  DeadLetterQueue,
+  ofRelease,
+} from '@orders/consumer/dlq/dead-letter-queue.ts';
 import { readableOrders } from '@orders/shared/packed-message.ts';
 import { queueAttributes, resolveQueues } from '@orders/shared/queue-admin.ts';
 import { createTool, parseAppEnv, runTool, UsageError } from './sqs-tool.ts';
@@ -9,7 +13,8 @@ const USAGE = `usage: scripts/dlq.sh status|peek|redrive [dev|staging|production
   status    how many messages are in the dead-letter queue
   peek      shows messages and why they are there, without taking them out     --limit=N (10)
   redrive   moves messages back to the order queue                             --limit=N (all) --rate=N a second --dry-run
-            --move-task: lets SQS move everything by itself (AWS only; no --limit, no --dry-run)
+            --code-version=V: only what that release sent there; --since=TIME (RFC 3339): not before
+            --move-task: lets SQS move everything by itself (AWS only; none of the others but --rate)
 
   The environment is dev unless named. AWS_ENDPOINT_URL, AWS_REGION, ORDER_QUEUE_NAME and ORDER_DLQ_NAME are respected.`;
 
@@ -38,8 +43,8 @@ await runTool(async () => {
     }
     case 'redrive': {
       if (values['move-task']) {
-        if (limit || values['dry-run'])
-          throw new UsageError('a move task moves everything: no --limit, no --dry-run', USAGE);
+        if (limit || values['dry-run'] || values['code-version'] || values.since)
+          throw new UsageError('a move task moves everything: no other option but --rate', USAGE);
         await deadLetterQueue.startMoveTask(ratePerSecond);
         console.log('move task started');
         return 0;
@@ -47,6 +52,7 @@ await runTool(async () => {
       const dryRun = values['dry-run'] ?? false;
       const moved = await deadLetterQueue.redrive({
         dryRun,
+        ...filter(values['code-version'], values.since),
         ...(limit ? { limit } : {}),
         ...(ratePerSecond ? { ratePerSecond } : {}),
         onMoved: ({ message, deadLetter }) =>
@@ -69,6 +75,8 @@ function parse() {
         rate: { type: 'string' },
         'dry-run': { type: 'boolean' },
         'move-task': { type: 'boolean' },
+        'code-version': { type: 'string' },
+        since: { type: 'string' },
       },
     });
   } catch (error) {
@@ -82,6 +90,14 @@ function positive(name: string, text: string | undefined): number | undefined {
   if (!Number.isInteger(value) || value < 1)
     throw new UsageError(`--${name} must be a whole number above 0`, USAGE);
   return value;
+}
+
+function filter(codeVersion: string | undefined, since: string | undefined) {
+  if (since !== undefined && (codeVersion === undefined || Number.isNaN(Date.parse(since))))
+    throw new UsageError('--since is a time as 2026-11-22T09:00:00Z, and goes with --code-version', USAGE);
+  return codeVersion === undefined
+    ? {}
+    : { where: ofRelease(codeVersion, since ? new Date(since) : undefined) };
 }
 
 async function describe({ message, deadLetter }: DeadLetteredMessage): Promise<string> {

@@ -8,10 +8,12 @@ import {
 } from 'testcontainers';
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
 import { containersAvailable, LoopbackContainer } from '../../../test/containers.ts';
+import { RELEASED_STORES } from '../../testing/released-stores.ts';
 import { StoreUnavailableError } from '../domain/errors.ts';
 import type { OrderToStore } from '../domain/order-repository.ts';
 import { openOrderRepository } from './open-order-repository.ts';
 import { anOrder, describeOrderRepository, withOtherContent } from './order-repository.contract.ts';
+import { toRows } from './order-row.ts';
 import {
   openPostgresOrderRepository,
   type PostgresOptions,
@@ -94,6 +96,27 @@ describe.skipIf(!engine.available)(`PostgreSQL 17 (${engine.reason})`, () => {
       reopen: () => openPostgresOrderRepository(url, OPTIONS),
     };
   });
+
+  it.each(RELEASED_STORES)(
+    'release $release and this one, on one database, read what the other stores',
+    async ({ postgres }) => {
+      const url = await newDatabase();
+      const old = await connect(url);
+      await old.query(postgres.schema);
+      const storeByOld = (order: OrderToStore) =>
+        old.query(postgres.store, [JSON.stringify(toRows([order]))]);
+      const [before, beside, ours] = [anOrder(), anOrder(), anOrder()];
+      await storeByOld(before);
+      const repository = await open(url);
+      await storeByOld(beside);
+      expect(await repository.saveAll([ours, before])).toEqual(['stored', 'duplicate']);
+      const ids = [before, beside].map(({ order }) => order.orderId);
+      expect(await repository.findByIds(ids)).toHaveLength(2);
+      expect((await old.query(postgres.read, [[ours.order.orderId]])).rows).toEqual([
+        expect.objectContaining({ data: JSON.stringify(ours.order), content_hash: ours.contentHash }),
+      ]);
+    },
+  );
 
   it('saveAll, while another transaction inserts the same ids, waits and judges by what that one commits', async () => {
     const url = await newDatabase();

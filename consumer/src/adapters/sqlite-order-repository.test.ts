@@ -1,15 +1,17 @@
 import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
-import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { type AddressInfo, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { Worker } from 'node:worker_threads';
 import { afterAll, afterEach, describe, expect, it, vi } from 'vitest';
+import { RELEASED_STORES } from '../../testing/released-stores.ts';
 import type { OrderToStore, SaveResult } from '../domain/order-repository.ts';
 import { openOrderRepository } from './open-order-repository.ts';
 import { anOrder, describeOrderRepository } from './order-repository.contract.ts';
+import { type OrderRow, toRows } from './order-row.ts';
 import { openSqliteOrderRepository, type SqliteOptions } from './sqlite-order-repository.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'orders-'));
@@ -195,6 +197,28 @@ describe('SQLite', () => {
     expect(count(raw)).toBe(5);
     expect(raw.prepare('SELECT version FROM schema_migrations').all()).toEqual([{ version: 1 }]);
   });
+
+  it.each(RELEASED_STORES)(
+    'release $release and this one, on one file, read what the other stores',
+    async ({ sqlite }) => {
+      const path = newFile();
+      mkdirSync(dirname(path), { recursive: true });
+      const old = openRaw(path);
+      old.exec(sqlite.schema);
+      const storeByOld = (order: OrderToStore) =>
+        old.prepare(sqlite.store).run(...(Object.values(toRows([order])[0] as OrderRow) as string[]));
+      const [before, beside, ours] = [anOrder(), anOrder(), anOrder()];
+      storeByOld(before);
+      const repository = open(path);
+      storeByOld(beside);
+      expect(await repository.saveAll([ours, before])).toEqual(['stored', 'duplicate']);
+      const ids = [before, beside].map(({ order }) => order.orderId);
+      expect(await repository.findByIds(ids)).toHaveLength(2);
+      expect(old.prepare(sqlite.read).all(JSON.stringify([ours.order.orderId]))).toEqual([
+        expect.objectContaining({ data: JSON.stringify(ours.order), content_hash: ours.contentHash }),
+      ]);
+    },
+  );
 
   it('open, of a file with a newer schema, leaves it as it is', async () => {
     const path = newFile();

@@ -2,9 +2,9 @@ import { MAX_REQUEST_BYTES } from '@orders/shared/queues.ts';
 import { describe, expect, test } from 'vitest';
 import { FakeSqs } from '../../testing/fake-sqs.ts';
 import { DEAD_LETTER_ATTRIBUTE } from '../sqs/dead-letter.ts';
-import { DeadLetterQueue, RedriveIncompleteError } from './dead-letter-queue.ts';
+import { DeadLetterQueue, ofRelease, RedriveIncompleteError } from './dead-letter-queue.ts';
 
-const letter = (messageId: string) => ({
+const letter = (messageId: string, codeVersion = '1', deadLetteredAt = '') => ({
   [DEAD_LETTER_ATTRIBUTE]: {
     DataType: 'String',
     StringValue: JSON.stringify({
@@ -14,8 +14,8 @@ const letter = (messageId: string) => ({
       attempts: 1,
       failures: 0,
       firstSeenAt: '',
-      deadLetteredAt: '',
-      codeVersion: '1',
+      deadLetteredAt,
+      codeVersion,
       traceId: '',
       messageId,
     }),
@@ -86,5 +86,26 @@ describe('redrive', () => {
     expect(sqs.entries('SendMessageBatch')).toHaveLength(1);
     expect(sqs.waiting).toHaveLength(0);
     expect(sqs.entries('ChangeMessageVisibilityBatch')).toHaveLength(1);
+  });
+
+  test('redrive, of one release, moves what that release sent since then, and gives the others back', async () => {
+    const { sqs, queue } = subject([]);
+    const put = (body: string, codeVersion: string, at: string) =>
+      sqs.put(body, { MessageAttributes: letter(body, codeVersion, at) });
+    put('older', '2', '2026-01-01T00:00:00Z');
+    put('meant', '2', '2026-01-02T00:00:01Z');
+    put('other', '1', '2026-01-02T00:00:01Z');
+    sqs.put('moved by SQS');
+    expect(await queue.redrive({ where: ofRelease('2', new Date('2026-01-02T00:00:00Z')) })).toBe(1);
+    expect(sqs.entries('SendMessageBatch').map(({ MessageBody }) => MessageBody)).toEqual(['meant']);
+    expect(sqs.deletedHandles()).toHaveLength(1);
+    expect(sqs.entries('ChangeMessageVisibilityBatch')).toHaveLength(3);
+  });
+
+  test('redrive, when what it keeps comes again before it has ended, ends', async () => {
+    const { sqs, queue } = subject([]);
+    const kept = sqs.put('kept', { MessageAttributes: letter('kept') });
+    sqs.intercept = ({ operation }) => (operation === 'ReceiveMessage' ? { Messages: [kept] } : undefined);
+    expect(await queue.redrive({ where: () => false })).toBe(0);
   });
 });

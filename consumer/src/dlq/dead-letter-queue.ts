@@ -16,6 +16,8 @@ export type RedriveOptions = {
   ratePerSecond?: number;
   /** Only tells what would be moved. */
   dryRun?: boolean;
+  /** Only these; the others are hidden from other readers until the end, then given back. */
+  where?: (message: DeadLetteredMessage) => boolean;
   /** Called for each message that was moved, or would be. */
   onMoved?: (moved: DeadLetteredMessage) => void;
 };
@@ -28,6 +30,15 @@ export class RedriveIncompleteError extends Error {
   constructor(moved: number, failures: unknown[]) {
     super(`${moved} moved, ${failures.length} not`, { cause: failures[0] });
   }
+}
+
+/** Dead letters of one release, for {@link RedriveOptions.where}; those that SQS moved by itself name none. */
+export function ofRelease(
+  codeVersion: string,
+  since = new Date(0),
+): (message: DeadLetteredMessage) => boolean {
+  return ({ deadLetter }) =>
+    deadLetter?.codeVersion === codeVersion && new Date(deadLetter.deadLetteredAt) >= since;
 }
 
 /** SQS's own limit of a move task. */
@@ -100,9 +111,10 @@ export class DeadLetterQueue {
     limit = Number.POSITIVE_INFINITY,
     ratePerSecond,
     dryRun = false,
+    where = () => true,
     onMoved,
   }: RedriveOptions): Promise<number> {
-    const kept: DeadLetteredMessage[] = [];
+    const kept = new Map<string, DeadLetteredMessage>();
     const failures: unknown[] = [];
     // Under which ids messages went back: one that the consumer rejects again names the id that it had.
     const sentIds = new Set<string>();
@@ -111,24 +123,29 @@ export class DeadLetterQueue {
       while (moved < limit) {
         const batchStartedAt = performance.now();
         const messages = await this.#receive(limit - moved);
-        if (messages.length === 0) break;
-        const due = messages.filter(({ deadLetter }) => !sentIds.has(deadLetter?.messageId ?? ''));
+        // One that was held and comes again: holding took so long that the whole queue has passed by.
+        if (messages.every(({ message }) => kept.has(message.messageId))) break;
+        const due = messages.filter(
+          (message) => !sentIds.has(message.deadLetter?.messageId ?? '') && where(message),
+        );
         const results = dryRun ? [] : await Promise.allSettled(due.map((message) => this.#move(message)));
         const done = due.filter((_, index) => dryRun || results[index]?.status === 'fulfilled');
         for (const result of results) {
           if (result.status === 'fulfilled') sentIds.add(result.value);
           else failures.push(result.reason);
         }
-        kept.push(...messages.filter((message) => dryRun || !done.includes(message)));
+        for (const message of messages) {
+          if (dryRun || !done.includes(message)) kept.set(message.message.messageId, message);
+        }
         moved += done.length;
         for (const message of done) onMoved?.(message);
         if (ratePerSecond && !dryRun) {
           const elapsedMs = performance.now() - batchStartedAt;
-          await sleep(Math.max(0, (messages.length / ratePerSecond) * 1_000 - elapsedMs));
+          await sleep(Math.max(0, (done.length / ratePerSecond) * 1_000 - elapsedMs));
         }
       }
     } finally {
-      await this.#giveBack(handlesOf(kept));
+      await this.#giveBack(handlesOf([...kept.values()]));
     }
     if (failures.length > 0) throw new RedriveIncompleteError(moved, failures);
     return moved;

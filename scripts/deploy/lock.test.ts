@@ -1,0 +1,73 @@
+import { describe, expect, test } from 'vitest';
+import { type Execute, Kubectl } from './kubectl.ts';
+import { DeploymentLock } from './lock.ts';
+
+/** An API server with one object, which refuses what was written on an older version. */
+function apiServer() {
+  let stored: { metadata: { resourceVersion?: string }; spec: Record<string, string> } | undefined;
+  let version = 0;
+  const ok = (object: unknown) => ({ status: 0, stdout: JSON.stringify(object), stderr: '' });
+  const refuse = (reason: string) => ({
+    status: 1,
+    stdout: '',
+    stderr: `Error from server (${reason}): lease`,
+  });
+  const execute: Execute = async (args, input) => {
+    const verb = args.find((arg) => ['get', 'create', 'replace'].includes(arg));
+    if (verb === 'get') return stored ? ok(stored) : refuse('NotFound');
+    const object = JSON.parse(input ?? '');
+    if (verb === 'create' && stored) return refuse('AlreadyExists');
+    if (verb === 'replace' && object.metadata.resourceVersion !== stored?.metadata.resourceVersion)
+      return refuse('Conflict');
+    stored = { ...object, metadata: { ...object.metadata, resourceVersion: String(++version) } };
+    return ok(stored);
+  };
+  return { kubectl: new Kubectl('staging', execute), lease: () => stored };
+}
+
+const later = (seconds: number) => new Date(Date.now() + seconds * 1_000);
+
+describe('lock', () => {
+  test('second deployment, while the first holds the lock, is refused with who holds it and until when', async () => {
+    const { kubectl } = apiServer();
+    await using _first = await DeploymentLock.acquire(kubectl);
+    await expect(DeploymentLock.acquire(kubectl)).rejects.toMatchObject({
+      code: 'LOCKED',
+      message: expect.stringContaining(`process ${process.pid}`),
+    });
+  });
+
+  test('lock, given up, is free, and its state is still there', async () => {
+    const { kubectl } = apiServer();
+    {
+      await using first = await DeploymentLock.acquire(kubectl);
+      await first.setState({ release: '2', step: 'half-way' });
+    }
+    await using second = await DeploymentLock.acquire(kubectl);
+    expect(second.state).toEqual({ release: '2', step: 'half-way' });
+  });
+
+  test('lock, of one that has died, is free a minute later, and not before', async () => {
+    const { kubectl, lease } = apiServer();
+    await using dead = await DeploymentLock.acquire(kubectl);
+    await expect(DeploymentLock.acquire(kubectl, later(55))).rejects.toMatchObject({ code: 'LOCKED' });
+    await using taken = await DeploymentLock.acquire(kubectl, later(65));
+    expect(lease()?.spec['holderIdentity']).toBeTruthy();
+    // The dead one was only slow: it must not write any more.
+    await expect(dead.setState({ release: '1' })).rejects.toMatchObject({ code: 'CONFLICT' });
+    await taken.setState({ release: '2' });
+  });
+
+  test('two that begin at once: one gets the lock', async () => {
+    const { kubectl } = apiServer();
+    const tries = await Promise.allSettled([
+      DeploymentLock.acquire(kubectl),
+      DeploymentLock.acquire(kubectl),
+    ]);
+    expect(tries.filter(({ status }) => status === 'fulfilled')).toHaveLength(1);
+    for (const attempt of tries) {
+      if (attempt.status === 'fulfilled') await attempt.value[Symbol.asyncDispose]();
+      else expect(attempt.reason).toMatchObject({ code: 'LOCKED' });
+    }
+  });
+});

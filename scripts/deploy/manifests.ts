@@ -1,0 +1,88 @@
+import { parseAllDocuments } from 'yaml';
+import { DeploymentError } from './errors.ts';
+import type { DeploymentObject, KubernetesObject, ServiceObject } from './kubectl.ts';
+
+export const SERVICES = ['order-producer', 'order-consumer'] as const;
+export type ServiceName = (typeof SERVICES)[number];
+/** What a service ran: its release, and the revision of its Deployment, which tells configurations apart as well. */
+export type Running = { release: string; revision?: number };
+/** Of both services: they may differ after a hotfix of one. */
+export type RunningReleases = Record<ServiceName, Running>;
+export type Track = 'stable' | 'candidate';
+
+export const PORTS: Record<ServiceName, number> = { 'order-producer': 8080, 'order-consumer': 8081 };
+export const PREVIEW_SERVICE = 'order-producer-preview';
+export const candidateName = (service: ServiceName) => `${service}-candidate`;
+export const podLabels = (service: ServiceName, track: Track) => ({ app: service, track });
+
+/** An overlay as kustomize renders it, with this release's images. */
+export type Manifests = {
+  deployments: Record<ServiceName, DeploymentObject>;
+  producerService: ServiceObject;
+  /** All but the two Deployments and the Namespace: what may be applied before anything runs on it. */
+  others: KubernetesObject[];
+};
+
+/** @throws {DeploymentError} MANIFEST when the overlay lacks what a deployment changes */
+export function readManifests(rendered: string, tag: string): Manifests {
+  const objects: KubernetesObject[] = parseAllDocuments(rendered).map((document) => document.toJS());
+  const find = <T extends KubernetesObject>(kind: string, name: string): T => {
+    const found = objects.find((object) => object.kind === kind && object.metadata.name === name);
+    if (found) return found as T;
+    throw new DeploymentError('MANIFEST', `the overlay has no ${kind} ${name}`);
+  };
+  const deployments = Object.fromEntries(
+    SERVICES.map((name) => [name, withTag(find<DeploymentObject>('Deployment', name), tag)]),
+  ) as Manifests['deployments'];
+  const isOurs = ({ kind, metadata }: KubernetesObject) =>
+    kind === 'Namespace' || (kind === 'Deployment' && SERVICES.some((name) => name === metadata.name));
+  return {
+    deployments,
+    producerService: find<ServiceObject>('Service', 'order-producer'),
+    others: objects.filter((object) => !isOurs(object)),
+  };
+}
+
+/** The tag of the image; a digest counts as one. */
+export function releaseOf({ spec }: Pick<DeploymentObject, 'spec'>): string {
+  return tagOf(spec.template.spec.containers[0].image);
+}
+
+export function tagOf(image: string): string {
+  return /[:@]([^/]+)$/.exec(image)?.[1] ?? 'latest';
+}
+
+function withTag(deployment: DeploymentObject, tag: string): DeploymentObject {
+  const copy = structuredClone(deployment);
+  const { containers, initContainers = [] } = copy.spec.template.spec;
+  const repository = repositoryOf(containers[0].image);
+  for (const container of [...containers, ...initContainers]) {
+    if (repositoryOf(container.image) === repository) container.image = `${repository}:${tag}`;
+  }
+  copy.metadata.annotations = {
+    ...copy.metadata.annotations,
+    // What `kubectl rollout history` shows.
+    'kubernetes.io/change-cause': `release ${tag}`,
+  };
+  return copy;
+}
+
+const repositoryOf = (image: string) => image.replace(/[:@][^/]+$/, '');
+
+/** The same Deployment beside the live one: another name, another track, a number of its own. */
+export function candidateOf(deployment: DeploymentObject, replicas: number): DeploymentObject {
+  const copy = structuredClone(deployment);
+  copy.metadata.name = candidateName(deployment.metadata.name as ServiceName);
+  copy.spec.replicas = replicas;
+  copy.spec.selector.matchLabels['track'] = 'candidate';
+  copy.spec.template.metadata.labels['track'] = 'candidate';
+  return copy;
+}
+
+/** Leads to the candidate only, for checks before the switch. */
+export function previewOf(service: ServiceObject): ServiceObject {
+  const copy = structuredClone(service);
+  copy.metadata.name = PREVIEW_SERVICE;
+  copy.spec.selector['track'] = 'candidate';
+  return copy;
+}

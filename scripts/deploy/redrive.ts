@@ -1,0 +1,52 @@
+import { DeadLetterQueue, ofRelease } from '@orders/consumer/dlq/dead-letter-queue.ts';
+import { resolveQueues } from '@orders/shared/queue-admin.ts';
+import { createTool } from '../sqs-tool.ts';
+import type { Context } from './context.ts';
+import { DeploymentError } from './errors.ts';
+import type { PodObject } from './kubectl.ts';
+import { PORTS, podLabels, type Track, tagOf } from './manifests.ts';
+
+export type Environment = 'staging' | 'production';
+
+/** What the consumers of a release call themselves in reasons. A pod that answers knows best; else it is the tag. */
+export async function codeVersionOf(
+  { kubectl, http }: Pick<Context, 'kubectl' | 'http'>,
+  release: string,
+): Promise<string> {
+  for (const track of ['candidate', 'stable'] satisfies Track[]) {
+    for (const { metadata, spec } of await kubectl.list<PodObject>(
+      'pods',
+      podLabels('order-consumer', track),
+    )) {
+      if (!spec.containers.some(({ image }) => tagOf(image) === release)) continue;
+      const target = `pods/${metadata.name}:${PORTS['order-consumer']}`;
+      const answer = await http.request(target, '/actuator/info').catch(() => undefined);
+      if (answer?.status === 200) return JSON.parse(answer.body).build.version;
+    }
+  }
+  return release;
+}
+
+/**
+ * Moves back what a release dead-lettered since it came. With the credentials and variables of `scripts/dlq.sh`.
+ * @returns how many
+ * @throws {DeploymentError} CHECK_FAILED with the command to type
+ */
+export async function redriveRelease(
+  environment: Environment,
+  codeVersion: string,
+  since: Date,
+): Promise<number> {
+  try {
+    const { client, config } = createTool(environment, process.env);
+    const urls = await resolveQueues(client, config, { createMissing: false });
+    return await new DeadLetterQueue(client, urls).redrive({ where: ofRelease(codeVersion, since) });
+  } catch (cause) {
+    throw new DeploymentError(
+      'CHECK_FAILED',
+      `not redriven (${cause instanceof Error ? cause.message : cause}). Do: scripts/dlq.sh redrive ${environment} ` +
+        `--code-version=${codeVersion} --since=${since.toISOString()}`,
+      { cause },
+    );
+  }
+}

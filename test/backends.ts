@@ -2,13 +2,13 @@ import { randomUUID } from 'node:crypto';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { ListQueuesCommand } from '@aws-sdk/client-sqs';
 import { commonFields, type Environment, loadConfig } from '@orders/shared/config.ts';
 import { createLogger } from '@orders/shared/logger.ts';
 import { createSqsClient } from '@orders/shared/sqs-client.ts';
 import { Client } from 'pg';
 import { RandomPortGenerator, type StartedNetwork, Wait } from 'testcontainers';
-import { vi } from 'vitest';
 import { z } from 'zod';
 import { startEmulator } from '../dev/emulator.ts';
 import { type Availability, containersAvailable, LoopbackContainer } from './containers.ts';
@@ -186,9 +186,19 @@ export function sqsClient(env: Environment) {
 /** Asks with a real call: an engine may call itself healthy and load its SQS only then. */
 async function untilSqsAnswers(env: Environment): Promise<void> {
   const client = sqsClient(env);
-  const ask = () => client.send(new ListQueuesCommand({ QueueNamePrefix: 'none' }));
-  await vi.waitFor(ask, { timeout: SQS_START_LIMIT_MS, interval: 100 });
-  client.destroy();
+  const deadline = performance.now() + SQS_START_LIMIT_MS;
+  try {
+    for (;;) {
+      try {
+        return void (await client.send(new ListQueuesCommand({ QueueNamePrefix: 'none' })));
+      } catch (error) {
+        if (performance.now() > deadline) throw error;
+        await sleep(100);
+      }
+    }
+  } finally {
+    client.destroy();
+  }
 }
 
 export type RunningStore = {

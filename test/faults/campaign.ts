@@ -2,6 +2,7 @@ import { appendFileSync, existsSync, mkdtempSync, readdirSync, rmSync } from 'no
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
+import type { Backend, RunningBackend } from '../backends.ts';
 import { FAULTS, type Fault } from './faults.ts';
 import { findPostgres, PostgresServer } from './postgres-server.ts';
 import { createRandom } from './random.ts';
@@ -15,6 +16,7 @@ const USAGE = `usage: npm run test:faults -- [options]
   --seed=S        what they are drawn from (1); the same seed draws the same trials
   --trial=K       only the trial of that number: repeats it
   --only=FAULT    only that fault, or those where it is given several times: ${FAULTS.map(({ name }) => name).join(', ')}
+  --backend=NAME  the SQS behind the proxy: embedded (default), elasticmq, localstack (4.14) or localstack3 (3.4)
   --jobs=N        trials at a time (1)
   --verbose       prints what happened when, also of trials that pass
   --bail          ends with the first trial that fails
@@ -26,6 +28,7 @@ type Options = {
   seed: number;
   trial: number | undefined;
   only: string[];
+  backend: keyof typeof BACKENDS;
   jobs: number;
   bail: boolean;
   verbose: boolean;
@@ -34,6 +37,14 @@ type Options = {
 
 /** What this machine has. */
 type Means = { postgres: string | undefined; libfaketime: string | undefined };
+
+/** By the names of `test/backends.ts`, which is loaded only when it is needed; undefined: an emulator a trial. */
+const BACKENDS = {
+  embedded: undefined,
+  elasticmq: 'elasticMq',
+  localstack: 'localStack4',
+  localstack3: 'localStack3',
+} as const;
 
 const FAKETIME_FOLDERS = ['x86_64-linux-gnu', 'aarch64-linux-gnu', '.'].map((triplet) =>
   path.join('/usr/lib', triplet, 'faketime', 'libfaketime.so.1'),
@@ -47,6 +58,7 @@ function readOptions(): { options: Options; means: Means } {
       seed: text,
       trial: text,
       only: { ...text, multiple: true },
+      backend: { ...text, default: 'embedded' },
       jobs: text,
       bail: { type: 'boolean' },
       verbose: { type: 'boolean' },
@@ -60,6 +72,8 @@ function readOptions(): { options: Options; means: Means } {
     return value;
   };
   const { only = [] } = values;
+  const backend = values.backend as keyof typeof BACKENDS;
+  if (!Object.hasOwn(BACKENDS, backend)) throw new Error(`no backend is called ${backend}`);
   const unknown = only.find((name) => !FAULTS.some((fault) => fault.name === name));
   if (unknown !== undefined) throw new Error(`no fault is called ${unknown}`);
   return {
@@ -68,6 +82,7 @@ function readOptions(): { options: Options; means: Means } {
       seed: number('seed', 1),
       trial: values.trial === undefined ? undefined : number('trial', 0),
       only,
+      backend,
       jobs: Math.max(1, number('jobs', 1)),
       bail: values.bail ?? false,
       verbose: values.verbose ?? false,
@@ -124,12 +139,14 @@ class Campaign {
   readonly #options: Options;
   readonly #means: Means;
   readonly #folder = mkdtempSync(path.join(tmpdir(), 'faults-'));
+  readonly #endpoint: string | undefined;
   failed = 0;
   done = 0;
 
-  constructor(options: Options, means: Means) {
+  constructor(options: Options, means: Means, endpoint: string | undefined) {
     this.#options = options;
     this.#means = means;
+    this.#endpoint = endpoint;
   }
 
   async run(): Promise<void> {
@@ -159,22 +176,24 @@ class Campaign {
 
   async #try(plan: TrialPlan, postgres: PostgresServer | undefined): Promise<void> {
     const { seed, trial, faults, store, consumers, settings } = plan;
+    const { backend } = this.#options;
     const folder = path.join(this.#folder, `trial-${seed}-${trial}`);
     const names = faults.map(({ name }) => name);
     const chosen = Object.entries(settings).map(([name, value]) => `, ${name}=${value}`);
-    const label = `trial ${seed}/${trial} [${names.join(', ')}] ${store}${consumers > 1 ? ', 2 consumers' : ''}${chosen.join('')}`;
+    const label = `trial ${seed}/${trial} [${names.join(', ')}] ${store}${consumers > 1 ? ', 2 consumers' : ''}${this.#endpoint ? `, ${backend}` : ''}${chosen.join('')}`;
     const at = new Date().toISOString();
     this.done++;
     try {
       const { timeline, ...result } = await runTrial(plan, {
         folder,
+        endpoint: this.#endpoint,
         postgres,
         libfaketime: this.#means.libfaketime,
       });
       const { violations, orders, accepted, unknown, recoveryMs, settledMs, durationMs } = result;
       const figures = `${orders} orders, ${accepted} accepted, ${unknown} unknown, ready after ${seconds(recoveryMs)}, settled after ${seconds(settledMs)}, took ${seconds(durationMs)}`;
       console.log(`${violations.length === 0 ? 'ok  ' : 'FAIL'} ${label}: ${figures}`);
-      const drawn = { seed, trial, faults: names, store, consumers, settings };
+      const drawn = { seed, trial, faults: names, backend, store, consumers, settings };
       this.#record({ at, ...drawn, skipped: this.#skipped(), ...result });
       if (violations.length === 0) {
         if (this.#options.verbose) console.log(timeline.map((line) => `  ${line}`).join('\n'));
@@ -211,6 +230,7 @@ class Campaign {
   ): void {
     this.failed++;
     const only = this.#options.only.map((name) => ` --only='${name}'`).join('');
+    const backend = this.#endpoint ? ` --backend=${this.#options.backend}` : '';
     const shown = problems.slice(0, 20);
     const more = problems.length > shown.length ? [`… and ${problems.length - shown.length} more`] : [];
     console.log(
@@ -218,7 +238,7 @@ class Campaign {
         ...[...shown, ...more].map((problem) => `  ${problem}`),
         ...timeline.map((line) => `  ${line}`),
         `  logs and store: ${folder}`,
-        `  again: npm run test:faults -- --seed=${seed} --trial=${trial}${only}`,
+        `  again: npm run test:faults -- --seed=${seed} --trial=${trial}${only}${backend}`,
       ].join('\n'),
     );
   }
@@ -237,11 +257,30 @@ for (const fault of FAULTS) {
   const reason = obstacle(fault, given.means);
   if (reason) console.log(`skipped: ${fault.name} (${reason})`);
 }
-// What was started is ended by what listens to the exit of this process.
-for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(130));
-const campaign = new Campaign(given.options, given.means);
 const wanted = FAULTS.filter(({ name }) => given.options.only.includes(name));
-if (wanted.every((fault) => obstacle(fault, given.means) === undefined)) await campaign.run();
+const runnable = wanted.every((fault) => obstacle(fault, given.means) === undefined);
+const name = BACKENDS[given.options.backend];
+const backend: Backend | undefined = name && (await import('../backends.ts')).BACKENDS[name];
+const sqs = await backend?.availability();
+if (sqs?.available === false) console.log(`${given.options.backend}: ${sqs.reason}`);
+let running: RunningBackend | undefined;
+// What a trial has started is ended by what listens to the exit of this process.
+for (const signal of ['SIGINT', 'SIGTERM'] as const)
+  process.once(signal, () => void Promise.resolve(running?.stop()).finally(() => process.exit(130)));
+let failed = 0;
+let done = 0;
+try {
+  if (runnable && sqs?.available !== false) {
+    running = await backend?.start();
+    const campaign = new Campaign(given.options, given.means, running?.env['AWS_ENDPOINT_URL']);
+    await campaign.run();
+    ({ failed, done } = campaign);
+  }
+} finally {
+  await running?.stop();
+}
 const skipped = FAULTS.filter((fault) => obstacle(fault, given.means) !== undefined).length;
-console.log(`${campaign.done - campaign.failed} passed, ${campaign.failed} failed, ${skipped} skipped`);
-process.exitCode = campaign.failed === 0 ? 0 : 1;
+console.log(
+  `${done - failed} passed, ${failed} failed, ${skipped + (sqs?.available === false ? 1 : 0)} skipped`,
+);
+process.exitCode = failed === 0 ? 0 : 1;

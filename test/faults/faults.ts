@@ -14,6 +14,8 @@ export type FaultScene = {
   store: Store;
   producer: ServiceProcess;
   consumers: readonly ServiceProcess[];
+  /** Its name. */
+  deadLetterQueue: string;
   /** For tools that operators call: what tells them of the queues. */
   toolEnv: NodeJS.ProcessEnv;
   /** Read by libfaketime in the services, where the trial has it. */
@@ -165,8 +167,13 @@ async function outliveVisibility(scene: FaultScene): Promise<void> {
 }
 
 /** The operator's tool, killed while it moves messages back: mostly between a send and its delete. */
-async function killRedrive({ random, proxy, toolEnv, note }: FaultScene): Promise<void> {
-  const deletes = await proxy.inject({ kind: 'slow', operations: DELETE, queue: 'order-dlq', delayMs: 500 });
+async function killRedrive({ random, proxy, deadLetterQueue, toolEnv, note }: FaultScene): Promise<void> {
+  const deletes = await proxy.inject({
+    kind: 'slow',
+    operations: DELETE,
+    queue: deadLetterQueue,
+    delayMs: 500,
+  });
   const script = path.join(ROOT, 'scripts', 'dlq.ts');
   const tool = spawn(process.execPath, [script, 'redrive'], { env: toolEnv, stdio: 'ignore' });
   const ended = new Promise<void>((resolve) => tool.once('exit', () => resolve()));

@@ -50,12 +50,21 @@ describe('renderReport', () => {
     expect(report).not.toContain('## Broken promises');
   });
 
+  test('of runs on several backends, tells them apart', () => {
+    const report = renderReport(
+      [trial(), trial({ backend: 'elasticmq' }), trial({ backend: 'elasticmq' })],
+      [],
+    );
+    expect(report).toContain('| embedded | 1 | 0 | 200 | 4.0 s |');
+    expect(report).toContain('| elasticmq | 2 | 0 | 400 | 4.0 s |');
+  });
+
   test('of a trial that broke a promise, says which and how to repeat it', () => {
     const violations = [{ code: 'LOST' as const, detail: 'order x' }];
     const report = renderReport([trial({ seed: 7, trial: 3, violations })], []);
     expect(report).toContain('| of them with a broken promise | 1 |');
     expect(report).toContain('| accepted and lost | 1 |');
-    expect(report).toContain('- 7/3, consumer killed: LOST');
+    expect(report).toContain('- 7/3, embedded, consumer killed: LOST');
   });
 
   test('of mutations, tells those that were caught from those that were not', () => {

@@ -30,8 +30,9 @@ dies in between. An outage of SQS or of the database puts nothing into the dead-
 
 ## How it is tested
 
-\`npm run test:faults\` is a campaign of trials. Each starts both services as processes, before an SQS emulator that
-sits behind a proxy which injects faults, and on a store of its own; sends a few hundred orders (real purchases, some
+\`npm run test:faults\` is a campaign of trials. Each starts both services as processes, before an SQS (the
+embedded emulator, or another with \`--backend\`) that sits behind a proxy which injects faults, and on a store of its
+own; sends a few hundred orders (real purchases, some
 of them twice, some that contradict each other or themselves) and messages that nobody can read; has the database refuse a few orders, some for ever and some until they have failed
 once; does one to three
 things from the table below at random moments; ends them, waits until all is settled, stops the services under load,
@@ -42,6 +43,7 @@ a seed. Times are scaled to a visibility time of 5 s.
 npm run test:faults -- --trials=50 --seed=1
 npm run test:faults -- --seed=1 --trial=17       # that one again
 npm run test:faults -- --trials=50 --seed=2 --jobs=2 --report=test/faults/results.ndjson
+npm run test:faults -- --trials=20 --seed=3 --backend=localstack
 npm run test:faults:report                       # writes this page anew
 \`\`\`
 
@@ -69,10 +71,14 @@ Counted from the end of the last fault of a trial:
 
 | | median | 95 % | longest |
 | --- | ---: | ---: | ---: |
-| both services ready | ${quantiles(trials.map(({ recoveryMs }) => recoveryMs))} |
-| queue empty, nothing in work | ${quantiles(trials.map(({ settledMs }) => settledMs))} |
+| both services ready | ${quantiles(trials.map(({ recoveryMs }) => recoveryMs)).join(' | ')} |
+| queue empty, nothing in work | ${quantiles(trials.map(({ settledMs }) => settledMs)).join(' | ')} |
 
 Seeds: ${seeds(trials)}. ${chosen(trials)}
+
+| SQS | trials | with a broken promise | orders accepted | settled, median |
+| --- | ---: | ---: | ---: | ---: |
+${[...Map.groupBy(trials, ({ backend = 'embedded' }) => backend)].map(backendLine).join('\n')}
 
 ## Faults
 
@@ -99,6 +105,13 @@ ${latest.map(mutationLine).join('\n')}
 ${failed.length === 0 ? '' : `\n## Broken promises\n\n${failed.map(failedLine).join('\n')}\n`}`;
 }
 
+function backendLine([backend, trials]: [string, readonly RecordedTrial[]]): string {
+  const broken = trials.filter(({ violations }) => violations.length > 0).length;
+  const accepted = trials.reduce((sum, trial) => sum + trial.accepted, 0);
+  const [median] = quantiles(trials.map(({ settledMs }) => settledMs));
+  return `| ${backend} | ${trials.length} | ${broken} | ${accepted} | ${median} |`;
+}
+
 function faultLine(name: string, trials: readonly RecordedTrial[]): string {
   const struck = trials.filter(({ faults }) => faults.includes(name));
   const broken = struck.filter(({ violations }) => violations.length > 0);
@@ -121,9 +134,9 @@ function mutationLine({ name, caughtBy, expected, fault, seed, trial, trials }: 
     : `| ${name} | ${codes} | ${fault} | ${seed}/${trial} |`;
 }
 
-function failedLine({ seed, trial, faults, violations }: RecordedTrial): string {
+function failedLine({ seed, trial, faults, backend = 'embedded', violations }: RecordedTrial): string {
   const codes = [...new Set(violations.map(({ code }) => code))].join(', ');
-  return `- ${seed}/${trial}, ${faults.join(', ')}: ${codes}`;
+  return `- ${seed}/${trial}, ${backend}, ${faults.join(', ')}: ${codes}`;
 }
 
 function seeds(trials: readonly RecordedTrial[]): string {
@@ -140,11 +153,12 @@ function chosen(trials: readonly RecordedTrial[]): string {
   return `Services ran with ${counts.map(([setting, all]) => `\`${setting}\` in ${all.length} trials`).join(', ')}.`;
 }
 
-function quantiles(values: readonly number[]): string {
+/** Median, 95 %, longest. */
+function quantiles(values: readonly number[]): string[] {
   const sorted = [...values].sort((a, b) => a - b);
   const at = (share: number) => sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))];
   const seconds = (ms: number | undefined) => (ms === undefined ? '' : `${(ms / 1_000).toFixed(1)} s`);
-  return [at(0.5), at(0.95), sorted.at(-1)].map(seconds).join(' | ');
+  return [at(0.5), at(0.95), sorted.at(-1)].map(seconds);
 }
 
 if (import.meta.main) {

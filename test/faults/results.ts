@@ -10,6 +10,8 @@ export type RecordedTrial = Omit<TrialResult, 'timeline' | 'failures'> & {
   seed: number;
   trial: number;
   faults: string[];
+  /** Not in lines of before 2026-11-25, when there was the embedded one only. */
+  backend?: string;
   store: string;
   consumers: number;
   /** Drawn for the services. Not in lines of before 2026-11-25. */

@@ -223,7 +223,7 @@ class FaultProxy {
     if (received.length > 0 && this.#strikes('out-of-order', request)) {
       messages = random.shuffle(received);
       const aside = random.chance(0.3) ? messages.splice(0, random.integer(1, messages.length)) : [];
-      for (const { ReceiptHandle } of aside) await this.#setAside(ReceiptHandle, queueUrl);
+      for (const { ReceiptHandle } of aside) await this.#setAside(ReceiptHandle, request);
     }
     const repeat = received.length > 0 ? this.#strikes('repeat', request) : undefined;
     if (repeat) this.#remember(received, queueUrl, repeat.times);
@@ -236,10 +236,11 @@ class FaultProxy {
     return messages;
   }
 
-  async #setAside(ReceiptHandle: string, QueueUrl: unknown): Promise<void> {
+  /** With the credentials of the request: an SQS may take the region from them. */
+  async #setAside(ReceiptHandle: string, { input, authorization }: Request): Promise<void> {
     const VisibilityTimeout = this.#options.random.integer(SET_ASIDE_SECONDS.min, SET_ASIDE_SECONDS.max);
-    const input = { QueueUrl, ReceiptHandle, VisibilityTimeout };
-    await this.#forward({ operation: 'ChangeMessageVisibility', input, authorization: undefined });
+    const change = { QueueUrl: input['QueueUrl'], ReceiptHandle, VisibilityTimeout };
+    await this.#forward({ operation: 'ChangeMessageVisibility', input: change, authorization });
   }
 
   #remember(messages: Message[], queueUrl: unknown, times: number): void {

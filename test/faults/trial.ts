@@ -1,7 +1,8 @@
+import { randomUUID } from 'node:crypto';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { SQSClient } from '@aws-sdk/client-sqs';
+import { DeleteQueueCommand, type SQSClient } from '@aws-sdk/client-sqs';
 import type { QueueUrls } from '@orders/shared/queue-admin.ts';
 import { ensureQueues, queueAttributes } from '@orders/shared/queue-admin.ts';
 import { type Emulator, startEmulator } from '../../dev/emulator.ts';
@@ -57,6 +58,8 @@ export type TrialPlan = {
 export type TrialOptions = {
   /** Empty. Holds store and logs. */
   folder: string;
+  /** An SQS, for queues of the trial's own; by default an emulator. */
+  endpoint?: string | undefined;
   postgres?: PostgresServer | undefined;
   /** The library that makes clocks jump, where there is one. */
   libfaketime?: string | undefined;
@@ -116,6 +119,7 @@ class Trial {
   #proxy: SqsFaultProxy | undefined;
   #store: Store | undefined;
   #sqs: SQSClient | undefined;
+  #queues: QueueUrls | undefined;
   #services: ServiceProcess[] = [];
 
   constructor(plan: TrialPlan, options: TrialOptions) {
@@ -185,10 +189,18 @@ class Trial {
 
   async close(): Promise<void> {
     await Promise.all(this.#services.map((service) => service.kill()));
+    await this.#deleteQueues();
     this.#sqs?.destroy();
     await this.#proxy?.stop();
     await this.#emulator?.stop();
     await this.#store?.close();
+  }
+
+  /** Of an SQS that goes on. */
+  async #deleteQueues(): Promise<void> {
+    if (!this.#options.endpoint || !this.#queues) return;
+    for (const QueueUrl of Object.values(this.#queues))
+      await this.#sqs?.send(new DeleteQueueCommand({ QueueUrl }));
   }
 
   #note(event: string): void {
@@ -197,11 +209,9 @@ class Trial {
   }
 
   async #start() {
-    const { folder, postgres } = this.#options;
+    const { folder, postgres, endpoint = await this.#startEmulator() } = this.#options;
     const { faults, consumers: consumerCount } = this.#plan;
     mkdirSync(folder, { recursive: true });
-    this.#emulator = await startEmulator({ port: 0 });
-    const { endpoint } = this.#emulator;
     // The tool that redrives holds messages for 120 s, which would be longer than a trial.
     const proxy = await startSqsFaultProxy({
       target: endpoint,
@@ -216,11 +226,19 @@ class Trial {
     this.#store = store;
     const sqs = connect(endpoint);
     this.#sqs = sqs;
-    const names = { queue: 'order-queue', deadLetterQueue: 'order-dlq' };
+    const id = randomUUID();
+    const names = { queue: `order-queue-${id}`, deadLetterQueue: `order-dlq-${id}` };
     const { queue, deadLetterQueue } = await ensureQueues(sqs, 'dev', names);
+    const queues = { queueUrl: queue.url, deadLetterQueueUrl: deadLetterQueue.url };
+    this.#queues = queues;
+    const sqsEnv = {
+      AWS_ENDPOINT_URL: proxy.url,
+      ORDER_QUEUE_NAME: names.queue,
+      ORDER_DLQ_NAME: names.deadLetterQueue,
+    };
 
     const clockFile = path.join(folder, 'clock');
-    const env = this.#serviceEnv(proxy.url, store.url, clockFile, faults);
+    const env = this.#serviceEnv({ ...sqsEnv, DATABASE_URL: store.url }, clockFile, faults);
     const ports = await freePorts(1 + consumerCount);
     const service = (name: string, role: 'producer' | 'consumer', port: number | undefined) =>
       new ServiceProcess({
@@ -247,22 +265,21 @@ class Trial {
       store,
       producer,
       consumers,
-      toolEnv: { ...baseEnv(), AWS_ENDPOINT_URL: proxy.url },
+      deadLetterQueue: names.deadLetterQueue,
+      toolEnv: { ...baseEnv(), ...sqsEnv },
       clockFile,
       note: (event) => this.#note(event),
     };
-    const queues = { queueUrl: queue.url, deadLetterQueueUrl: deadLetterQueue.url };
     return { store, sqs, queues, producer, consumers, scene };
   }
 
-  #serviceEnv(endpoint: string, databaseUrl: string, clockFile: string, faults: readonly Fault[]) {
-    const env: NodeJS.ProcessEnv = {
-      ...baseEnv(),
-      ...SETTINGS,
-      ...this.#plan.settings,
-      AWS_ENDPOINT_URL: endpoint,
-      DATABASE_URL: databaseUrl,
-    };
+  async #startEmulator(): Promise<string> {
+    this.#emulator = await startEmulator({ port: 0 });
+    return this.#emulator.endpoint;
+  }
+
+  #serviceEnv(own: NodeJS.ProcessEnv, clockFile: string, faults: readonly Fault[]) {
+    const env: NodeJS.ProcessEnv = { ...baseEnv(), ...SETTINGS, ...this.#plan.settings, ...own };
     if (faults.some(({ needs }) => needs.limitedDisk)) {
       env['NODE_OPTIONS'] = `--import=${import.meta.resolve('./limited-disk.ts')}`;
       env['CAMPAIGN_PAGE_LIMIT'] = String(PAGE_LIMIT);

@@ -30,14 +30,13 @@ dies in between. An outage of SQS or of the database puts nothing into the dead-
 
 ## How it is tested
 
-\`npm run test:faults\` is a campaign of trials. Each starts both services as processes, before an SQS (the
-embedded emulator, or another with \`--backend\`) that sits behind a proxy which injects faults, and on a store of its
-own; sends a few hundred orders (real purchases, some
-of them twice, some that contradict each other or themselves) and messages that nobody can read; has the database refuse a few orders, some for ever and some until they have failed
-once; does one to three
-things from the table below at random moments; ends them, waits until all is settled, stops the services under load,
-and then looks at the table, the queues, the answers, the logs and the processes from outside. What is drawn comes from
-a seed. Times are scaled to a visibility time of 5 s.
+\`npm run test:faults\` is a campaign of trials. Each starts both services as processes, before an SQS (the embedded
+emulator, or another with \`--backend\`) that sits behind a proxy which injects faults, and on a store of its own; sends
+a few hundred orders (real purchases, some of them twice, some that contradict each other or themselves, some that the
+database refuses for ever or until they have failed once) and messages that nobody can read; does one to three things
+from the table below at random moments; ends them, waits until all is settled, stops the services under load, and then
+looks at the table, the queues, the answers, the logs and the processes from outside. What is drawn comes from a seed.
+Times are scaled to a visibility time of 5 s.
 
 \`\`\`sh
 npm run test:faults -- --trials=50 --seed=1

@@ -1,0 +1,194 @@
+import { randomUUID } from 'node:crypto';
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import type { Environment } from '@orders/shared/config.ts';
+import { queueAttributes } from '@orders/shared/queue-admin.ts';
+import { anOrderRequest } from '@orders/shared/testing/orders.ts';
+import { describe, expect, test, vi } from 'vitest';
+import { type Pipeline, type PipelineEvent, type PipelineOptions, startPipeline } from '../dev/pipeline.ts';
+import { sqsClient } from './backends.ts';
+import { eventually } from './eventually.ts';
+import { allStored, startLoad } from './load.ts';
+import { post } from './pair.ts';
+
+export type Service = 'producer' | 'consumer';
+
+/** SHUTDOWN_GRACE_MS, its default. */
+export const GRACE_MS = 40_000;
+export type Scene = {
+  pipeline: Pipeline;
+  dataDir: string;
+  /** Sends SIGTERM, as often as told, and answers how the process ended. It is started again afterwards. */
+  terminate: (service: Service, times?: number) => Promise<{ status: string; afterMs: number }>;
+  log: (service: Service, message: string) => Promise<Record<string, unknown>[]>;
+  /** Nothing waits, is in flight, or is in the DLQ. */
+  queuesAreEmpty: () => Promise<void>;
+  [Symbol.asyncDispose]: () => Promise<void>;
+};
+
+/**
+ * Both services as processes, on ports and in a folder of their own; by default with the embedded emulator, else with
+ * queues of their own on the SQS that `sqs` names.
+ */
+export async function openScene(options: PipelineOptions = {}, sqs?: Environment): Promise<Scene> {
+  const dataDir = await mkdtemp(path.join(tmpdir(), 'shutdown-'));
+  const died = new Map<number | undefined, string>();
+  const onEvent = (event: PipelineEvent) => {
+    if (event.type === 'died') died.set(event.pid, event.status);
+  };
+  const id = randomUUID();
+  const queues = { ORDER_QUEUE_NAME: `order-queue-${id}`, ORDER_DLQ_NAME: `order-dlq-${id}` };
+  const { env = {}, services } = options;
+  const pipeline = await startPipeline({
+    ports: 'free',
+    quiet: true,
+    dataDir,
+    onEvent,
+    ...options,
+    ...(sqs ? { services: ['producer', 'consumer'] } : services ? { services } : {}),
+    env: {
+      ...env,
+      producer: { ...queues, ...sqs, ...env.producer },
+      consumer: { ...queues, ...sqs, ...env.consumer },
+    },
+  });
+  const endpoint = sqs?.['AWS_ENDPOINT_URL'] ?? pipeline.endpoint;
+  const log = async (service: Service, message: string) => {
+    const text = await readFile(path.join(dataDir, 'logs', `${service}.log`), 'utf8');
+    const lines = text.split('\n').filter((line) => line.startsWith('{') && line.endsWith('}'));
+    return lines.map((line) => JSON.parse(line)).filter((line) => line.message === message);
+  };
+  return {
+    pipeline,
+    dataDir,
+    log,
+    terminate: async (service, times = 1) => {
+      const pid = pipeline.pid(service) as number;
+      const startedAt = performance.now();
+      for (let time = 0; time < times; time++) {
+        process.kill(pid, 'SIGTERM');
+        if (time + 1 < times)
+          await eventually(async () => expect(await log(service, 'stopping')).not.toEqual([]));
+      }
+      await eventually(() => expect(died.has(pid)).toBe(true), GRACE_MS + 5_000);
+      return { status: died.get(pid) ?? '', afterMs: performance.now() - startedAt };
+    },
+    queuesAreEmpty: async () => {
+      const client = sqsClient({ AWS_ENDPOINT_URL: endpoint });
+      for (const queue of Object.values(queues)) {
+        await eventually(async () => {
+          const { ApproximateNumberOfMessages, ApproximateNumberOfMessagesNotVisible } =
+            await queueAttributes(client, `${endpoint}/000000000000/${queue}`);
+          expect([ApproximateNumberOfMessages, ApproximateNumberOfMessagesNotVisible]).toEqual(['0', '0']);
+        });
+      }
+      client.destroy();
+    },
+    [Symbol.asyncDispose]: async () => {
+      await pipeline.stop();
+      await rm(dataDir, { recursive: true });
+    },
+  };
+}
+
+/** On whatever SQS the scenes are opened with. */
+export function describeStopUnderLoad(
+  name: string,
+  open: (options?: PipelineOptions) => Promise<Scene>,
+): void {
+  describe(name, () => {
+    test('consumer, finishes what it has, releases nothing, and ends with status 0 within the grace period', async () => {
+      await using scene = await open();
+      const { pipeline } = scene;
+      const load = startLoad(pipeline.producerUrl, { clients: 8, pauseMs: 2 });
+      await load.more(50);
+      const stored = () => metric(pipeline.consumerUrl, 'orders_stored_total');
+      const pid = pipeline.pid('consumer') as number;
+      process.kill(pid, 'SIGSTOP');
+      const backlog = await placeBatches(pipeline.producerUrl, 2);
+      process.kill(pid, 'SIGCONT');
+      const before = await stored();
+      await vi.waitFor(async () => expect(await stored()).toBeGreaterThan(before), { interval: 1 });
+      const { status, afterMs } = await scene.terminate('consumer');
+      expect(status).toBe('status 0');
+      expect(afterMs).toBeLessThan(GRACE_MS);
+      expect(await scene.log('consumer', 'consumer drained')).toMatchObject([{ released: 0 }]);
+      await pipeline.ready();
+      await load.more(20);
+      await load.stop();
+      expect(load.answers.every((answer) => answer.status === 202)).toBe(true);
+      await allStored(pipeline.consumerUrl, [...backlog, ...load.accepted()]);
+      await scene.queuesAreEmpty();
+      // The next one had work left, and none of it had been received by the first.
+      expect(await stored()).toBeGreaterThan(100);
+      expect(await metric(pipeline.consumerUrl, 'sqs_messages_redelivered_total')).toBe(0);
+    });
+
+    test('producer, refuses nothing before its delay is over, answers what it took, and ends with status 0', async () => {
+      const delayMs = 1_000;
+      await using scene = await open({ env: { producer: { SHUTDOWN_DELAY_MS: String(delayMs) } } });
+      const { pipeline } = scene;
+      const load = startLoad(pipeline.producerUrl, { clients: 8, pauseMs: 2 });
+      await load.more(100);
+      const sentAtMs = performance.now();
+      const ended = scene.terminate('producer');
+      const notReadyAtMs = await eventually(async () => {
+        expect((await fetch(`${pipeline.producerUrl}/readyz`)).status).toBe(503);
+        return performance.now();
+      });
+      expect(notReadyAtMs).toBeLessThan(sentAtMs + delayMs);
+      await load.more(5);
+      const { status, afterMs } = await ended;
+      expect(status).toBe('status 0');
+      expect(afterMs).toBeLessThan(GRACE_MS);
+      await pipeline.ready();
+      await load.more(20);
+      await load.stop();
+      const refused = load.answers.filter((answer) => answer.status !== 202);
+      // Connections are refused while nobody listens; a request that was taken has its 202.
+      expect(refused.map((answer) => answer.status).filter((status) => status !== undefined)).toEqual([]);
+      expect(Math.min(...refused.map(({ endedAtMs }) => endedAtMs))).toBeGreaterThan(sentAtMs + delayMs - 5);
+      const whileNotReady = load.answers.filter(
+        (answer) =>
+          answer.status === 202 && answer.endedAtMs > notReadyAtMs && answer.endedAtMs < sentAtMs + delayMs,
+      );
+      expect(whileNotReady.length).toBeGreaterThan(0);
+      await allStored(pipeline.consumerUrl, load.accepted());
+      await scene.queuesAreEmpty();
+    });
+
+    test.each(['producer', 'consumer'] as const)('%s, twice, stops once and in order', async (service) => {
+      await using scene = await open({ env: { producer: { SHUTDOWN_DELAY_MS: '500' } } });
+      const { pipeline } = scene;
+      const load = startLoad(pipeline.producerUrl, { clients: 8, pauseMs: 2 });
+      await load.more(100);
+      expect(await scene.terminate(service, 2)).toMatchObject({ status: 'status 0' });
+      expect(await scene.log(service, 'stopping')).toHaveLength(1);
+      expect(await scene.log(service, 'stopped')).toHaveLength(1);
+      await pipeline.ready();
+      await load.more(20);
+      await load.stop();
+      await allStored(pipeline.consumerUrl, load.accepted());
+      await scene.queuesAreEmpty();
+    });
+  });
+}
+
+/** So many batches of 500 orders at once. Answers their ids. */
+async function placeBatches(producerUrl: string, batches: number): Promise<string[]> {
+  const orders = Array.from({ length: batches * 500 }, () => anOrderRequest({ orderId: randomUUID() }));
+  await Promise.all(
+    Array.from({ length: batches }, async (_, batch) => {
+      const part = orders.slice(batch * 500, (batch + 1) * 500);
+      const { body } = await post(`${producerUrl}/orders/batch`, part);
+      expect(body).toMatchObject({ accepted: 500 });
+    }),
+  );
+  return orders.map(({ orderId }) => orderId ?? '');
+}
+
+async function metric(url: string, name: string): Promise<number> {
+  const metrics = await (await fetch(`${url}/metrics`)).text();
+  return Number(new RegExp(`^${name}\\S* (\\d+)`, 'm').exec(metrics)?.[1]);
+}

@@ -67,6 +67,33 @@ describe('renderReport', () => {
     expect(report).toContain('- 7/3, embedded, consumer killed: LOST');
   });
 
+  test('of a soak, shows what it compared and what was wrong', () => {
+    const figures = {
+      residentBytes: { before: 100e6, last: 102e6 },
+      heapUsedBytes: { before: 40e6, last: 30e6 },
+      handles: { before: 60, last: 66 },
+      openFiles: { before: 80, last: 80 },
+    };
+    const soak = {
+      at: '2026-11-25T00:00:00.000Z',
+      minutes: 30,
+      topRate: 1_800,
+      rate: 900,
+      reachedRate: 899,
+      accepted: 1_000,
+      refused: {},
+      windows: { producer: figures, consumer: figures },
+      reconcile: { accepted: 1_000, stored: 999, deadLettered: 0, missing: 1, storedTwice: 0 },
+      problems: ['reconcile: wrong'],
+    };
+    const report = renderReport([], [], soak);
+    expect(report).toContain('| producer | resident memory | 100.0 MB | 102.0 MB | 2.0 % |');
+    expect(report).toContain('| consumer | handles | 60 | 66 | 10.0 % |');
+    expect(report).toContain('1 lost and 0 stored');
+    expect(report).toContain('**Problems**: reconcile: wrong.');
+    expect(renderReport([], [])).not.toContain('## Soak');
+  });
+
   test('of mutations, tells those that were caught from those that were not', () => {
     const report = renderReport([], [mutation, { ...mutation, name: 'missed', caughtBy: [], trials: 8 }]);
     expect(report).toContain('| delete before commit | `LOST` | disk full | 1/0 |');

@@ -1,0 +1,201 @@
+import { spawn } from 'node:child_process';
+import { randomUUID } from 'node:crypto';
+import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { mkdtemp, rm } from 'node:fs/promises';
+import http from 'node:http';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { text } from 'node:stream/consumers';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { parseArgs } from 'node:util';
+import { postOrder } from '../../bench/load.ts';
+import { type Pipeline, startPipeline } from '../../dev/pipeline.ts';
+import { growthsOf, type Sample, type Windows, windowsOf } from './verdict.ts';
+
+const USAGE = `usage: npm run test:soak -- [--minutes=30] [--rate=N] [--report=FILE]
+
+  Both services as processes, on the embedded emulator and database, under a steady load; by default half of what a
+  probe of 20 s measures. The median memory and open files of the last third of the time are compared with those of
+  the third before, and every accepted order is looked for at the end (scripts/reconcile.sh).
+  An hour at 1,000 orders a second takes some 5 GB below the temporary folder.
+  --report writes the result, for test/faults/report.ts. Exit status 1 when anything grew, was lost or doubled.`;
+
+const SERVICES = ['producer', 'consumer'] as const;
+const ROOT = path.join(import.meta.dirname, '..', '..');
+const PROBE_MS = 20_000;
+const SAMPLE_MS = 5_000;
+const CONNECTIONS = 50;
+const UNRESOLVED = 3;
+const RECONCILE_LIMIT_MS = 120_000;
+
+/** The content of the report's file. */
+export type SoakResult = {
+  at: string;
+  minutes: number;
+  /** Orders a second: measured by the probe (not with --rate), aimed at, and reached. */
+  topRate: number | undefined;
+  rate: number;
+  reachedRate: number;
+  accepted: number;
+  /** By status; 0 is no answer. */
+  refused: Record<number, number>;
+  windows: Record<(typeof SERVICES)[number], Windows>;
+  reconcile: { accepted: number; stored: number; missing: number; storedTwice: number; deadLettered: number };
+  problems: string[];
+};
+
+type Counts = { accepted: number; refused: Record<number, number> };
+
+/** Places orders at that rate; what is late is made up for. */
+async function load(producerUrl: string, rate: number, durationMs: number): Promise<Counts> {
+  const agent = new http.Agent({ keepAlive: true, maxSockets: CONNECTIONS });
+  const counts: Counts = { accepted: 0, refused: {} };
+  const startedAt = performance.now();
+  let next = 0;
+  const connection = async () => {
+    for (;;) {
+      const dueInMs = startedAt + (next++ * 1_000) / rate - performance.now();
+      if (performance.now() + Math.max(0, dueInMs) >= startedAt + durationMs) return;
+      if (dueInMs > 1) await sleep(dueInMs);
+      const status = await postOrder(producerUrl, agent, randomUUID());
+      if (status === 202) counts.accepted++;
+      else counts.refused[status] = (counts.refused[status] ?? 0) + 1;
+    }
+  };
+  await Promise.all(Array.from({ length: CONNECTIONS }, connection));
+  agent.destroy();
+  return counts;
+}
+
+async function sample(url: string, pid: number | undefined, atMs: number): Promise<Sample> {
+  const metrics = await (await fetch(`${url}/metrics`, { headers: { connection: 'close' } })).text();
+  const metric = (name: string) =>
+    Number(new RegExp(`^${name}(?:\\{[^}]*\\})? (\\S+)$`, 'm').exec(metrics)?.[1]);
+  return {
+    atMs,
+    residentBytes: residentBytes(pid) ?? metric('process_resident_memory_bytes'),
+    heapUsedBytes: metric('nodejs_heap_size_used_bytes'),
+    handles: metric('nodejs_active_handles_total'),
+    openFiles: openFiles(pid) ?? metric('process_open_fds'),
+  };
+}
+
+/** As the kernel tells, where it does. */
+function residentBytes(pid: number | undefined): number | undefined {
+  const file = `/proc/${pid}/status`;
+  const kilobytes = existsSync(file)
+    ? /^VmRSS:\s+(\d+) kB$/m.exec(readFileSync(file, 'utf8'))?.[1]
+    : undefined;
+  return kilobytes === undefined ? undefined : Number(kilobytes) * 1_024;
+}
+
+function openFiles(pid: number | undefined): number | undefined {
+  const folder = `/proc/${pid}/fd`;
+  return existsSync(folder) ? readdirSync(folder).length : undefined;
+}
+
+/** Looks until everything is worked off. */
+async function reconcile(pipeline: Pipeline, journal: string) {
+  const script = path.join(ROOT, 'scripts', 'reconcile.ts');
+  const deadline = performance.now() + RECONCILE_LIMIT_MS;
+  for (;;) {
+    const tool = spawn(process.execPath, [script, journal, '--json'], {
+      env: {
+        ...process.env,
+        AWS_ENDPOINT_URL: pipeline.endpoint,
+        DATABASE_URL: `sqlite:${path.join(pipeline.dataDir, 'orders.db')}`,
+      },
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
+    const ended = new Promise<number | null>((resolve) => tool.once('close', resolve));
+    const report = await text(tool.stdout);
+    const status = await ended;
+    if (status === UNRESOLVED && performance.now() < deadline) continue;
+    return { status, report: JSON.parse(report) };
+  }
+}
+
+async function soak(
+  pipeline: Pipeline,
+  journal: string,
+  minutes: number,
+  given: number | undefined,
+): Promise<SoakResult> {
+  const problems: string[] = [];
+  const at = new Date().toISOString();
+  let topRate: number | undefined;
+  if (given === undefined) {
+    const startedAt = performance.now();
+    await load(pipeline.producerUrl, Number.POSITIVE_INFINITY, PROBE_MS);
+    const { report } = await reconcile(pipeline, journal);
+    topRate = Math.round((report.accepted * 1_000) / (performance.now() - startedAt));
+  }
+  const rate = given ?? Math.floor((topRate as number) / 2);
+  console.log(`${rate} orders a second for ${minutes} minutes${topRate ? `, of ${topRate}` : ''}`);
+
+  const durationMs = minutes * 60_000;
+  const samples = { producer: [] as Sample[], consumer: [] as Sample[] };
+  const pids = SERVICES.map((name) => pipeline.pid(name));
+  const startedAt = performance.now();
+  const look = async () => {
+    const atMs = performance.now() - startedAt;
+    for (const name of SERVICES) {
+      const url = name === 'producer' ? pipeline.producerUrl : pipeline.consumerUrl;
+      samples[name].push(await sample(url, pipeline.pid(name), atMs));
+    }
+  };
+  const timer = setInterval(
+    () => look().catch((error) => problems.push(`no sample: ${error.message}`)),
+    SAMPLE_MS,
+  );
+  const { accepted, refused } = await load(pipeline.producerUrl, rate, durationMs);
+  const reachedRate = Math.round((accepted * 1_000) / (performance.now() - startedAt));
+  clearInterval(timer);
+
+  const { status, report } = await reconcile(pipeline, journal);
+  if (status !== 0) problems.push(`reconcile: ${report.verdict}`);
+  SERVICES.forEach((name, index) => {
+    if (pipeline.pid(name) !== pids[index]) problems.push(`${name} was started again`);
+  });
+  const windows = {
+    producer: windowsOf(samples.producer, durationMs),
+    consumer: windowsOf(samples.consumer, durationMs),
+  };
+  problems.push(...SERVICES.flatMap((name) => growthsOf(name, windows[name])));
+  if (Object.keys(refused).length > 0) problems.push(`refused, by status: ${JSON.stringify(refused)}`);
+  const { stored, deadLettered, missing, storedTwice } = report;
+  const found = { accepted: report.accepted, stored, deadLettered, missing, storedTwice };
+  return { at, minutes, topRate, rate, reachedRate, accepted, refused, windows, reconcile: found, problems };
+}
+
+if (import.meta.main) {
+  let options: { minutes: number; rate: number | undefined; report: string | undefined };
+  try {
+    const text = { type: 'string' } as const;
+    const { values } = parseArgs({ options: { minutes: text, rate: text, report: text } });
+    const [minutes, rate] = [Number(values.minutes ?? 30), Number(values.rate ?? 1)];
+    if (!(minutes > 0 && rate > 0)) throw new Error('--minutes and --rate must be numbers above 0');
+    options = { minutes, rate: values.rate === undefined ? undefined : rate, report: values.report };
+  } catch (error) {
+    console.error(`${error instanceof Error ? error.message : error}\n\n${USAGE}`);
+    process.exit(2);
+  }
+  const dataDir = await mkdtemp(path.join(tmpdir(), 'soak-'));
+  const journal = path.join(dataDir, 'accepted.ndjson');
+  const pipeline = await startPipeline({
+    dataDir,
+    ports: 'free',
+    env: { producer: { ACCEPTANCE_JOURNAL: journal } },
+  });
+  try {
+    const result = await soak(pipeline, journal, options.minutes, options.rate);
+    console.log(JSON.stringify(result, undefined, 2));
+    if (options.report) writeFileSync(options.report, `${JSON.stringify(result, undefined, 2)}\n`);
+    const failed = result.problems.length > 0;
+    console.log(failed ? '0 passed, 1 failed, 0 skipped' : '1 passed, 0 failed, 0 skipped');
+    process.exitCode = failed ? 1 : 0;
+  } finally {
+    await pipeline.stop();
+    await rm(dataDir, { recursive: true });
+  }
+}

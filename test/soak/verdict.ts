@@ -1,0 +1,49 @@
+/** What a service was seen to use at one moment. */
+export type Sample = {
+  /** Since the load began. */
+  atMs: number;
+  residentBytes: number;
+  heapUsedBytes: number;
+  handles: number;
+  openFiles: number;
+};
+
+export type Figure = Exclude<keyof Sample, 'atMs'>;
+
+/** Medians of the second and the last third of a run. */
+export type Windows = Record<Figure, { before: number; last: number }>;
+
+export const FIGURES = ['residentBytes', 'heapUsedBytes', 'handles', 'openFiles'] as const;
+
+/** Of the median. The heap in use is a saw-tooth whose memory is part of the resident one: shown, not judged. */
+const MAX_GROWTH = 0.05;
+const JUDGED: readonly Figure[] = ['residentBytes', 'handles', 'openFiles'];
+
+/** The first third is for warming up. @throws when a window has no sample */
+export function windowsOf(samples: readonly Sample[], durationMs: number): Windows {
+  const within = (from: number, to: number) =>
+    samples.filter(({ atMs }) => atMs >= durationMs * from && atMs < durationMs * to);
+  const [before, last] = [within(1 / 3, 2 / 3), within(2 / 3, 1)];
+  const windows = FIGURES.map((figure) => [
+    figure,
+    {
+      before: median(before.map((sample) => sample[figure])),
+      last: median(last.map((sample) => sample[figure])),
+    },
+  ]);
+  return Object.fromEntries(windows) as Windows;
+}
+
+/** What grew, in words; nothing when all is flat. */
+export function growthsOf(service: string, windows: Windows): string[] {
+  return JUDGED.flatMap((figure) => {
+    const { before, last } = windows[figure];
+    return last > before * (1 + MAX_GROWTH) ? [`${service}: ${figure} grew from ${before} to ${last}`] : [];
+  });
+}
+
+function median(values: readonly number[]): number {
+  const middle = values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)];
+  if (middle === undefined) throw new Error('no sample in a window: the run was too short');
+  return middle;
+}

@@ -15,8 +15,11 @@ export type Windows = Record<Figure, { before: number; last: number }>;
 
 export const FIGURES = ['residentBytes', 'heapUsedBytes', 'handles', 'openFiles'] as const;
 
-/** Of the median. The heap in use is a saw-tooth whose memory is part of the resident one: shown, not judged. */
+/** Of the median. */
 const MAX_GROWTH = 0.05;
+/** Which is less than one of the few handles of a service: a pool of connections breathes. */
+const MAX_MORE = 3;
+/** The heap in use is a saw-tooth, and its memory is part of the resident one: shown, not judged. */
 const JUDGED: readonly Figure[] = ['residentBytes', 'handles', 'openFiles'];
 
 /** The first third is for warming up. @throws when a window has no sample */
@@ -38,7 +41,9 @@ export function windowsOf(samples: readonly Sample[], durationMs: number): Windo
 export function growthsOf(service: string, windows: Windows): string[] {
   return JUDGED.flatMap((figure) => {
     const { before, last } = windows[figure];
-    return last > before * (1 + MAX_GROWTH) ? [`${service}: ${figure} grew from ${before} to ${last}`] : [];
+    return last > Math.max(before * (1 + MAX_GROWTH), before + MAX_MORE)
+      ? [`${service}: ${figure} grew from ${before} to ${last}`]
+      : [];
   });
 }
 

@@ -1,7 +1,8 @@
 import type { FastifyInstance, FastifyReply } from 'fastify';
 import type { MetricObjectWithValues, MetricValue, Registry } from 'prom-client';
+import { z } from 'zod';
 import type { ComponentHealth, Health } from './health.ts';
-import { createProblem, ProblemError } from './problem.ts';
+import { createProblem, ProblemError, problemAnswer } from './problem.ts';
 
 export type ActuatorOptions = {
   health: Health;
@@ -20,6 +21,10 @@ const ALIASES: Record<string, string> = {
   'http.server.requests': 'http_server_request_duration_seconds',
 };
 
+const healthSchema = z.looseObject({ status: z.enum(['UP', 'DOWN']) }).meta({ id: 'Health' });
+const health = { schema: { response: { 200: healthSchema, 503: healthSchema } } };
+const metric = { schema: { response: { 200: z.looseObject({ name: z.string() }), 404: problemAnswer } } };
+
 const dotted = (name: string) => name.replace(/_total$/, '').replaceAll('_', '.');
 
 /**
@@ -28,15 +33,15 @@ const dotted = (name: string) => name.replace(/_total$/, '').replaceAll('_', '.'
  */
 export async function actuator(
   app: FastifyInstance,
-  { health, registry, info }: ActuatorOptions,
+  { health: checks, registry, info }: ActuatorOptions,
 ): Promise<void> {
   const answer = (reply: FastifyReply, state: ComponentHealth) =>
     reply.code(state.status === 'UP' ? 200 : 503).send(state);
   const prometheus = async (_request: unknown, reply: FastifyReply) =>
     reply.header('content-type', registry.contentType).send(await registry.metrics());
 
-  app.get('/livez', async (_request, reply) => answer(reply, health.liveness()));
-  app.get('/readyz', async (_request, reply) => answer(reply, await health.readiness()));
+  app.get('/livez', health, async (_request, reply) => answer(reply, checks.liveness()));
+  app.get('/readyz', health, async (_request, reply) => answer(reply, await checks.readiness()));
   app.get('/metrics', prometheus);
 
   app.get('/actuator', async () => ({
@@ -47,9 +52,11 @@ export async function actuator(
       ]),
     ),
   }));
-  app.get('/actuator/health', async (_request, reply) => answer(reply, await health.full()));
-  app.get('/actuator/health/liveness', async (_request, reply) => answer(reply, health.liveness()));
-  app.get('/actuator/health/readiness', async (_request, reply) => answer(reply, await health.readiness()));
+  app.get('/actuator/health', health, async (_request, reply) => answer(reply, await checks.full()));
+  app.get('/actuator/health/liveness', health, async (_request, reply) => answer(reply, checks.liveness()));
+  app.get('/actuator/health/readiness', health, async (_request, reply) =>
+    answer(reply, await checks.readiness()),
+  );
   app.get('/actuator/prometheus', prometheus);
   app.get('/actuator/info', async () => ({
     build: { name: info.name, version: info.version },
@@ -63,6 +70,7 @@ export async function actuator(
   });
   app.get<{ Params: { name: string }; Querystring: { tag?: string | string[] } }>(
     '/actuator/metrics/:name',
+    metric,
     async ({ params, query }) => {
       const wanted = ALIASES[params.name] ?? params.name;
       const found = (await registry.getMetricsAsJSON()).find(

@@ -83,6 +83,12 @@ describe('createHttpServer', () => {
       'method-not-allowed',
     ],
     [
+      'a method that has a body but no route',
+      () => test.app.inject({ method: 'QUERY' as 'GET', url: '/echo' }),
+      405,
+      'method-not-allowed',
+    ],
+    [
       'a packed body',
       () =>
         test.app.inject({
@@ -189,6 +195,13 @@ describe('createHttpServer', () => {
     const get = (path: string) => `GET ${path} HTTP/1.1\r\nHost: test\r\n\r\n`;
 
     it.each([
+      ['no host', 'GET /livez HTTP/1.1\r\nConnection: close\r\n\r\n', 400, 'no-host'],
+      [
+        'an odd expectation',
+        'GET /livez HTTP/1.1\r\nHost: test\r\nExpect: more\r\nConnection: close\r\n\r\n',
+        417,
+        'expectation',
+      ],
       [
         'a header above the limit',
         `GET / HTTP/1.1\r\nHost: test\r\nX-Big: ${'x'.repeat(40_000)}\r\n\r\n`,

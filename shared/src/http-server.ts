@@ -79,6 +79,8 @@ export async function createHttpServer(options: HttpServerOptions): Promise<Http
     return503OnClosing: false,
     frameworkErrors: (error, request, reply) => sendError(error, request, reply),
     clientErrorHandler: answerClientError,
+    // It is asked for below: what Node answers by itself is no problem+json.
+    http: { requireHostHeader: false },
     routerOptions: { maxParamLength: 256 },
   }).withTypeProvider<ZodTypeProvider>() as unknown as HttpServer;
   app.setValidatorCompiler<z.ZodType>(({ schema, httpPart }) => (input) => {
@@ -91,7 +93,7 @@ export async function createHttpServer(options: HttpServerOptions): Promise<Http
   app.setSerializerCompiler(serializerCompiler);
   app.removeContentTypeParser('text/plain');
   app.setErrorHandler(sendError);
-  app.setNotFoundHandler((request, reply) => {
+  const notFound = (request: FastifyRequest, reply: FastifyReply) => {
     const path = request.url.slice(0, 200).split('?')[0] ?? '';
     const allowed = METHODS.filter((method) => app.hasRoute({ method, url: path }));
     if (allowed.length === 0) {
@@ -107,15 +109,21 @@ export async function createHttpServer(options: HttpServerOptions): Promise<Http
       reply,
       createProblem(405, 'method-not-allowed', `${path} takes ${allowed.join(', ')}`),
     );
-  });
+  };
+  app.setNotFoundHandler(notFound);
   app.decorateRequest('trace');
   let closing = false;
-  app.addHook('onRequest', (request, _reply, done) => {
+  app.addHook('onRequest', (request, reply, done) => {
     request.trace = continueTrace(request.headers['traceparent']);
-    const { 'content-encoding': encoding = 'identity' } = request.headers;
-    if (encoding === 'identity') done();
-    else
-      done(new ProblemError(createProblem(415, 'content-encoding', 'only bodies as they are can be read')));
+    const { host, 'content-encoding': encoding = 'identity' } = request.headers;
+    if (request.raw.httpVersion === '1.1' && host === undefined)
+      return done(new ProblemError(createProblem(400, 'no-host', 'a request of HTTP/1.1 names its host')));
+    // Before its body is looked at: there is nobody to read it.
+    if (request.is404) return notFound(request, reply);
+    if (encoding === 'identity') return done();
+    return done(
+      new ProblemError(createProblem(415, 'content-encoding', 'only bodies as they are can be read')),
+    );
   });
   const connectionMaxAgeMs = options.connectionMaxAgeMs ?? CONNECTION_MAX_AGE_MS;
   const openedAt = new WeakMap<Socket, number>();
@@ -139,6 +147,15 @@ export async function createHttpServer(options: HttpServerOptions): Promise<Http
     request.log.debug({ ...labels, traceId, durationMs: reply.elapsedTime }, 'answered');
     done();
   });
+  app.server.on('checkExpectation', (_request, response) => {
+    const body = JSON.stringify(createProblem(417, 'expectation', 'only 100-continue is understood'));
+    response.writeHead(417, {
+      'content-type': PROBLEM_CONTENT_TYPE,
+      'content-length': Buffer.byteLength(body),
+      connection: 'close',
+    });
+    response.end(body);
+  });
   let underWay = 0;
   // `close` comes at the end of each answer, given or not: a client may have gone before.
   app.server.on('request', (_request, response) => {
@@ -154,7 +171,7 @@ export async function createHttpServer(options: HttpServerOptions): Promise<Http
   });
   await app.register(swagger, {
     openapi: { openapi: '3.1.0', info: { title: options.info.name, version: options.info.version } },
-    transform: jsonSchemaTransform,
+    transform: showHeaders,
     transformObject: jsonSchemaTransformObject,
   });
   await app.register(swaggerUi, { routePrefix: '/docs' });
@@ -162,6 +179,17 @@ export async function createHttpServer(options: HttpServerOptions): Promise<Http
   await app.register(actuator, options);
   return app;
 }
+
+/** As the library shows a route, and with the headers of its answers, which it leaves out. */
+const showHeaders: typeof jsonSchemaTransform = (route) => {
+  const shown = jsonSchemaTransform(route);
+  const given = (route.schema?.response ?? {}) as Record<string, { headers?: unknown }>;
+  const answers =
+    (shown.schema as { response?: Record<string, { headers?: unknown }> } | undefined)?.response ?? {};
+  for (const [status, answer] of Object.entries(answers))
+    if (given[status]?.headers) answer.headers = given[status].headers;
+  return shown;
+};
 
 /** @throws {StartupError} when the port is taken or not allowed */
 export async function listen(

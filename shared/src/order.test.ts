@@ -126,6 +126,12 @@ describe('orderRequestSchema', () => {
     expect(parsed.orderId).toBe(AN_ORDER_ID);
   });
 
+  it('orderRequestSchema, of the nil UUID, refuses it; orderSchema reads it, since it may have been sent', () => {
+    const order = anOrderRequest({ orderId: '00000000-0000-0000-0000-000000000000' });
+    expect(orderRequestSchema.safeParse(order).error?.issues).toMatchObject([{ path: ['orderId'] }]);
+    expect(orderSchema.safeParse(order).success).toBe(true);
+  });
+
   it.each(['2026-11-22T09:00:00Z', '2026-11-22T18:00:00.123+09:00', '2024-02-29T00:00:00-03:30'])(
     'orderRequestSchema, of the time %s, keeps it as it came',
     (createdAt) => {

@@ -48,10 +48,13 @@ const orderFields = {
     .refine((entries) => Object.keys(entries).length <= MAX_METADATA_ENTRIES, {
       error: `at most ${MAX_METADATA_ENTRIES} entries`,
     })
+    .meta({ maxProperties: MAX_METADATA_ENTRIES })
     .optional(),
 };
 
 const orderIdSchema = z.uuid().toLowerCase();
+/** Nobody chooses the nil UUID: it is what a field is filled with that was forgotten. */
+const chosenIdSchema = z.uuid().regex(/[^0-]/, 'must not be the nil UUID').toLowerCase();
 
 type Amounts = {
   items: { quantity: number; unitPrice: number }[];
@@ -74,7 +77,7 @@ function checkTotal({ value, issues }: z.core.ParsePayload<Amounts>): void {
 
 /** What a client sends: the order, with an `orderId` of its own choice or none. Unknown fields are refused. */
 export const orderRequestSchema = z
-  .strictObject({ orderId: orderIdSchema.optional(), ...orderFields })
+  .strictObject({ orderId: chosenIdSchema.optional(), ...orderFields })
   .check(checkTotal)
   .meta({ id: 'OrderRequest' });
 

@@ -25,6 +25,12 @@ export const problemAnswer = {
   content: { [PROBLEM_CONTENT_TYPE]: { schema: problemSchema } },
 };
 
+/** The same, that says when to try again. */
+export const retryAnswer = {
+  ...problemAnswer,
+  headers: { 'retry-after': { type: 'integer', minimum: 1, description: 'seconds' } },
+};
+
 /** An error that is an answer: thrown by a route, turned into problem+json by the server's error handler. */
 export class ProblemError extends Error {
   override readonly name = 'ProblemError';
@@ -46,6 +52,7 @@ const TITLES: Record<number, string> = {
   413: 'The request is too large',
   414: 'The URL is too long',
   415: 'The media type is not supported',
+  417: 'The expectation cannot be met',
   422: 'The request contradicts itself',
   429: 'Too many requests',
   431: 'The request header is too large',

@@ -1,6 +1,6 @@
 import type { HttpServer } from '@orders/shared/http-server.ts';
 import { orderSchema } from '@orders/shared/order.ts';
-import { createProblem, ProblemError, problemAnswer } from '@orders/shared/problem.ts';
+import { createProblem, ProblemError, problemAnswer, retryAnswer } from '@orders/shared/problem.ts';
 import { z } from 'zod';
 import { StoreUnavailableError } from '../domain/errors.ts';
 import type { OrderRepository, StoredOrder } from '../domain/order-repository.ts';
@@ -22,11 +22,18 @@ const pageSchema = z.object({
   next: z.string().optional().describe('value of `after` for the next page; absent on the last one'),
 });
 
+/** `createdAt` in milliseconds and the id of the last order of a page. */
+const CURSOR = /^(-?\d{1,15})_([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})$/;
+
 const querySchema = z
   .strictObject({
     customerId: z.string().min(1).max(64).optional(),
     limit: z.coerce.number().int().min(1).max(MAX_LIMIT).default(50),
-    after: z.string().max(200).optional().describe('`next` of the page before'),
+    after: z
+      .string()
+      .regex(CURSOR, 'must be the `next` of a page')
+      .optional()
+      .describe('`next` of the page before'),
     orderIds: z
       .string()
       .transform((list) => list.split(','))
@@ -38,7 +45,7 @@ const querySchema = z
     error: 'either customerId or orderIds is needed',
   });
 
-const failures = { 400: problemAnswer, 503: problemAnswer };
+const failures = { 400: problemAnswer, 503: retryAnswer };
 
 /** Look-up of stored orders. */
 export async function orderRoutes(
@@ -92,23 +99,13 @@ function toAnswer({ order, storedAt, traceId }: StoredOrder) {
   return { ...order, state: 'STORED' as const, storedAt: storedAt.toISOString(), traceId };
 }
 
-const cursorSchema = z.tuple([z.int(), orderId]);
-
 function formatCursor({ order }: StoredOrder): string {
-  return Buffer.from(JSON.stringify([Date.parse(order.createdAt), order.orderId])).toString('base64url');
+  return `${Math.floor(Date.parse(order.createdAt))}_${order.orderId}`;
 }
 
 function parseCursor(text: string) {
-  try {
-    const [createdAtMs, orderId] = cursorSchema.parse(
-      JSON.parse(Buffer.from(text, 'base64url').toString('utf8')),
-    );
-    return { createdAtMs, orderId };
-  } catch (cause) {
-    throw new ProblemError(createProblem(400, 'malformed-cursor', '`after` must be the `next` of a page'), {
-      cause,
-    });
-  }
+  const [, createdAtMs, orderId] = CURSOR.exec(text) as unknown as [string, string, string];
+  return { createdAtMs: Number(createdAtMs), orderId };
 }
 
 async function available<T>(call: () => Promise<T>): Promise<T> {

@@ -360,5 +360,11 @@ describe('orderRoutes', () => {
     const { properties } = api.components.schemas.OrderRequestInput;
     expect(Object.keys(properties)).toEqual(Object.keys(orderRequestSchema.shape));
     expect(api.paths['/orders/batch'].post.responses).toHaveProperty('207');
+    expect(responses['202'].headers.location.schema).toMatchObject({ format: 'uri' });
+    for (const status of ['429', '503'])
+      expect(responses[status].headers['retry-after'].schema).toMatchObject({ type: 'integer' });
+    const batch = api.paths['/orders/batch'].post.requestBody.content['application/json'].schema;
+    for (const list of [batch.anyOf[0].properties.orders, batch.anyOf[1]])
+      expect(list.items).toEqual({ $ref });
   });
 });

@@ -6,6 +6,7 @@ import {
   ProblemError,
   problemAnswer,
   problemSchema,
+  retryAnswer,
   validationProblem,
 } from '@orders/shared/problem.ts';
 import type { FastifyRequest } from 'fastify';
@@ -13,7 +14,7 @@ import { z } from 'zod';
 import { OrderRefusedError } from '../domain/errors.ts';
 import type { PlaceOrder, PlaceOrderContext } from '../domain/place-order.ts';
 import type { ProducerMetrics } from '../metrics.ts';
-import { parseIdempotencyKey } from './idempotency-key.ts';
+import { IDEMPOTENCY_KEY_PATTERN, parseIdempotencyKey } from './idempotency-key.ts';
 
 export type OrderRoutesOptions = {
   placeOrder: PlaceOrder;
@@ -29,10 +30,21 @@ const acceptedSchema = z
   .object({ orderId: z.uuid(), status: z.literal('ACCEPTED'), location: z.url(), traceId: z.string() })
   .meta({ id: 'AcceptedOrder' });
 
-const batchOrders = z.array(z.unknown()).min(1).max(MAX_BATCH_ORDERS);
+/** Each is validated on its own, so that one that is wrong costs the others nothing. */
+const batchOrders = z
+  .array(z.unknown())
+  .min(1)
+  .max(MAX_BATCH_ORDERS)
+  .meta({ items: { $ref: '#/components/schemas/OrderRequestInput' } });
 const batchSchema = z.union([z.strictObject({ orders: batchOrders }), batchOrders], {
   error: `must be an array of 1 to ${MAX_BATCH_ORDERS} orders, or an object with such an array as orders`,
 });
+
+const acceptedAnswer = {
+  description: 'Confirmed by the queue',
+  headers: { location: { type: 'string', format: 'uri', description: 'where the order will be found' } },
+  content: { 'application/json': { schema: acceptedSchema } },
+};
 
 const batchResultSchema = z.object({
   accepted: z.int(),
@@ -53,8 +65,8 @@ const refusals = {
   413: problemAnswer,
   415: problemAnswer,
   422: problemAnswer,
-  429: problemAnswer,
-  503: problemAnswer,
+  429: retryAnswer,
+  503: retryAnswer,
 };
 
 export async function orderRoutes(
@@ -97,10 +109,11 @@ export async function orderRoutes(
           'idempotency-key': z
             .string()
             .optional()
+            .meta({ pattern: IDEMPOTENCY_KEY_PATTERN })
             .describe('the same key and order: the same orderId, processed once'),
         }),
         body: orderRequestSchema,
-        response: { 202: acceptedSchema, ...refusals },
+        response: { 202: acceptedAnswer, ...refusals },
       },
     },
     async (request, reply) => {

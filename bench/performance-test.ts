@@ -8,14 +8,16 @@ import { followOrders } from '../dev/order-follower.ts';
 import { startPipeline } from '../dev/pipeline.ts';
 import { createProgress } from '../dev/progress.ts';
 import { createTool, runTool, UsageError } from '../scripts/sqs-tool.ts';
+import { type CapacityReport, keepCapacity } from './capacity.ts';
 import { type LoadResult, postOrders } from './load.ts';
+import { writeReport } from './report.ts';
 import { readFigures, type ServiceFigures, watchPeakMemory } from './service-metrics.ts';
 
-const USAGE = `usage: scripts/performance-test.sh [--messages=10000] [--concurrent=50] [--target=URL] [--consumer=URL] [--json]
+const USAGE = `usage: scripts/performance-test.sh [--messages=10000] [--concurrent=50] [--target=URL] [--consumer=URL] [--json] [--report]
 
   Posts so many orders over so many connections and waits until every accepted one is stored. Starts the emulator and
   both services for it, or uses those that run: --target is order-producer's URL, --consumer that of order-consumer
-  (http://localhost:8081), AWS_ENDPOINT_URL the emulator's.
+  (http://localhost:8081), AWS_ENDPOINT_URL the emulator's. --report writes the figures into docs/performance.md.
   Exit status 1 below 1,000 orders a second, above a mean of 100 ms or 512 MB, or when anything is lost or doubled.`;
 
 /** PERF-001. */
@@ -50,6 +52,7 @@ function parse() {
         target: { type: 'string' },
         consumer: { type: 'string', default: 'http://localhost:8081' },
         json: { type: 'boolean', default: false },
+        report: { type: 'boolean', default: false },
       },
     });
     const [messages, concurrent] = [Number(values.messages), Number(values.concurrent)];
@@ -120,24 +123,22 @@ async function measure(target: Target, options: ReturnType<typeof parse>): Promi
   const failures = judge(report);
   if (options.json) console.log(JSON.stringify({ ...report, failures }));
   else print(report, failures);
+  if (options.report) {
+    keepCapacity(report);
+    writeReport();
+  }
   return failures.length > 0 ? 1 : 0;
 }
 
 type Summary = { mean: number; p50: number; p95: number; p99: number };
-type Report = {
-  messages: number;
+type Report = CapacityReport & {
   accepted: number;
   refused: Record<string, number>;
-  stored: number;
   deadLettered: number;
   lost: number;
   duplicated: number;
-  seconds: number;
-  ordersPerSecond: number;
   responseMs: Summary;
   acceptedToStoredMs: Summary;
-  producer: { peakMegabytes: number; cpuSeconds: number; sqsRequestsPer1000: number };
-  consumer: { peakMegabytes: number; cpuSeconds: number; sqsRequestsPer1000: number };
 };
 
 function judge(report: Report): string[] {

@@ -1,0 +1,52 @@
+import { round } from './contest.ts';
+import { keep, kept, load, machine } from './results.ts';
+
+type Service = { peakMegabytes: number; cpuSeconds: number; sqsRequestsPer1000: number };
+/** What the performance test measured. */
+export type CapacityReport = {
+  messages: number;
+  concurrent: number;
+  stored: number;
+  seconds: number;
+  ordersPerSecond: number;
+  responseMs: { mean: number; p99: number };
+  acceptedToStoredMs: { p50: number; p99: number };
+  producer: Service;
+  consumer: Service;
+};
+export type Capacity = { at: string; machine: string; load: number; report: CapacityReport };
+
+const NAME = 'capacity';
+
+/** AWS's list price of a million requests to a standard queue beyond the free million a month, in US dollars. */
+const DOLLARS_PER_MILLION_REQUESTS = 0.4;
+
+export function keepCapacity(report: CapacityReport): void {
+  const capacity: Capacity = { at: new Date().toISOString(), machine: machine(), load: load(), report };
+  keep(NAME, capacity);
+}
+
+export const keptCapacity = () => kept<Capacity>(NAME);
+
+/** For the capacity plan: what one pod of each service does. */
+export function capacitySection({ at, machine, load, report }: Capacity): string {
+  const { stored, producer, consumer } = report;
+  const row = (name: string, { cpuSeconds, peakMegabytes, sqsRequestsPer1000 }: Service) =>
+    `| ${name} | ${round(stored / cpuSeconds)} | ${peakMegabytes} | ${round(sqsRequestsPer1000)} | ${round(
+      sqsRequestsPer1000 * 1_000 * (DOLLARS_PER_MILLION_REQUESTS / 1e6),
+    )} |`;
+  return `## Capacity of a pod
+
+\`scripts/performance-test.sh --messages=${report.messages} --concurrent=${report.concurrent}\`, ${at.slice(0, 16).replace('T', ' ')} UTC, ${machine}, load average ${load} (the test's own
+included): ${round(report.ordersPerSecond)} orders/s with emulator, both services and load on one machine; answers in ${report.responseMs.mean} ms
+(p99 ${report.responseMs.p99}), stored ${report.acceptedToStoredMs.p50} ms after that (p99 ${report.acceptedToStoredMs.p99}).
+
+| | orders/s a CPU core | peak RSS MB | SQS requests per 1,000 orders | their price per million orders, US$ |
+| --- | --- | --- | --- | --- |
+${row('order-producer', producer)}
+${row('order-consumer', consumer)}
+
+A core's orders/s are the orders that were stored, by the CPU seconds that the service took: what a pod with one core does at
+most. Plan for half of it. Prices are list prices of standard queues, orders below 6 KB.
+`;
+}

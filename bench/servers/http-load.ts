@@ -1,0 +1,32 @@
+import net from 'node:net';
+import { orderOf } from '../orders.ts';
+import { count, ready } from '../probe.ts';
+
+/**
+ * Posts orders over so many connections, on each one after the other, and counts the answers of 202. Bare sockets and one
+ * constant request: a load generator that burns the processor measures itself (autocannon takes twice as much).
+ * Arguments: URL of the server, connections.
+ */
+const { hostname, port } = new URL(String(process.argv[2]));
+const connections = Number(process.argv[3]);
+
+const { orderId: _, ...order } = orderOf('');
+const body = JSON.stringify(order);
+const request = Buffer.from(
+  `POST /orders HTTP/1.1\r\nhost: ${hostname}\r\ncontent-type: application/json\r\ncontent-length: ${body.length}\r\n\r\n${body}`,
+);
+const ACCEPTED = Buffer.from('HTTP/1.1 202');
+
+for (let index = 0; index < connections; index++) {
+  const socket = net.connect({ host: hostname, port: Number(port), noDelay: true });
+  socket.on('error', (error) => {
+    throw error;
+  });
+  socket.on('connect', () => socket.write(request));
+  // An answer is smaller than a segment, and so comes as a whole.
+  socket.on('data', (answer) => {
+    count(answer.subarray(0, ACCEPTED.length).equals(ACCEPTED) ? 'handled' : 'refused');
+    socket.write(request);
+  });
+}
+ready();

@@ -1,0 +1,29 @@
+import { type Contest, type ContestResult, compete, type Pace } from './contest.ts';
+
+/** One subject, measured in one sitting. */
+export type SuiteContext = {
+  /** `quick` only finds out whether it runs. */
+  quick: boolean;
+  pace: Pace;
+  compete: (contest: Contest, pace?: Partial<Pace>) => Promise<ContestResult>;
+  note: (line: string) => void;
+};
+export type Suite = { run: (context: SuiteContext) => Promise<ContestResult[]> };
+
+const FULL: Pace = { warmMs: 1_000, measureMs: 2_500, rounds: 5 };
+const QUICK: Pace = { warmMs: 300, measureMs: 2_000, orders: 3_000, rounds: 1 };
+
+export function contextOf(quick: boolean, note: (line: string) => void, rounds?: number): SuiteContext {
+  const pace = { ...(quick ? QUICK : FULL), ...(rounds ? { rounds } : {}) };
+  return {
+    quick,
+    pace,
+    note,
+    compete: (contest, other = {}) =>
+      compete(
+        contest,
+        quick ? { ...QUICK, ...(other.orders ? { orders: other.orders } : {}) } : { ...pace, ...other },
+        note,
+      ),
+  };
+}

@@ -1,0 +1,85 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { freePorts } from '../../dev/port-owner.ts';
+import { type Contestant, measure } from '../contest.ts';
+import { startService, startSink } from '../servers/start.ts';
+import type { Suite } from '../suite.ts';
+import { startProducer, underPosts } from './http.ts';
+
+/**
+ * A young generation of 12 MB outlives a batch; a smaller one costs processor time. The old one is twice as large as
+ * load needs it.
+ */
+const FLAGS = ['--max-semi-space-size=4', '--max-old-space-size=96'];
+
+type Setup = { env: NodeJS.ProcessEnv; flags: readonly string[] };
+
+async function startConsumer(endpoint: string, folder: string, { env, flags }: Setup) {
+  const [port] = await freePorts(1);
+  return startService('consumer/src/main.ts', `http://127.0.0.1:${port}`, '/readyz', {
+    flags,
+    env: {
+      APP_ENV: 'production',
+      AWS_ENDPOINT_URL: endpoint,
+      CONSUMER_PORT: String(port),
+      DATABASE_URL: `sqlite:${path.join(folder, `${port}-${Date.now()}.db`)}`,
+      POLLERS: '5',
+      MAX_IN_WORK: '60',
+      ...env,
+    },
+  });
+}
+
+/** Both services as they are, under as much load as they take, with and without what containers are given. */
+export const memory: Suite = {
+  run: async ({ compete }) => {
+    const sink = await startSink();
+    const { endpoint } = sink;
+    const folder = await mkdtemp(path.join(tmpdir(), 'bench-memory-'));
+    // Type stripping takes 25 MB, where it has not been done before; an arena of malloc for each thread takes 10.
+    const container: Setup = {
+      flags: FLAGS,
+      env: { MALLOC_ARENA_MAX: '1', NODE_COMPILE_CACHE: path.join(folder, 'compile-cache') },
+    };
+    const setups = [
+      { name: 'as it comes', settings: 'no flags', flags: [], env: {} },
+      { name: 'V8 flags', settings: FLAGS.join(' '), flags: FLAGS, env: {} },
+      {
+        name: 'as in a container',
+        settings: `${FLAGS.join(' ')} MALLOC_ARENA_MAX=1, NODE_COMPILE_CACHE filled before`,
+        ...container,
+      },
+    ];
+    const consumer = ({ name, settings, ...setup }: (typeof setups)[number]): Contestant => ({
+      name,
+      settings,
+      run: async (pace) => {
+        const worker = await startConsumer(endpoint, folder, setup);
+        try {
+          return await measure({ counter: sink.sink, worker, sink: sink.sink }, pace);
+        } finally {
+          await worker.stop();
+        }
+      },
+    });
+    const producer = ({ name, settings, ...setup }: (typeof setups)[number]): Contestant =>
+      underPosts({ name, settings }, sink, (url) => startProducer(url, setup));
+    const contest = (service: string, contestants: Contestant[]) =>
+      compete(
+        { title: `Memory of ${service} under load`, reference: 'as it comes', contestants },
+        { rounds: 3, warmMs: 3_000 },
+      );
+    try {
+      await (await startProducer(endpoint, container)).process.stop(); // fills the compile cache
+      await (await startConsumer(endpoint, folder, container)).stop();
+      return [
+        await contest('order-producer', setups.map(producer)),
+        await contest('order-consumer', setups.map(consumer)),
+      ];
+    } finally {
+      await sink.stop();
+      await rm(folder, { recursive: true });
+    }
+  },
+};

@@ -220,9 +220,12 @@ export function checkInvariants(evidence: Evidence): Violation[] {
   return violations;
 }
 
-/** Deliveries are not compared: those that the proxy makes up are none to SQS. */
-function failedTooOften({ reason, failures, attempts = 0 }: DeadLettered): boolean {
-  return reason === 'MAX_FAILURES' && failures === MAX_FAILURES && attempts > 0;
+/**
+ * More than that where the DLQ's answer was lost, or copies of the message were at work at once. Deliveries are not
+ * compared: those that the proxy makes up are none to SQS.
+ */
+function failedTooOften({ reason, failures = 0, attempts = 0 }: DeadLettered): boolean {
+  return reason === 'MAX_FAILURES' && failures >= MAX_FAILURES && attempts > 0;
 }
 
 function describe({ reason, failures, attempts }: DeadLettered): string {

@@ -5,8 +5,14 @@ const WIDTH = 760;
 const FONT = 'font-family="system-ui, sans-serif" font-size="13" fill="#808080"';
 const [MINE, OTHERS] = ['#2f81f7', '#9aa4b0'];
 
-const svg = (height: number, parts: string[]) =>
-  `<svg xmlns="http://www.w3.org/2000/svg" width="${WIDTH}" height="${height}" viewBox="0 0 ${WIDTH} ${height}">\n${parts.join('\n')}\n</svg>\n`;
+const svg = (height: number, title: string, parts: string[]) =>
+  [
+    `<svg xmlns="http://www.w3.org/2000/svg" width="${WIDTH}" height="${height}" viewBox="0 0 ${WIDTH} ${height}">`,
+    `<title>${escaped(title)}</title>`,
+    text(0, 18, title),
+    ...parts,
+    '</svg>\n',
+  ].join('\n');
 const escaped = (text: string) => text.replaceAll('&', '&amp;').replaceAll('<', '&lt;');
 const text = (x: number, y: number, content: string, anchor = 'start') =>
   `<text x="${x.toFixed(1)}" y="${y.toFixed(1)}" text-anchor="${anchor}" ${FONT}>${escaped(content)}</text>`;
@@ -29,8 +35,7 @@ export function barPlot({ title, rows }: ContestResult, measure: Measure): strin
       text(left + max * scale + 6, y + 15, round(median)),
     ];
   });
-  const heading = text(0, 18, `${title}: ${MEASURES[measure]}`);
-  return svg(top + rows.length * step, [heading, ...parts]);
+  return svg(top + rows.length * step, `${title}: ${MEASURES[measure]}`, parts);
 }
 
 /** A curve over the contestants' names, which are numbers; the axis is logarithmic where they are far apart. */
@@ -49,8 +54,7 @@ export function linePlot({ title, rows }: ContestResult, measure: Measure): stri
   const up = (y: number) => height - bottom - (y / most) * (height - bottom - top);
   const spot = ({ x, median }: { x: number; median: number }) =>
     `${across(x).toFixed(1)} ${up(median).toFixed(1)}`;
-  return svg(height, [
-    text(0, 18, `${title}: ${MEASURES[measure]}`),
+  return svg(height, `${title}: ${MEASURES[measure]}`, [
     `<path d="M${left} ${top}V${height - bottom}H${WIDTH - 40}" fill="none" stroke="#808080"/>`,
     `<path d="M${points.map(spot).join('L')}" fill="none" stroke="${MINE}" stroke-width="2"/>`,
     ...points.flatMap((point) => [

@@ -16,7 +16,7 @@ export type Results = SuiteResult[];
 
 const FOLDER = path.join(import.meta.dirname, 'results');
 
-const fileOf = (name: string) => path.join(FOLDER, `${name}.json`);
+const fileOf = (name: string) => path.join(FOLDER, `${name}.ndjson`);
 
 /** What was kept last under that name. */
 export function kept<T>(name: string): T | undefined {

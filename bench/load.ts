@@ -32,7 +32,7 @@ export async function postOrders({
     while (next++ < messages) {
       const orderId = randomUUID();
       const startedAt = performance.now();
-      const status = await post(`${producerUrl}/orders`, agent, orderJson(orderId)).catch(() => 0);
+      const status = await postOrder(producerUrl, agent, orderId);
       result.latenciesMs.push(performance.now() - startedAt);
       if (status === 202) result.accepted.push({ orderId, acceptedAt: Date.now() });
       else result.refusals.set(status, (result.refusals.get(status) ?? 0) + 1);
@@ -42,6 +42,11 @@ export async function postOrders({
   await Promise.all(Array.from({ length: concurrent }, connection));
   agent.destroy();
   return result;
+}
+
+/** Posts one order of about 500 bytes and answers the status, or 0 when there was no answer. */
+export function postOrder(producerUrl: string, agent: http.Agent, orderId: string): Promise<number> {
+  return post(`${producerUrl}/orders`, agent, orderJson(orderId)).catch(() => 0);
 }
 
 function post(url: string, agent: http.Agent, body: string): Promise<number> {

@@ -43,7 +43,9 @@ ARG SOURCE
 ARG REVISION
 ARG VERSION=dev
 ARG CREATED
+# One arena of malloc instead of one a thread: some 10 MB less, and nothing to lose where one thread does the work.
 ENV RELEASE_VERSION=${VERSION} \
+    MALLOC_ARENA_MAX=1 \
     NODE_ENV=production \
     APP_ENV=production \
     HOST=0.0.0.0

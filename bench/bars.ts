@@ -29,12 +29,12 @@ const PRODUCER = 'order-producer';
 const BATCH_HANDLER = 'sqs-consumer, batch handler';
 const NOOP = 'Consume, nothing done with the order';
 const STORED = 'Consume into the embedded store';
-const AS_IN_A_CONTAINER = 'as in a container';
+const ALL_THAT_SAVES = 'all that saves memory';
 
 const rate = { measure: 'perSecond', unit: '×' } as const;
 const cpu = { measure: 'cpuPer10000', unit: '×' } as const;
 const requests = { measure: 'requestsPer1000' } as const;
-const rss = { of: AS_IN_A_CONTAINER, measure: 'peakMegabytes', unit: ' MB' } as const;
+const rss = { of: ALL_THAT_SAVES, measure: 'peakMegabytes', unit: ' MB' } as const;
 
 const BARS: Bar[] = [
   {
@@ -134,13 +134,13 @@ const BARS: Bar[] = [
     most: 150,
   },
   {
-    what: 'RSS of order-producer under load, as in a container',
+    what: 'RSS of order-producer under load, with all that saves memory',
     contest: 'Memory of order-producer under load',
     ...rss,
     most: 128,
   },
   {
-    what: 'RSS of order-consumer under load, as in a container',
+    what: 'RSS of order-consumer under load, with all that saves memory',
     contest: 'Memory of order-consumer under load',
     ...rss,
     most: 128,

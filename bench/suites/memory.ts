@@ -31,14 +31,14 @@ async function startConsumer(endpoint: string, folder: string, { env, flags }: S
   });
 }
 
-/** Both services as they are, under as much load as they take, with and without what containers are given. */
+/** Both services as they are, under as much load as they take, with and without what saves memory. The images have MALLOC_ARENA_MAX. */
 export const memory: Suite = {
   run: async ({ compete }) => {
     const sink = await startSink();
     const { endpoint } = sink;
     const folder = await mkdtemp(path.join(tmpdir(), 'bench-memory-'));
     // Type stripping takes 25 MB, where it has not been done before; an arena of malloc for each thread takes 10.
-    const container: Setup = {
+    const sparing: Setup = {
       flags: FLAGS,
       env: { MALLOC_ARENA_MAX: '1', NODE_COMPILE_CACHE: path.join(folder, 'compile-cache') },
     };
@@ -46,9 +46,9 @@ export const memory: Suite = {
       { name: 'as it comes', settings: 'no flags', flags: [], env: {} },
       { name: 'V8 flags', settings: FLAGS.join(' '), flags: FLAGS, env: {} },
       {
-        name: 'as in a container',
+        name: 'all that saves memory',
         settings: `${FLAGS.join(' ')} MALLOC_ARENA_MAX=1, NODE_COMPILE_CACHE filled before`,
-        ...container,
+        ...sparing,
       },
     ];
     const consumer = ({ name, settings, ...setup }: (typeof setups)[number]): Contestant => ({
@@ -71,8 +71,8 @@ export const memory: Suite = {
         { rounds: 3, warmMs: 3_000 },
       );
     try {
-      await (await startProducer(endpoint, container)).process.stop(); // fills the compile cache
-      await (await startConsumer(endpoint, folder, container)).stop();
+      await (await startProducer(endpoint, sparing)).process.stop(); // fills the compile cache
+      await (await startConsumer(endpoint, folder, sparing)).stop();
       return [
         await contest('order-producer', setups.map(producer)),
         await contest('order-consumer', setups.map(consumer)),

@@ -9,9 +9,9 @@ import { type ConsumerConfig, SHUTDOWN_RESERVE_MS } from './config.ts';
 import { createOrderConsumer } from './create-order-consumer.ts';
 import { orderRoutes } from './http/order-routes.ts';
 import { createConsumerMetrics } from './metrics.ts';
-import { RECEIVE_MARGIN_MS } from './sqs/poller.ts';
 import { auditQueues } from './sqs/queue-audit.ts';
 import { startQueueSampler } from './sqs/queue-sampler.ts';
+import { createReceiveClient } from './sqs/receive-client.ts';
 
 export type ConsumerApp = { url: string; stop: () => Promise<void> };
 
@@ -28,17 +28,7 @@ export async function startConsumer(
   });
   const sdkLogger = libraryLogger(logger, 'aws-sdk', config);
   const client = createSqsClient({ config, metrics, logger: sdkLogger });
-  // It does not retry by itself: a poll whose answer was lost holds messages, and the poller has a back-off.
-  const receiveClient = createSqsClient({
-    config: {
-      ...config,
-      SQS_REQUEST_TIMEOUT_MS: config.SQS_WAIT_TIME_SECONDS * 1_000 + RECEIVE_MARGIN_MS,
-      SQS_MAX_SOCKETS: config.POLLERS,
-      SQS_MAX_ATTEMPTS: 1,
-    },
-    metrics,
-    logger: sdkLogger,
-  });
+  const receiveClient = createReceiveClient(config, { metrics, logger: sdkLogger });
   const { queueUrl, deadLetterQueueUrl } = await resolveQueues(client, config);
   const [queue, deadLetterQueue] = await Promise.all([
     queueAttributes(client, queueUrl),

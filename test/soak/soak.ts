@@ -15,8 +15,8 @@ import { growthsOf, type Sample, type Windows, windowsOf } from './verdict.ts';
 const USAGE = `usage: npm run test:soak -- [--minutes=30] [--rate=N] [--report=FILE]
 
   Both services as processes, on the embedded emulator and database, under a steady load; by default half of what a
-  probe of 20 s measures. The median memory and open files of the last third of the time are compared with those of
-  the third before, and every accepted order is looked for at the end (scripts/reconcile.sh).
+  probe of 20 s measures. The median memory, and the least handles and open files, of the last third of the time are
+  compared with those of the third before, and every accepted order is looked for at the end (scripts/reconcile.sh).
   An hour at 1,000 orders a second takes some 5 GB below the temporary folder.
   --report writes the result, for test/faults/report.ts. Exit status 1 when anything grew, was lost or doubled.`;
 

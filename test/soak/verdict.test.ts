@@ -22,6 +22,11 @@ test('soak, with a peak within each window, judges by the medians', () => {
   expect(growths((minute) => (minute === 25 ? { residentBytes: 900e6, openFiles: 800 } : {}))).toEqual([]);
 });
 
+test('soak, with more connections of clients in the last window, which come and go, has nothing that grew', () => {
+  const breathing = (minute: number) => 60 + (minute % 5) * (minute > 20 ? 8 : 2);
+  expect(growths((minute) => ({ handles: breathing(minute), openFiles: breathing(minute) }))).toEqual([]);
+});
+
 test.each<[string, (minute: number) => Partial<Sample>]>([
   ['residentBytes', (minute) => ({ residentBytes: 100e6 + minute * 1e6 })],
   ['handles', (minute) => ({ handles: 60 + minute })],

@@ -10,7 +10,10 @@ export type Sample = {
 
 export type Figure = Exclude<keyof Sample, 'atMs'>;
 
-/** Medians of the second and the last third of a run. */
+/**
+ * Of the second and the last third of a run: medians of memory, and the least of handles and open files. Each connection
+ * of a client is one, and how many there are follows how busy the machine is; a leak raises the least as well.
+ */
 export type Windows = Record<Figure, { before: number; last: number }>;
 
 export const FIGURES = ['residentBytes', 'heapUsedBytes', 'handles', 'openFiles'] as const;
@@ -27,13 +30,11 @@ export function windowsOf(samples: readonly Sample[], durationMs: number): Windo
   const within = (from: number, to: number) =>
     samples.filter(({ atMs }) => atMs >= durationMs * from && atMs < durationMs * to);
   const [before, last] = [within(1 / 3, 2 / 3), within(2 / 3, 1)];
-  const windows = FIGURES.map((figure) => [
-    figure,
-    {
-      before: median(before.map((sample) => sample[figure])),
-      last: median(last.map((sample) => sample[figure])),
-    },
-  ]);
+  const windows = FIGURES.map((figure) => {
+    const typical = figure === 'handles' || figure === 'openFiles' ? least : median;
+    const of = (samples: readonly Sample[]) => typical(samples.map((sample) => sample[figure]));
+    return [figure, { before: of(before), last: of(last) }];
+  });
   return Object.fromEntries(windows) as Windows;
 }
 
@@ -47,8 +48,11 @@ export function growthsOf(service: string, windows: Windows): string[] {
   });
 }
 
-function median(values: readonly number[]): number {
-  const middle = values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)];
-  if (middle === undefined) throw new Error('no sample in a window: the run was too short');
-  return middle;
+const median = (values: readonly number[]) => rank(values, 0.5);
+const least = (values: readonly number[]) => rank(values, 0);
+
+function rank(values: readonly number[], share: number): number {
+  const value = values.toSorted((a, b) => a - b)[Math.floor(values.length * share)];
+  if (value === undefined) throw new Error('no sample in a window: the run was too short');
+  return value;
 }

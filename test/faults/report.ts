@@ -7,6 +7,7 @@ import { FAULTS } from './faults.ts';
 import { INVARIANTS, type ViolationCode } from './invariants.ts';
 import { type RecordedMutation, type RecordedTrial, readLines } from './results.ts';
 
+const REMARKS = path.join(import.meta.dirname, 'remarks.md');
 const ROOT = path.join(import.meta.dirname, '..', '..');
 
 /** `docs/reliability.md`, from the results of all runs that were appended. */
@@ -14,6 +15,7 @@ export function renderReport(
   trials: readonly RecordedTrial[],
   mutations: readonly RecordedMutation[],
   soak?: SoakResult,
+  remarks = '',
 ): string {
   const sum = (of: (trial: RecordedTrial) => number) => trials.reduce((total, trial) => total + of(trial), 0);
   const broken = (code: ViolationCode) =>
@@ -77,7 +79,7 @@ Counted from the end of the last fault of a trial:
 | queue empty, nothing in work | ${quantiles(trials.map(({ settledMs }) => settledMs)).join(' | ')} |
 
 Seeds: ${seeds(trials)}. ${chosen(trials)}
-
+${remarks ? `\n${remarks}` : ''}
 | SQS | trials | with a broken promise | orders accepted | settled, median |
 | --- | ---: | ---: | ---: | ---: |
 ${[...Map.groupBy(trials, ({ backend = 'embedded' }) => backend)].map(backendLine).join('\n')}
@@ -218,7 +220,12 @@ if (import.meta.main) {
     },
   });
   const soak = existsSync(values.soak) ? JSON.parse(readFileSync(values.soak, 'utf8')) : undefined;
-  const report = renderReport(readLines(values.results), readLines(values.mutations), soak);
+  const report = renderReport(
+    readLines(values.results),
+    readLines(values.mutations),
+    soak,
+    readFileSync(REMARKS, 'utf8'),
+  );
   writeFileSync(values.out, report);
   console.log(`written: ${path.relative(process.cwd(), values.out)}`);
 }

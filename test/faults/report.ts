@@ -138,8 +138,8 @@ function renderSoak({
 ## Soak
 
 \`npm run test:soak -- --minutes=${minutes}\`, ${at.slice(0, 10)}: both services as processes on the embedded emulator and database, ${minutes}
-minutes at ${reachedRate} orders a second (aimed at ${rate}${topRate ? `, half of the ${topRate} that a probe of 20 s reached` : ''}). Medians of
-samples every 5 s; resident memory, handles and open files may not grow by more than 5 %, or three.
+minutes at ${reachedRate} orders a second (aimed at ${rate}${topRate ? `, half of the ${topRate} that a probe of 20 s reached` : ''}). Of
+samples every 5 s, as \`test/soak/verdict.ts\` says; resident memory, handles and open files may not grow by more than 5 %, or three.
 
 | service | | ${third} before | last ${third} | growth |
 | --- | --- | ---: | ---: | ---: |

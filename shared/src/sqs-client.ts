@@ -83,21 +83,20 @@ function sdkLogger(logger: Logger) {
   return { trace: quiet, debug: quiet, info: request, warn, error: request };
 }
 
-function observeRequests(client: SQSClient, duration: CommonMetrics['sqsRequestDuration']): void {
-  client.middlewareStack.add(
-    (next, context) => async (args) => {
-      const operation = (context.commandName ?? 'unknown').replace(/Command$/, '');
-      const end = duration.startTimer({ operation });
-      try {
-        const output = await next(args);
-        end({ result: 'success' });
-        return output;
-      } catch (error) {
-        end({ result: 'error' });
-        throw error;
-      }
-    },
-    // Behind the retry middleware, which stands in the same step: each attempt is seen.
-    { step: 'finalizeRequest', priority: 'low', name: 'observeRequests' },
-  );
+/** Each attempt, as it goes to the network and comes back. */
+function observeRequests({ config }: SQSClient, duration: CommonMetrics['sqsRequestDuration']): void {
+  const { requestHandler } = config;
+  const handle = requestHandler.handle.bind(requestHandler);
+  requestHandler.handle = async (request, options) => {
+    const operation = request.headers['x-amz-target']?.split('.')[1] ?? 'unknown';
+    const end = duration.startTimer({ operation });
+    try {
+      const answer = await handle(request, options);
+      end({ result: answer.response.statusCode < 300 ? 'success' : 'error' });
+      return answer;
+    } catch (error) {
+      end({ result: 'error' });
+      throw error;
+    }
+  };
 }

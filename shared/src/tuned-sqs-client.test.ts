@@ -35,7 +35,6 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, onTes
 import { type Emulator, startEmulator } from '../../dev/emulator.ts';
 import { captureLog } from '../testing/log-lines.ts';
 import { createSqsClient, type SqsClientOptions } from './sqs-client.ts';
-import { NEEDLESS_MIDDLEWARE } from './tuned-sqs-client.ts';
 
 /**
  * What the tuned client promises: all that the plain one does, the same table of cases through both. Where they
@@ -851,13 +850,6 @@ describe('tuned client, other than the plain one,', () => {
     client.destroy();
     expect(await pending).toMatchObject({ code: 'UND_ERR_DESTROYED' });
     expect(requests).toHaveLength(1);
-  });
-
-  it('lacks only middleware that the SDK has', () => {
-    const { middlewareStack } = new SQSClient({ region: REGION });
-    for (const name of [...NEEDLESS_MIDDLEWARE, 'queueUrlMiddleware']) {
-      expect([name, middlewareStack.remove(name)]).toEqual([name, true]);
-    }
   });
 });
 

@@ -26,7 +26,7 @@ export class CachingSigner implements Signer {
 
     const headers: Record<string, string> = { ...request.headers, 'x-amz-date': date };
     if (sessionToken) headers['x-amz-security-token'] = sessionToken;
-    const signed = sessionToken ? SIGNED_WITH_TOKEN : SIGNED;
+    const signed = Object.keys(headers).filter(mustBeSigned).sort();
     const signedNames = signed.join(';');
     let canonical = `POST\n${canonicalPath(request.path)}\n\n`;
     for (const name of signed) canonical += `${name}:${headers[name]}\n`;
@@ -49,8 +49,8 @@ export class CachingSigner implements Signer {
   }
 }
 
-const SIGNED = ['content-type', 'host', 'x-amz-date', 'x-amz-target'];
-const SIGNED_WITH_TOKEN = ['content-type', 'host', 'x-amz-date', 'x-amz-security-token', 'x-amz-target'];
+const mustBeSigned = (name: string) =>
+  name === 'host' || name === 'content-type' || name.startsWith('x-amz-');
 
 /** Escaped once more than it is sent. */
 const canonicalPath = (path: string) =>

@@ -72,7 +72,7 @@ export async function followOrders(orderIds: readonly string[], options: FollowO
 async function deadLetterReasons(deadLetterQueue: DeadLetterQueue): Promise<Map<string, string>> {
   const reasons = new Map<string, string>();
   for (const { message, deadLetter } of await deadLetterQueue.peek(DLQ_LOOK_LIMIT).catch(() => [])) {
-    for (const { orderId } of await readableOrders(message.body)) {
+    for (const { orderId } of readableOrders(message.body)) {
       reasons.set(orderId, deadLetter?.reason ?? 'MOVED_BY_SQS');
     }
   }

@@ -37,7 +37,7 @@ await runTool(async () => {
     }
     case 'peek': {
       const messages = await deadLetterQueue.peek(limit ?? 10);
-      for (const message of messages) console.log(await describe(message));
+      for (const message of messages) console.log(describe(message));
       console.log(`${messages.length} shown`);
       return 0;
     }
@@ -100,8 +100,8 @@ function filter(codeVersion: string | undefined, since: string | undefined) {
     : { where: ofRelease(codeVersion, since ? new Date(since) : undefined) };
 }
 
-async function describe({ message, deadLetter }: DeadLetteredMessage): Promise<string> {
-  const orderIds = (await readableOrders(message.body)).map(({ orderId }) => orderId);
+function describe({ message, deadLetter }: DeadLetteredMessage): string {
+  const orderIds = readableOrders(message.body).map(({ orderId }) => orderId);
   const why = deadLetter
     ? `${deadLetter.reason} (${deadLetter.detail}) after ${deadLetter.attempts} receives, since ${deadLetter.firstSeenAt}, trace ${deadLetter.traceId}`
     : 'moved by SQS: it was received too often, most likely it kills its consumer';

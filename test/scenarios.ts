@@ -294,7 +294,7 @@ const SCENARIOS: Record<string, Play> = {
         return letters;
       });
       expect(letter?.deadLetter).toMatchObject({ reason: 'CONFLICT', attempts: 1 });
-      expect((await decodeOrderMessage(letter?.message.body ?? '')).order).toMatchObject({
+      expect(decodeOrderMessage(letter?.message.body ?? '').order).toMatchObject({
         orderId,
         customerId: 'C-OTHER',
       });
@@ -354,7 +354,7 @@ const SCENARIOS: Record<string, Play> = {
           expect(messages).toHaveLength(1);
           return messages;
         });
-        const { order, contentHash } = await decodeOrderMessage(message?.Body ?? '');
+        const { order, contentHash } = decodeOrderMessage(message?.Body ?? '');
         const other = await openOrderRepository(databaseUrl, {
           poolSize: 1,
           connectTimeoutMs: 5_000,

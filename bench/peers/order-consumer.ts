@@ -18,6 +18,7 @@ const { consumer } = createOrderConsumer({
   receiveClient: createReceiveClient(config, { metrics, logger: sdkLogger }),
   queueUrl: job.queueUrl,
   deadLetterQueueUrl: `${job.queueUrl}-dlq`,
+  maxReceiveCount: 20,
   store: countingStore,
   version: 'bench',
   metrics,

@@ -2,7 +2,6 @@ import { hash } from 'node:crypto';
 import { once } from 'node:events';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { PACKED_TYPE } from '@orders/shared/message.ts';
 import { unpackMessages } from '@orders/shared/packed-message.ts';
 import { messageOf, orderIds, orderOf, packedMessageOf } from '../orders.ts';
 import { count, ready } from '../probe.ts';
@@ -83,8 +82,7 @@ const ATTRIBUTES = {
 
 const MESSAGE_ID = '5fea7756-0ea4-451a-a703-a558b933e274';
 function sent(body: string) {
-  if (body.includes(PACKED_TYPE)) void unpackMessages(body).then(({ length }) => count('sent', length));
-  else count('sent');
+  count('sent', unpackMessages(body).length);
   return { MessageId: MESSAGE_ID, MD5OfMessageBody: hash('md5', body) };
 }
 

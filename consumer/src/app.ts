@@ -9,7 +9,7 @@ import { type ConsumerConfig, SHUTDOWN_RESERVE_MS } from './config.ts';
 import { createOrderConsumer } from './create-order-consumer.ts';
 import { orderRoutes } from './http/order-routes.ts';
 import { createConsumerMetrics } from './metrics.ts';
-import { auditQueues } from './sqs/queue-audit.ts';
+import { auditQueues, redrivePolicyOf } from './sqs/queue-audit.ts';
 import { startQueueSampler } from './sqs/queue-sampler.ts';
 import { createReceiveClient } from './sqs/receive-client.ts';
 
@@ -49,6 +49,7 @@ export async function startConsumer(
     receiveClient,
     queueUrl,
     deadLetterQueueUrl,
+    maxReceiveCount: redrivePolicyOf(queue).maxReceiveCount,
     store,
     version,
     metrics,

@@ -24,6 +24,8 @@ export type OrderConsumerDependencies = {
   receiveClient: SQSClient;
   queueUrl: string;
   deadLetterQueueUrl: string;
+  /** Of the queue's redrive policy; without one, SQS moves nothing. */
+  maxReceiveCount: number | undefined;
   store: OrderRepository;
   /** Of this code, told with each message that it rejects. */
   version: string;
@@ -36,7 +38,7 @@ export type OrderConsumerDependencies = {
 /** Puts together all that stands between the queue and the store. Nothing runs before `consumer.start()`. */
 export function createOrderConsumer(dependencies: OrderConsumerDependencies) {
   const { config, client, receiveClient, queueUrl, deadLetterQueueUrl, store, version } = dependencies;
-  const { metrics, logger, onFatal } = dependencies;
+  const { metrics, logger, onFatal, maxReceiveCount = Number.POSITIVE_INFINITY } = dependencies;
   const breaker = createCircuitBreaker({
     name: 'store',
     failures: 1,
@@ -58,6 +60,7 @@ export function createOrderConsumer(dependencies: OrderConsumerDependencies) {
     client,
     queueUrl,
     deadLetterQueueUrl,
+    maxReceiveCount,
     acknowledger,
     failures,
     config,

@@ -30,6 +30,7 @@ export function createHarness(overrides: Partial<ConsumerConfig> = {}) {
     receiveClient: sqs.client,
     queueUrl: 'queue',
     deadLetterQueueUrl: 'dlq',
+    maxReceiveCount: 20,
     store: repository as unknown as OrderRepository,
     version: '1.2.3',
     metrics,

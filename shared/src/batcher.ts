@@ -11,12 +11,7 @@ export type BatcherOptions<T, R> = {
   lingerMs: number;
 };
 
-type Waiting<T, R> = {
-  item: T;
-  sizeBytes: number;
-  resolve: (result: R) => void;
-  reject: (error: Error) => void;
-};
+type Waiting<T, R> = { item: T; sizeBytes: number; answer: (result: R | Error) => void };
 
 /**
  * Coalesces single items of concurrent callers into batches, as Nagle's algorithm does with bytes: at once when
@@ -43,15 +38,33 @@ export class Batcher<T, R> {
 
   add(item: T): Promise<R> {
     return new Promise((resolve, reject) => {
-      const sizeBytes = this.#options.sizeOf?.(item) ?? 0;
-      this.#waiting.push({ item, sizeBytes, resolve, reject });
-      if (this.#scheduled) return;
-      // The rest of this turn of the event loop may bring more items for the same batch.
-      this.#scheduled = true;
-      setImmediate(() => {
-        this.#scheduled = false;
-        this.#dispatch(false);
-      });
+      this.#enqueue(item, (result) => (result instanceof Error ? reject(result) : resolve(result)));
+    });
+  }
+
+  /** Resolves with the result of each, in order, when all have one. Never rejects. */
+  addAll(items: readonly T[]): Promise<(R | Error)[]> {
+    return new Promise((resolve) => {
+      const results = new Array<R | Error>(items.length);
+      let open = items.length;
+      if (open === 0) resolve([]);
+      for (const [index, item] of items.entries()) {
+        this.#enqueue(item, (result) => {
+          results[index] = result;
+          if (--open === 0) resolve(results);
+        });
+      }
+    });
+  }
+
+  #enqueue(item: T, answer: Waiting<T, R>['answer']): void {
+    this.#waiting.push({ item, sizeBytes: this.#options.sizeOf?.(item) ?? 0, answer });
+    if (this.#scheduled) return;
+    // The rest of this turn of the event loop may bring more items for the same batch.
+    this.#scheduled = true;
+    setImmediate(() => {
+      this.#scheduled = false;
+      this.#dispatch(false);
     });
   }
 
@@ -103,11 +116,8 @@ export class Batcher<T, R> {
     const results = await this.#execute(batch.map(({ item }) => item));
     this.#inFlight--;
     this.#itemsInFlight -= batch.length;
-    for (const [index, { resolve, reject }] of batch.entries()) {
-      const result = results instanceof Error ? results : results[index];
-      if (result instanceof Error) reject(result);
-      else resolve(result as R);
-    }
+    for (const [index, { answer }] of batch.entries())
+      answer(results instanceof Error ? results : (results[index] as R | Error));
     this.#dispatch(false);
     if (this.size === 0) for (const resolve of this.#idle.splice(0)) resolve();
   }

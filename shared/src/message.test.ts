@@ -55,7 +55,7 @@ const packed = (contentencoding: string, content: Buffer) =>
     data_base64: content.toString('base64'),
   });
 
-const decode = (envelope: unknown, attributes?: Record<string, string | undefined>) =>
+const decode = async (envelope: unknown, attributes?: Record<string, string | undefined>) =>
   decodeOrderMessage(typeof envelope === 'string' ? envelope : JSON.stringify(envelope), attributes);
 
 async function refusalOf(
@@ -74,7 +74,7 @@ describe('encodeOrderMessage', () => {
       await fc.assert(
         fc.asyncProperty(validOrders, async (order) => {
           const { body, attributes } = await encode(aMessage(order), encoding);
-          expect(await decodeOrderMessage(body, attributes)).toEqual(aMessage(order));
+          expect(decodeOrderMessage(body, attributes)).toEqual(aMessage(order));
         }),
       );
     },
@@ -125,12 +125,12 @@ describe('encodeOrderMessage', () => {
     const order = anOrder({ customerId: 'C-왕복-🛒' });
     const { body } = await encode(aMessage(order), 'identity');
     expect(body).toMatch(/C-왕복-\\ud83d\\uded2/);
-    expect((await decodeOrderMessage(body)).order).toEqual(order);
+    expect(decodeOrderMessage(body).order).toEqual(order);
   });
 
   it('encodeOrderMessage, without a trace, can be decoded without one', async () => {
     const { body } = await encode({ ...aMessage(), traceparent: undefined });
-    expect((await decodeOrderMessage(body)).traceparent).toBeUndefined();
+    expect(decodeOrderMessage(body).traceparent).toBeUndefined();
   });
 });
 
@@ -148,7 +148,7 @@ describe('recorded samples', () => {
   // What was ever sent may still lie in a queue or a DLQ: these files are never changed, only added to.
   it.each(names)('recorded sample %s, decoded by this release, is the order that was sent', async (name) => {
     const { body, attributes, decoded } = JSON.parse(readFileSync(new URL(name, folder), 'utf8'));
-    expect(await decodeOrderMessage(body, attributes)).toEqual(decoded);
+    expect(decodeOrderMessage(body, attributes)).toEqual(decoded);
   });
 });
 

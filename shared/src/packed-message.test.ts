@@ -46,8 +46,8 @@ describe('packed messages', () => {
       fc.asyncProperty(fc.array(validOrders, { minLength: 2, maxLength: 20 }), async (orders) => {
         const bodies = await Promise.all(orders.map(bodyOf));
         const { body } = await packMessages(bodies);
-        expect(await unpackMessages(body)).toEqual(bodies);
-        expect(await readableOrders(body)).toEqual(orders);
+        expect(unpackMessages(body)).toEqual(bodies);
+        expect(readableOrders(body)).toEqual(orders);
         expect(packedEnvelopeSchema.safeParse(JSON.parse(body)).success).toBe(true);
       }),
       { numRuns: 50 },
@@ -64,7 +64,7 @@ describe('packed messages', () => {
   it('unpackMessages, of any other message, gives it back as it is', async () => {
     const plain = await bodyOf(anOrder());
     const named = await bodyOf(anOrder({ customerId: PACKED_TYPE }));
-    for (const body of [plain, named, 'no JSON', '']) expect(await unpackMessages(body)).toEqual([body]);
+    for (const body of [plain, named, 'no JSON', '']) expect(unpackMessages(body)).toEqual([body]);
   });
 
   it.each([
@@ -81,13 +81,13 @@ describe('packed messages', () => {
       ),
     ],
   ])('a packed message that is %s is one that can never be read', async (_name, body) => {
-    expect(await unpackMessages(body)).toEqual([body]);
-    await expect(decodeOrderMessage(body)).rejects.toMatchObject({ code: 'UNREADABLE_CONTENT' });
-    expect(await readableOrders(body)).toEqual([]);
+    expect(unpackMessages(body)).toEqual([body]);
+    expect(() => decodeOrderMessage(body)).toThrow(expect.objectContaining({ code: 'UNREADABLE_CONTENT' }));
+    expect(readableOrders(body)).toEqual([]);
   });
 
   it('readableOrders, of a packed message in which one cannot be read, gives the others', async () => {
     const order = anOrder();
-    expect(await readableOrders(foreign(`{"truncated\n${await bodyOf(order)}`))).toEqual([order]);
+    expect(readableOrders(foreign(`{"truncated\n${await bodyOf(order)}`))).toEqual([order]);
   });
 });

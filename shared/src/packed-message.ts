@@ -24,7 +24,6 @@ export const MAX_PACKED_BYTES = Math.floor(((MAX_MESSAGE_BYTES - 2_048) * 3) / 4
 
 const CONTENT_ENCODING = 'zstd';
 const compress = promisify(zlib.zstdCompress);
-const decompress = promisify(zlib.zstdDecompress);
 
 /** @param bodies of messages, {@link MAX_PACKED_ORDERS} and {@link MAX_PACKED_BYTES} together at most */
 export async function packMessages(bodies: readonly string[]): Promise<EncodedMessage> {
@@ -55,25 +54,34 @@ export const packedEnvelopeSchema = z.looseObject({
   data_base64: z.base64().describe('the packed lines in base64'),
 });
 
+/** A line that cannot be the body of a message, and so could not go to the DLQ by itself. */
+// biome-ignore lint/suspicious/noControlCharactersInRegex: these are what SQS refuses
+const NO_BODY = /^$|[\u0000-\u0008\u000b\u000c\u000e-\u001f\ufffe\uffff]/;
+
 /**
  * The bodies of the messages in a packed one. Any other, or one that cannot be unpacked, is its own only part:
  * {@link decodeOrderMessage} says what is wrong with it.
  */
-export async function unpackMessages(body: string): Promise<string[]> {
+export function unpackMessages(body: string): string[] {
   if (!body.includes(PACKED_TYPE)) return [body];
   try {
     const { data_base64 } = packedEnvelopeSchema.parse(JSON.parse(body));
-    const lines = await decompress(Buffer.from(data_base64, 'base64'), { maxOutputLength: MAX_ORDER_BYTES });
+    const packed = Buffer.from(data_base64, 'base64');
+    const lines = zlib.zstdDecompressSync(packed, { maxOutputLength: MAX_ORDER_BYTES });
     const bodies = lines.toString('utf8').split('\n');
-    return bodies.length > MAX_PACKED_ORDERS ? [body] : bodies;
+    return bodies.length > MAX_PACKED_ORDERS || bodies.some((line) => NO_BODY.test(line)) ? [body] : bodies;
   } catch {
     return [body];
   }
 }
 
 /** The orders in a message, packed or not, as far as they can be read. */
-export async function readableOrders(body: string): Promise<Order[]> {
-  const parts = await unpackMessages(body);
-  const read = await Promise.allSettled(parts.map((part) => decodeOrderMessage(part)));
-  return read.flatMap((result) => (result.status === 'fulfilled' ? [result.value.order] : []));
+export function readableOrders(body: string): Order[] {
+  return unpackMessages(body).flatMap((part) => {
+    try {
+      return [decodeOrderMessage(part).order];
+    } catch {
+      return [];
+    }
+  });
 }

@@ -25,7 +25,6 @@ import {
   RequestThrottled,
   SendMessageBatchCommand,
   SendMessageCommand,
-  SQSClient,
   SQSServiceException,
   TooManyEntriesInBatchRequest,
 } from '@aws-sdk/client-sqs';

@@ -69,20 +69,17 @@ export async function drain(sqs: SQSClient, queueUrl: string): Promise<Received[
 }
 
 /** The orders in messages that can be read. */
-export async function foundIn(messages: Received[]): Promise<FoundOrder[]> {
-  const orders = await Promise.all(messages.map(({ body }) => readableOrders(body)));
-  return orders.flat().map((order) => found(order));
+export function foundIn(messages: Received[]): FoundOrder[] {
+  return messages.flatMap(({ body }) => readableOrders(body)).map((order) => found(order));
 }
 
 /** The messages of the DLQ, with why they are there. */
-export async function deadLettersIn(messages: Received[]): Promise<DeadLettered[]> {
-  return Promise.all(
-    messages.map(async ({ body, attributes }) => {
-      const letter = deadLetterSchema.safeParse(JSON.parse(attributes[DEAD_LETTER_ATTRIBUTE] ?? 'null')).data;
-      const { reason, failures, attempts } = letter ?? {};
-      return { body, reason, failures, attempts, found: (await foundIn([{ body, attributes }]))[0] };
-    }),
-  );
+export function deadLettersIn(messages: Received[]): DeadLettered[] {
+  return messages.map(({ body, attributes }) => {
+    const letter = deadLetterSchema.safeParse(JSON.parse(attributes[DEAD_LETTER_ATTRIBUTE] ?? 'null')).data;
+    const { reason, failures, attempts } = letter ?? {};
+    return { body, reason, failures, attempts, found: foundIn([{ body, attributes }])[0] };
+  });
 }
 
 /** What a consumer's log says of messages that failed and will be tried again. */

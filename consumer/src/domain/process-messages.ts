@@ -18,7 +18,7 @@ export async function processMessages(
   repository: Pick<OrderRepository, 'saveAll'>,
   messages: readonly IncomingMessage[],
 ): Promise<ProcessedMessage[]> {
-  const read = await Promise.all(messages.map(readOrder));
+  const read = messages.map(readOrder);
   const saved = await save(
     repository,
     read.flatMap((result) => ('outcome' in result ? [] : [result])),
@@ -31,9 +31,9 @@ export async function processMessages(
   });
 }
 
-async function readOrder({ body, attributes }: IncomingMessage): Promise<OrderToStore | ProcessedMessage> {
+function readOrder({ body, attributes }: IncomingMessage): OrderToStore | ProcessedMessage {
   try {
-    const { order, contentHash, traceparent } = await decodeOrderMessage(body, attributes);
+    const { order, contentHash, traceparent } = decodeOrderMessage(body, attributes);
     return { order, contentHash, traceId: traceIdOf(traceparent) };
   } catch (error) {
     if (error instanceof UnreadableMessageError) {

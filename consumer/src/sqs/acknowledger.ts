@@ -37,9 +37,20 @@ export class Acknowledger {
     });
   }
 
+  /** Deletes that SQS has not confirmed yet. */
+  get deleting(): number {
+    return this.#deletes.size;
+  }
+
   /** Resolves when SQS has confirmed. A stale handle may be confirmed as well and delete nothing. */
   async delete(receiptHandle: string): Promise<void> {
     await this.#deletes.add({ ReceiptHandle: receiptHandle });
+  }
+
+  /** Resolves with an error for each that SQS did not confirm, in order. Never rejects. */
+  async deleteAll(receiptHandles: readonly string[]): Promise<(Error | undefined)[]> {
+    const results = await this.#deletes.addAll(receiptHandles.map((ReceiptHandle) => ({ ReceiptHandle })));
+    return results.map((result) => (result instanceof Error ? result : undefined));
   }
 
   /** From now on the message is invisible for so long; 0 gives it back at once. Whole seconds, at most 12 h. */

@@ -36,9 +36,9 @@ export class Lease {
     return this.#extending;
   }
 
-  /** Resolves when no extension is under way: one that arrives after a release would take the message back. */
-  async settled(): Promise<void> {
-    await this.#extending;
+  /** The extension under way, if any: one that arrives after a release would take the message back. */
+  get extending(): Promise<void> | undefined {
+    return this.#extending;
   }
 
   async #extend(acknowledger: Acknowledger, visibilitySeconds: number, logger: Logger): Promise<void> {
@@ -101,17 +101,18 @@ export class LeaseKeeper {
     return lease;
   }
 
-  /** Ends the heartbeat of a lease; from then on nothing but the caller touches the message. */
-  async close(lease: Lease): Promise<void> {
-    this.#leases.delete(lease);
-    await lease.settled();
+  /** Ends the heartbeat of leases; from then on nothing but the caller touches their messages. */
+  async close(leases: readonly Lease[]): Promise<void> {
+    for (const lease of leases) this.#leases.delete(lease);
+    await Promise.all(leases.flatMap(({ extending }) => extending ?? []));
   }
 
-  /** Work of that length fits into the lease, or is made to fit. False: the lease is lost, or nearly so. */
-  async afford(lease: Lease, workMs: number): Promise<boolean> {
-    if (lease.lost) return false;
-    if (lease.remainingMs < workMs) await this.#extend(lease);
-    return !lease.lost && lease.remainingMs >= workMs;
+  /** Those into which work of that length fits, or is made to fit. The others are lost, or nearly so. */
+  async afford(leases: readonly Lease[], workMs: number): Promise<Lease[]> {
+    const fits = (lease: Lease) => !lease.lost && lease.remainingMs >= workMs;
+    const tight = leases.filter((lease) => !lease.lost && !fits(lease));
+    await Promise.all(tight.map((lease) => this.#extend(lease)));
+    return leases.filter(fits);
   }
 
   #beat(): void {

@@ -133,6 +133,19 @@ describe('outcomes', () => {
     expect(harness.repository.batches).toHaveLength(3);
   });
 
+  test('consumer, when a message fails at its last receive, dead-letters it with its reason before SQS moves it without', async () => {
+    const body = await bodyOf(anOrder());
+    const lastReceive = { ApproximateReceiveCount: '20', SentTimestamp: String(Date.now()) };
+    const harness = start({}, ({ sqs, repository }) => {
+      repository.beforeSave = () => {
+        throw new Error('for ever, on every consumer');
+      };
+      sqs.put(body, { Attributes: lastReceive });
+    });
+    await eventually(() => expect(harness.sqs.deletedHandles()).toHaveLength(1));
+    expect(deadLetterOf(harness)).toMatchObject({ reason: 'MAX_RECEIVES', failures: 1, attempts: 20 });
+  });
+
   test('consumer, with a message of a newer version, releases it for a minute and counts no failure', async () => {
     const body = (await bodyOf(anOrder())).replace('order.placed.v1', 'order.placed.v3');
     const harness = start({}, ({ sqs }) => sqs.put(body));
@@ -213,12 +226,42 @@ describe('packed messages', () => {
       sqs.put(body);
     });
     await eventually(() => expect(harness.sqs.deadLetters).toHaveLength(2));
-    await eventually(() => expect(harness.sqs.deletedHandles()).toHaveLength(3));
+    await eventually(() => expect(harness.sqs.deletedHandles()).toHaveLength(1));
     expect(harness.sqs.deadLetters.map(({ MessageBody }) => MessageBody).toSorted()).toEqual(
       ['{"truncated', refused].toSorted(),
     );
+    const reasons = [deadLetterOf(harness, 0), deadLetterOf(harness, 1)].map(({ reason }) => reason);
+    expect(reasons.toSorted()).toEqual(['NOT_JSON', 'ORDER_NOT_STORABLE']);
     expect([...harness.repository.stored.keys()]).toEqual([good.orderId]);
+    expect(sentBack(harness)).toEqual([]);
   });
+
+  test('consumer, of packed messages in a packed message, dead-letters these and unpacks them no further', async () => {
+    const good = anOrder();
+    const inner = await packOf(await bodyOf(anOrder()), await bodyOf(anOrder()));
+    const body = await packOf(inner, await bodyOf(good));
+    const harness = start({}, ({ sqs }) => {
+      sqs.deliversWhatIsSent = true;
+      sqs.put(body);
+    });
+    await eventually(() => expect(harness.sqs.deletedHandles()).toHaveLength(1));
+    expect(harness.sqs.deadLetters.map(({ MessageBody }) => MessageBody)).toEqual([inner]);
+    expect(deadLetterOf(harness)).toMatchObject({ reason: 'UNREADABLE_CONTENT' });
+    expect(sentBack(harness)).toEqual([]);
+  });
+
+  test.each([
+    ['an empty line', ''],
+    ['a control character', '{"a":"\u0007"}'],
+  ])(
+    'consumer, of a packed message with %s, which SQS takes in no message, dead-letters the whole',
+    async (_, line) => {
+      const body = await packOf(await bodyOf(anOrder()), line);
+      const harness = start({}, ({ sqs }) => sqs.put(body));
+      await eventually(() => expect(harness.sqs.deletedHandles()).toHaveLength(1));
+      expect(harness.sqs.deadLetters.map(({ MessageBody }) => MessageBody)).toEqual([body]);
+    },
+  );
 
   test('consumer, when one of a packed message fails for a while, tries that one again and no other', async () => {
     const [good, unlucky] = [anOrder(), anOrder()];
@@ -366,6 +409,36 @@ describe('polling', () => {
     expect(asked.slice(0, 2)).toEqual([10, 5]);
     finish();
     await eventually(() => expect(harness.sqs.deletedHandles()).toHaveLength(7));
+  });
+});
+
+describe('an SQS that does not delete', () => {
+  test('consumer, while no delete is answered, takes no more than what waits for one and its places', async () => {
+    const bodies = await Promise.all(Array.from({ length: 300 }, () => bodyOf(anOrder())));
+    const answer = Promise.withResolvers<void>();
+    const harness = start({ MAX_IN_WORK: 20, POLLERS: 2 }, ({ sqs }) => {
+      sqs.intercept = ({ operation }) => (operation === 'DeleteMessageBatch' ? answer.promise : undefined);
+      for (const body of bodies) sqs.put(body);
+    });
+    await eventually(() => expect(harness.repository.stored.size).toBeGreaterThanOrEqual(100));
+    await new Promise((resolve) => setTimeout(resolve, 100));
+    expect(harness.repository.stored.size).toBeLessThanOrEqual(140);
+    expect(harness.watchdog.overdue()).toEqual([]);
+    answer.resolve();
+    await eventually(() => expect(harness.repository.stored.size).toBe(300));
+  });
+
+  test('consumer, stopped while deletes hang, stops in time all the same', async () => {
+    const body = await bodyOf(anOrder());
+    const harness = start({}, ({ sqs }) => {
+      sqs.intercept = ({ operation }) =>
+        operation === 'DeleteMessageBatch' ? new Promise(() => {}) : undefined;
+      sqs.put(body);
+    });
+    await eventually(() => expect(harness.sqs.deletedHandles()).toHaveLength(1));
+    const begin = performance.now();
+    await harness.consumer.stop({ timeoutMs: 5_300 });
+    expect(performance.now() - begin).toBeLessThan(5_800);
   });
 });
 

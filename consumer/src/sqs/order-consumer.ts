@@ -11,7 +11,7 @@ import type { Lease, LeaseKeeper } from './lease.ts';
 import type { Places } from './places.ts';
 import { Poller, type PollerOptions } from './poller.ts';
 import type { ReceivedMessage } from './received-message.ts';
-import type { Part, Settler } from './settler.ts';
+import type { Part, Settlement, Settler } from './settler.ts';
 import type { StoreGate } from './store-gate.ts';
 import type { Watchdog } from './watchdog.ts';
 
@@ -31,12 +31,14 @@ export type OrderConsumerOptions = Omit<PollerOptions, 'onMessages'> & {
 };
 
 const STUCK_MARGIN_MS = 30_000;
+/** A request's worth for each delete request that may be under way. */
+const MAX_DELETING = 100;
 
 const released = (cause: ReleaseCause): ProcessedMessage => ({
   outcome: { kind: 'released', cause },
   traceId: '',
 });
-const isStoreDown = ({ outcome }: ProcessedMessage) =>
+const isStoreDown = ({ processed: { outcome } }: Part) =>
   outcome.kind === 'released' && outcome.cause === 'store-unavailable';
 
 /** Receives, works off and settles messages until it is stopped. */
@@ -46,6 +48,8 @@ export class OrderConsumer {
   readonly #work = new Set<Promise<void>>();
   #pollers: Promise<void> | undefined;
   #batches = 0;
+  /** The time for finishing work is over. */
+  #late = false;
 
   constructor(options: OrderConsumerOptions) {
     this.#options = options;
@@ -67,23 +71,16 @@ export class OrderConsumer {
    * comes again elsewhere; the answer is how many messages that were.
    */
   async stop({ timeoutMs }: { timeoutMs: number }): Promise<number> {
-    const { leases, acknowledger, settler } = this.#options;
-    const finishBy = performance.now() + timeoutMs - SHUTDOWN_RESERVE_MS.flush;
+    const { leases, acknowledger } = this.#options;
+    const endBy = performance.now() + timeoutMs;
     this.#stop.abort();
-    const finished = this.#finishWork().then(() => true);
-    const late = sleep(Math.max(0, finishBy - performance.now()), false, { ref: false });
     let unfinished: Lease[] = [];
-    if (!(await Promise.race([finished, late]))) {
+    if (!(await inTime(this.#finishWork(), endBy - SHUTDOWN_RESERVE_MS.flush))) {
+      this.#late = true;
       unfinished = [...leases.leases];
-      await Promise.all(
-        unfinished.map((lease) =>
-          leases
-            .close(lease)
-            .then(() => settler.settle(lease, [{ ...lease.message, ...released('stopping') }])),
-        ),
-      );
+      await inTime(this.#release(unfinished), endBy);
     }
-    await acknowledger.idle();
+    await inTime(acknowledger.idle(), endBy);
     leases.stop();
     return unfinished.length;
   }
@@ -93,34 +90,42 @@ export class OrderConsumer {
     while (this.#work.size > 0) await Promise.all(this.#work);
   }
 
+  async #release(unfinished: readonly Lease[]): Promise<void> {
+    const { leases, settler } = this.#options;
+    await leases.close(unfinished);
+    const settlementOf = (lease: Lease): Settlement => ({
+      lease,
+      parts: [{ body: lease.message.body, processed: released('stopping') }],
+    });
+    await settler.settle(unfinished.map(settlementOf));
+  }
+
   #take(messages: ReceivedMessage[], requestedAtMs: number): void {
-    const { onFatal, watchdog, config } = this.#options;
-    const batch = `batch-${this.#batches++}`;
-    const longestMs =
-      (config.HANDLING_TIMEOUT_SECONDS + config.OUTAGE_HOLD_SECONDS) * 1_000 + STUCK_MARGIN_MS;
-    watchdog.expect(batch, longestMs);
     const work: Promise<void> = this.#workOff(messages, requestedAtMs)
-      .catch(onFatal)
-      .finally(() => {
-        watchdog.done(batch);
-        this.#work.delete(work);
-      });
+      .catch(this.#options.onFatal)
+      .finally(() => this.#work.delete(work));
     this.#work.add(work);
   }
 
   async #workOff(messages: ReceivedMessage[], requestedAtMs: number): Promise<void> {
-    const { leases, metrics, config } = this.#options;
+    const { leases, metrics, config, watchdog } = this.#options;
+    const batch = `batch-${this.#batches++}`;
+    const longestMs =
+      (config.HANDLING_TIMEOUT_SECONDS + config.OUTAGE_HOLD_SECONDS) * 1_000 + STUCK_MARGIN_MS;
+    watchdog.expect(batch, longestMs);
     const endProcessing = metrics.processingDuration.startTimer();
+    const now = Date.now();
     for (const { sentAt } of messages) {
-      if (sentAt) metrics.queueTime.observe(Math.max(0, Date.now() - sentAt.getTime()) / 1_000);
+      if (sentAt) metrics.queueTime.observe(Math.max(0, now - sentAt.getTime()) / 1_000);
     }
     const opened = messages.map((message) => leases.open(message, requestedAtMs));
-    const affordable = await Promise.all(
-      opened.map((lease) => leases.afford(lease, config.HANDLING_TIMEOUT_SECONDS * 1_000)),
-    );
-    await Promise.all(opened.filter((_, index) => !affordable[index]).map((lease) => this.#drop(lease)));
-    const settling = await this.#handle(opened.filter((_, index) => affordable[index]));
+    const affordable = await leases.afford(opened, config.HANDLING_TIMEOUT_SECONDS * 1_000);
+    if (affordable.length < opened.length)
+      await this.#drop(opened.filter((lease) => !affordable.includes(lease)));
+    const settling = await this.#handle(affordable);
     endProcessing();
+    // What follows is up to SQS, whose slowness is no lack of progress.
+    watchdog.done(batch);
     await Promise.all(settling);
   }
 
@@ -128,32 +133,35 @@ export class OrderConsumer {
    * Handles messages until each has its outcome. While the store is down they are held for a while: a short outage,
    * such as a failover, then costs them nothing, neither a receive nor the wait for their visibility time.
    */
-  async #handle(leases: Lease[]): Promise<Promise<void>[]> {
+  async #handle(leases: readonly Lease[]): Promise<Promise<void>[]> {
     const { repository, gate, config } = this.#options;
     const holdUntil = performance.now() + config.OUTAGE_HOLD_SECONDS * 1_000;
     const settling: Promise<void>[] = [];
-    let pending = await Promise.all(
-      leases.map(async (lease) => ({ lease, messages: await messagesIn(lease.message) })),
-    );
+    let pending = leases.map((lease) => ({ lease, messages: messagesIn(lease.message) }));
     while (pending.length > 0) {
       if (!gate.open) await this.#storeIsBack(holdUntil);
       const messages = pending.flatMap((each) => each.messages);
       // Whether the store is back is found out by a query, never by a message.
-      const processed = gate.open
-        ? await processMessages(repository, messages)
-        : messages.map(() => released('store-unavailable'));
+      const processed =
+        gate.open && !this.#late
+          ? await processMessages(repository, messages)
+          : messages.map(() => released(this.#late ? 'stopping' : 'store-unavailable'));
       const mayHold = performance.now() < holdUntil && !this.#stop.signal.aborted;
       const results = processed.values();
-      const held = pending.filter(({ lease, messages }) => {
-        const parts = messages.map((message) => ({
-          ...message,
-          ...(results.next().value as ProcessedMessage),
-        }));
-        if (mayHold && !lease.lost && parts.some(isStoreDown)) return true;
-        settling.push(this.#settle(lease, parts));
-        return false;
-      });
-      if (held.length < pending.length) gate.confirm();
+      const held: typeof pending = [];
+      const settled: Settlement[] = [];
+      for (const each of pending) {
+        const { lease } = each;
+        const parts = each.messages.map(
+          ({ body }): Part => ({ body, processed: results.next().value as ProcessedMessage }),
+        );
+        if (mayHold && !lease.lost && parts.some(isStoreDown)) held.push(each);
+        else settled.push({ lease, parts });
+      }
+      if (settled.length > 0) {
+        settling.push(this.#settle(settled));
+        gate.confirm();
+      }
       pending = held;
     }
     return settling;
@@ -164,28 +172,45 @@ export class OrderConsumer {
     await this.#options.gate.passable(AbortSignal.any([this.#stop.signal, timeout]));
   }
 
-  async #settle(lease: Lease, parts: Part[]): Promise<void> {
-    const { leases, places, settler, metrics } = this.#options;
-    await leases.close(lease);
-    if (lease.lost) metrics.lostLeases.inc();
-    // The place is free as soon as the outcome is known: the next poll overlaps with the delete.
-    places.give(1);
-    await settler.settle(lease, parts);
+  async #settle(settlements: readonly Settlement[]): Promise<void> {
+    const { leases, places, settler, acknowledger, metrics } = this.#options;
+    await leases.close(settlements.map(({ lease }) => lease));
+    const lost = settlements.filter(({ lease }) => lease.lost).length;
+    if (lost > 0) metrics.lostLeases.inc(lost);
+    // A place is free as soon as the outcome is known, so that the next poll overlaps with the delete. Where SQS falls
+    // behind with deletes, it is not: what is not deleted in time comes again.
+    const overlaps = acknowledger.deleting < MAX_DELETING;
+    if (overlaps) places.give(settlements.length);
+    await settler.settle(settlements);
+    if (!overlaps) places.give(settlements.length);
   }
 
-  /** The lease ran out before work began: the message comes again by itself. */
-  async #drop(lease: Lease): Promise<void> {
+  /** The leases ran out before work began: the messages come again by themselves. */
+  async #drop(lost: readonly Lease[]): Promise<void> {
     const { leases, places, metrics, logger } = this.#options;
-    const { messageId, receiveCount } = lease.message;
-    await leases.close(lease);
-    places.give(1);
-    metrics.lostLeases.inc();
-    logger.warn({ messageId, receiveCount }, 'lease lost before work began');
+    await leases.close(lost);
+    places.give(lost.length);
+    metrics.lostLeases.inc(lost.length);
+    for (const { message } of lost) {
+      const { messageId, receiveCount } = message;
+      logger.warn({ messageId, receiveCount }, 'lease lost before work began');
+    }
   }
 }
 
 /** One, or those of a packed message. What the attributes say is of the packed one. */
-async function messagesIn({ body, attributes }: ReceivedMessage): Promise<IncomingMessage[]> {
-  const bodies = await unpackMessages(body);
-  return bodies.map((part) => ({ body: part, attributes: part === body ? attributes : {} }));
+function messagesIn({ body, attributes }: ReceivedMessage): IncomingMessage[] {
+  return unpackMessages(body).map((part) => ({ body: part, attributes: part === body ? attributes : {} }));
+}
+
+/** Whether that ends before a time of the monotonic clock. It goes on all the same. */
+async function inTime(work: Promise<unknown>, byMs: number): Promise<boolean> {
+  const done = new AbortController();
+  const late = sleep(Math.max(0, byMs - performance.now()), false, { signal: done.signal });
+  try {
+    return await Promise.race([work.then(() => true), late]);
+  } finally {
+    done.abort();
+    await late.catch(() => {});
+  }
 }

@@ -70,6 +70,10 @@ export class Poller {
       await gate.passableFor(this.#index, stop);
       const taken = await places.take(config.MAX_MESSAGES_PER_POLL, stop);
       if (taken === 0) break;
+      if (gate.holdsUp(this.#index)) {
+        places.give(taken); // the store went down while this poller waited for a place
+        continue;
+      }
       watchdog.expect(this.#name, config.SQS_WAIT_TIME_SECONDS * 1_000 + RECEIVE_MARGIN_MS + STEP_MARGIN_MS);
       const received = await this.#poll(taken);
       places.give(taken - received);

@@ -15,8 +15,8 @@ export function auditQueues(
   const expect = (holds: boolean, finding: string) => {
     if (!holds) findings.push(finding);
   };
-  const policy = JSON.parse(queue.RedrivePolicy || '{}');
-  const maxReceiveCount = Number(policy.maxReceiveCount ?? Number.NaN);
+  const policy = redrivePolicyOf(queue);
+  const { maxReceiveCount = Number.NaN } = policy;
   const retention = {
     queue: Number(queue.MessageRetentionPeriod),
     dlq: Number(deadLetterQueue.MessageRetentionPeriod),
@@ -51,4 +51,15 @@ export function auditQueues(
     'the dead-letter queue has a redrive policy of its own: looking at messages moves them on',
   );
   return findings;
+}
+
+/** Where SQS moves messages by itself, and after how many receives; empty when it moves none. */
+export function redrivePolicyOf({ RedrivePolicy }: QueueAttributes): {
+  deadLetterTargetArn?: string;
+  maxReceiveCount?: number;
+} {
+  const { deadLetterTargetArn, maxReceiveCount } = JSON.parse(RedrivePolicy || '{}');
+  return deadLetterTargetArn === undefined
+    ? {}
+    : { deadLetterTargetArn, maxReceiveCount: Number(maxReceiveCount) };
 }

@@ -17,14 +17,15 @@ export type ReceivedMessage = {
 
 export function toReceivedMessage(message: Message): ReceivedMessage {
   const rawAttributes = message.MessageAttributes ?? {};
-  const texts = Object.entries(rawAttributes).flatMap(([name, { StringValue }]) =>
-    StringValue === undefined ? [] : [[name, StringValue] as const],
-  );
+  const attributes: Record<string, string> = {};
+  for (const [name, { StringValue }] of Object.entries(rawAttributes)) {
+    if (StringValue !== undefined) attributes[name] = StringValue;
+  }
   return {
     messageId: message.MessageId ?? '',
     receiptHandle: message.ReceiptHandle ?? '',
     body: message.Body ?? '',
-    attributes: Object.fromEntries(texts),
+    attributes,
     rawAttributes,
     receiveCount: Number(message.Attributes?.ApproximateReceiveCount ?? 1),
     sentAt: timestamp(message.Attributes?.SentTimestamp),

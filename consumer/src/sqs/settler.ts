@@ -13,12 +13,19 @@ import { MessageSender } from './message-sender.ts';
 import type { ReceivedMessage } from './received-message.ts';
 
 /** A message, or one of those in a packed message, and what became of it. */
-export type Part = ProcessedMessage & { body: string };
+export type Part = { body: string; processed: ProcessedMessage };
+
+/** A received message, and what became of all that was in it. */
+export type Settlement = { lease: Lease; parts: readonly Part[] };
+
+type Unstored = Exclude<Outcome, { kind: 'processed' | 'duplicate' }>;
 
 export type SettlerOptions = {
   client: SQSClient;
   queueUrl: string;
   deadLetterQueueUrl: string;
+  /** After so many receives SQS moves a message to the DLQ by itself, without a reason. */
+  maxReceiveCount: number;
   acknowledger: Acknowledger;
   failures: FailureCounter;
   config: Pick<
@@ -54,31 +61,67 @@ export class Settler {
   }
 
   /** Never rejects: a call that fails leaves the message to its visibility time, and it comes again. */
-  async settle(lease: Lease, parts: readonly Part[]): Promise<void> {
-    const [only] = parts;
-    const first = parts.length === 1 ? only : parts.find(({ outcome }) => isReleasedTogether(outcome));
-    if (!first) return this.#settlePacked(lease, parts);
-    const outcome = this.#judge(lease.message, first.outcome);
-    const log = () => this.#logger(lease.message, first);
-    this.#count(outcome);
-    await this.#confirm(outcome, log, () => this.#carryOut(outcome, lease, first.traceId, log));
+  async settle(settlements: readonly Settlement[]): Promise<void> {
+    const stored: Settlement[] = [];
+    const settling: Promise<void>[] = [];
+    for (const settlement of settlements) {
+      if (settlement.parts.every(({ processed }) => isStored(processed.outcome))) stored.push(settlement);
+      else settling.push(this.#settleUnstored(settlement));
+    }
+    await Promise.all([this.#deleteStored(stored), ...settling]);
   }
 
-  /** Orders that are not stored go back to the queue, each by itself, and meet their fate there. */
+  /** Committed is committed, also when the lease is lost: the delete is worth a try. */
+  async #deleteStored(settlements: readonly Settlement[]): Promise<void> {
+    const { acknowledger, failures, logger } = this.#options;
+    if (settlements.length === 0) return;
+    const messages = settlements.map(({ lease }) => lease.message);
+    for (const { messageId } of messages) failures.forget(messageId);
+    this.#countStored(settlements.flatMap(({ parts }) => parts));
+    const errors = await acknowledger.deleteAll(messages.map(({ receiptHandle }) => receiptHandle));
+    const debugging = logger.isLevelEnabled('debug');
+    for (const [index, { lease, parts }] of settlements.entries()) {
+      const { outcome, ...order } = (parts[0] as Part).processed;
+      const log = () => this.#logger(lease.message, parts.length === 1 ? order : {});
+      const err = errors[index];
+      if (err) this.#unconfirmed(outcome, err, log);
+      else if (debugging) log().debug({ outcome: outcome.kind }, 'order settled');
+    }
+  }
+
+  async #settleUnstored({ lease, parts }: Settlement): Promise<void> {
+    const whole = parts.length === 1 ? parts[0] : parts.find(isReleasedTogether);
+    if (!whole) return this.#settlePacked(lease, parts);
+    const { processed } = whole;
+    const log = () => this.#logger(lease.message, processed);
+    const outcome = this.#judge(lease.message, processed.outcome as Unstored);
+    this.#count(outcome);
+    await this.#confirm(outcome, log, () => this.#carryOut(outcome, lease, processed.traceId, log));
+  }
+
+  /**
+   * What can never be stored goes to the DLQ, each order by itself, as if it had come so. What may be stored later goes
+   * back to the queue, each by itself, and meets its fate there.
+   */
   async #settlePacked(lease: Lease, parts: readonly Part[]): Promise<void> {
-    const { acknowledger } = this.#options;
-    const stored = parts.filter(({ outcome }) => isStored(outcome));
-    const others = parts.filter(({ outcome }) => !isStored(outcome));
-    if (others.length > 0 && lease.lost) return;
-    const log = () => this.#logger(lease.message, {});
-    for (const { outcome } of stored) this.#count(outcome);
+    const { message } = lease;
+    if (lease.lost) return;
+    const log = () => this.#logger(message, {});
+    this.#countStored(parts.filter(({ processed }) => isStored(processed.outcome)));
+    const others = parts.filter(({ processed }) => !isStored(processed.outcome));
     await this.#confirm({ kind: 'processed' }, log, async () => {
       await Promise.all(
-        others.map(({ body }) => this.#orders.send({ MessageBody: body, MessageAttributes: {} })),
+        others.map(async ({ body, processed }) => {
+          const { outcome, traceId } = processed;
+          if (outcome.kind !== 'rejected')
+            return this.#orders.send({ MessageBody: body, MessageAttributes: {} });
+          this.#count(outcome);
+          const alone = { ...message, body, attributes: {}, rawAttributes: {} };
+          return this.#sendToDeadLetterQueue(alone, outcome, traceId, () => this.#logger(message, processed));
+        }),
       );
-      if (others.length > 0)
-        log().warn({ orders: others.length }, 'orders of a packed message sent by themselves');
-      await acknowledger.delete(lease.message.receiptHandle);
+      log().warn({ orders: others.length }, 'orders of a packed message sent by themselves');
+      await this.#options.acknowledger.delete(message.receiptHandle);
     });
   }
 
@@ -86,28 +129,40 @@ export class Settler {
     try {
       await calls();
     } catch (err) {
-      this.#options.metrics.settleErrors.inc({ outcome: outcome.kind });
-      log().warn({ err, outcome: outcome.kind }, 'outcome not confirmed by SQS, the message will come again');
+      this.#unconfirmed(outcome, err, log);
     }
   }
 
-  #count(outcome: Outcome): void {
-    const cause = 'cause' in outcome ? outcome.cause : '';
-    this.#options.metrics.outcomes.inc({ outcome: outcome.kind, cause });
+  #unconfirmed(outcome: Outcome, err: unknown, log: () => Logger): void {
+    this.#options.metrics.settleErrors.inc({ outcome: outcome.kind });
+    log().warn({ err, outcome: outcome.kind }, 'outcome not confirmed by SQS, the message will come again');
   }
 
-  /** Counts failures, and gives up on what failed or waited too often. */
-  #judge(message: ReceivedMessage, outcome: Outcome): Outcome {
-    const { failures, config } = this.#options;
+  #count(outcome: Outcome, times = 1): void {
+    const cause = 'cause' in outcome ? outcome.cause : '';
+    this.#options.metrics.outcomes.inc({ outcome: outcome.kind, cause }, times);
+  }
+
+  #countStored(parts: readonly Part[]): void {
+    const duplicates = parts.filter(({ processed }) => processed.outcome.kind === 'duplicate').length;
+    if (duplicates > 0) this.#count({ kind: 'duplicate' }, duplicates);
+    if (parts.length > duplicates) this.#count({ kind: 'processed' }, parts.length - duplicates);
+  }
+
+  /** Counts failures, and gives up on what failed or waited too often: before SQS does, which tells no reason. */
+  #judge(message: ReceivedMessage, outcome: Unstored): Unstored {
+    const { failures, config, maxReceiveCount } = this.#options;
+    const isLastReceive = message.receiveCount >= maxReceiveCount;
     if (outcome.kind === 'retry') {
       const { error } = outcome;
-      return failures.add(message.messageId) < config.MAX_FAILURES
-        ? outcome
-        : { kind: 'rejected', reason: 'MAX_FAILURES', error };
+      if (failures.add(message.messageId) >= config.MAX_FAILURES)
+        return { kind: 'rejected', reason: 'MAX_FAILURES', error };
+      // Other consumers may have counted the other failures.
+      if (isLastReceive) return { kind: 'rejected', reason: 'MAX_RECEIVES', error };
     }
     if (outcome.kind === 'released' && outcome.cause === 'newer-version') {
       const waitedMs = Date.now() - (message.firstReceivedAt?.getTime() ?? Date.now());
-      if (waitedMs >= config.NEWER_VERSION_REJECT_SECONDS * 1_000) {
+      if (isLastReceive || waitedMs >= config.NEWER_VERSION_REJECT_SECONDS * 1_000) {
         return {
           kind: 'rejected',
           reason: 'NEWER_VERSION',
@@ -118,17 +173,10 @@ export class Settler {
     return outcome;
   }
 
-  async #carryOut(outcome: Outcome, lease: Lease, traceId: string, log: () => Logger): Promise<void> {
-    const { acknowledger, failures, logger } = this.#options;
+  async #carryOut(outcome: Unstored, lease: Lease, traceId: string, log: () => Logger): Promise<void> {
+    const { acknowledger, failures } = this.#options;
     const { messageId, receiptHandle } = lease.message;
     switch (outcome.kind) {
-      case 'processed':
-      case 'duplicate':
-        failures.forget(messageId);
-        // Committed is committed, also when the lease is lost: the delete is worth a try.
-        await acknowledger.delete(receiptHandle);
-        if (logger.isLevelEnabled('debug')) log().debug({ outcome: outcome.kind }, 'order settled');
-        return;
       case 'retry': {
         const delaySeconds = this.#retryDelaySeconds(failures.get(messageId));
         log().warn(
@@ -141,8 +189,7 @@ export class Settler {
       case 'rejected':
         // Whoever got the message after this lease was lost rejects it too: one copy in the DLQ is enough.
         if (lease.lost) return;
-        await this.#sendToDeadLetterQueue(lease.message, outcome, traceId);
-        log().error({ err: outcome.error, reason: outcome.reason }, 'message sent to the dead-letter queue');
+        await this.#sendToDeadLetterQueue(lease.message, outcome, traceId, log);
         failures.forget(messageId);
         await acknowledger.delete(receiptHandle);
         return;
@@ -170,8 +217,9 @@ export class Settler {
 
   async #sendToDeadLetterQueue(
     message: ReceivedMessage,
-    outcome: Outcome & { kind: 'rejected' },
+    outcome: Unstored & { kind: 'rejected' },
     traceId: string,
+    log: () => Logger,
   ): Promise<void> {
     const { failures, version, metrics } = this.#options;
     const now = new Date();
@@ -190,6 +238,7 @@ export class Settler {
       }),
     );
     metrics.deadLettered.inc({ reason: outcome.reason });
+    log().error({ err: outcome.error, reason: outcome.reason }, 'message sent to the dead-letter queue');
   }
 
   #retryDelaySeconds(failures: number): number {
@@ -221,5 +270,5 @@ export class Settler {
 const isStored = ({ kind }: Outcome) => kind === 'processed' || kind === 'duplicate';
 
 /** What keeps one order of a packed message from being stored keeps the others too. */
-const isReleasedTogether = (outcome: Outcome) =>
+const isReleasedTogether = ({ processed: { outcome } }: Part) =>
   outcome.kind === 'released' && outcome.cause !== 'newer-version';

@@ -22,6 +22,11 @@ export class StoreGate {
     return this.#breaker.closed;
   }
 
+  /** Whether that poller would have to wait now. */
+  holdsUp(poller: number): boolean {
+    return !this.open || (this.#recovering && poller > 0);
+  }
+
   /** The store took something: all pollers may go on. */
   confirm(): void {
     if (this.open) this.#recovering = false;

@@ -150,7 +150,7 @@ describe('SqsOrderPublisher', () => {
     const attributes = Object.fromEntries(
       Object.entries(MessageAttributes).map(([name, { StringValue }]) => [name, StringValue]),
     );
-    expect(await decodeOrderMessage(MessageBody, attributes)).toEqual(message);
+    expect(decodeOrderMessage(MessageBody, attributes)).toEqual(message);
   });
 
   it('publish, by 25 callers at once, sends three batches and gives everybody the own id', async () => {
@@ -355,7 +355,7 @@ describe('SqsOrderPublisher', () => {
 
   describe('publish, with packing,', () => {
     const customersIn = async ({ MessageBody }: Entry) =>
-      (await readableOrders(MessageBody)).map(({ customerId }) => customerId);
+      readableOrders(MessageBody).map(({ customerId }) => customerId);
     const packIdOf = ({ MessageBody }: Entry): string => JSON.parse(MessageBody).id;
     const confirmPacks: Answer = (entries) => ({
       Successful: entries.map((entry) => ({ Id: entry.Id, MessageId: packIdOf(entry) })),
@@ -398,7 +398,7 @@ describe('SqsOrderPublisher', () => {
       const metadata = { note: 'x'.repeat(60_000) };
       await fatesOf(range(6).map((name) => publisher.publish(aMessage(name, { metadata }), { bulk: true })));
       const packs = await Promise.all(
-        sqs.requests.flat().map(async ({ MessageBody }) => (await unpackMessages(MessageBody)).length),
+        sqs.requests.flat().map(async ({ MessageBody }) => unpackMessages(MessageBody).length),
       );
       expect(packs).toEqual([3, 3]);
     });

@@ -26,7 +26,10 @@ export type HotCommand = InstanceType<(typeof HOT)[number]>;
 
 /** What the SDK makes of an operation on a queue, but for what differs from request to request. */
 type Mould = { request: Request; signingRegion: string; retries: RetryStrategy; followsClock: boolean };
-type RetryStrategy = Exclude<Awaited<ReturnType<SQSClientResolvedConfig['retryStrategy']>>, { retry: unknown }>;
+type RetryStrategy = Exclude<
+  Awaited<ReturnType<SQSClientResolvedConfig['retryStrategy']>>,
+  { retry: unknown }
+>;
 
 /** What came of the first attempt, when that was not an answer of 200 in JSON. */
 type Setback = { error: unknown } | { response: Response };
@@ -103,9 +106,10 @@ export class DirectPath {
   }
 
   /** Has the SDK prepare a request that is not sent. */
-  async #makeMould({ constructor, input: { QueueUrl } }: HotCommand): Promise<Mould> {
+  async #makeMould(first: HotCommand): Promise<Mould> {
     const { config } = this.#client;
-    const command = new (constructor as typeof ReceiveMessageCommand)({ QueueUrl });
+    const Command = first.constructor as typeof ReceiveMessageCommand;
+    const command = new Command({ QueueUrl: first.input.QueueUrl });
     let request: Request | undefined;
     command.middlewareStack.add(
       () => async (args) => {
@@ -132,7 +136,8 @@ export class DirectPath {
     if (date === undefined || age !== undefined) return;
     const { config } = this.#client;
     const offsetMs = Date.parse(date) - Date.now();
-    if (Math.abs(offsetMs - config.systemClockOffset) > CLOCK_TOLERANCE_MS) config.systemClockOffset = offsetMs;
+    if (Math.abs(offsetMs - config.systemClockOffset) > CLOCK_TOLERANCE_MS)
+      config.systemClockOffset = offsetMs;
   }
 }
 

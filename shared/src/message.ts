@@ -115,7 +115,6 @@ function escapeSurrogates(json: string): string {
   return json.replaceAll(/[\uD800-\uDFFF]/g, (half) => `\\u${half.charCodeAt(0).toString(16)}`);
 }
 
-const versionSchema = z.looseObject({ specversion: z.literal('1.0'), type: z.string() });
 /** The CloudEvents attributes of a message, and its data as it travels. */
 export const envelopeSchema = z
   .looseObject({
@@ -179,12 +178,13 @@ function readMessage(json: unknown, attributes: Readonly<Record<string, string |
 }
 
 function readVersion(json: unknown): number {
-  const event = versionSchema.safeParse(json);
-  if (!event.success) throw unreadable('NOT_AN_ENVELOPE', event.error);
-  if (event.data.type === PACKED_TYPE) {
+  const { specversion, type } = Object(json) as { specversion?: unknown; type?: unknown };
+  if (specversion !== '1.0' || typeof type !== 'string')
+    throw new UnreadableMessageError('NOT_AN_ENVELOPE', 'no CloudEvents 1.0 event with a type');
+  if (type === PACKED_TYPE) {
     throw new UnreadableMessageError('UNREADABLE_CONTENT', 'packed orders that cannot be unpacked');
   }
-  const version = Number(/^order\.placed\.v([1-9]\d{0,5})$/.exec(event.data.type)?.[1] ?? Number.NaN);
+  const version = Number(/^order\.placed\.v([1-9]\d{0,5})$/.exec(type)?.[1] ?? Number.NaN);
   if (version > NEWEST_VERSION) {
     throw new NewerVersionError(`version ${version} is newer than ${NEWEST_VERSION}`);
   }

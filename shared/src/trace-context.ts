@@ -1,4 +1,4 @@
-import { randomFillSync } from 'node:crypto';
+import { randomBytes } from './random.ts';
 
 /** One step of a distributed trace, as W3C Trace Context names it (https://www.w3.org/TR/trace-context/). */
 export type TraceContext = { traceId: string; spanId: string; flags: string };
@@ -27,15 +27,4 @@ export function formatTraceparent({ traceId, spanId, flags }: TraceContext): str
   return `00-${traceId}-${spanId}-${flags}`;
 }
 
-const pool = Buffer.alloc(4_096);
-let used = pool.length;
-
-/** From a pool: many bytes at once cost hardly more than a few, and every request needs some. */
-function randomHex(bytes: number): string {
-  if (used + bytes > pool.length) {
-    randomFillSync(pool);
-    used = 0;
-  }
-  used += bytes;
-  return pool.toString('hex', used - bytes, used);
-}
+const randomHex = (bytes: number) => randomBytes(bytes).toString('hex');

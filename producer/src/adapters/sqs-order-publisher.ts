@@ -140,9 +140,11 @@ export class SqsOrderPublisher implements OrderPublisher {
   async #sendLive(entries: Entry[]): Promise<(Receipt | Error)[]> {
     const now = performance.now();
     const live = entries.filter(({ deadline }) => deadline > now);
-    const results = live.length > 0 ? await this.#send(live) : [];
-    const resultOf = new Map(live.map((entry, index) => [entry, results[index]]));
-    return entries.map((entry) => resultOf.get(entry) ?? new Error('not sent in time'));
+    if (live.length === entries.length) return this.#send(live);
+    const results = (live.length > 0 ? await this.#send(live) : []).values();
+    return entries.map(({ deadline }) =>
+      deadline > now ? (results.next().value as Receipt | Error) : new Error('not sent in time'),
+    );
   }
 
   async #send(entries: Entry[]): Promise<(Receipt | Error)[]> {

@@ -1,3 +1,4 @@
+import { randomBytes } from '@orders/shared/random.ts';
 import { v7 as uuidv7 } from 'uuid';
 import { uuidOfHash } from './hash-uuid.ts';
 
@@ -12,7 +13,15 @@ export function orderIdOfKey(owner: KeyOwner, key: string): string {
   return uuidOfHash(JSON.stringify([owner.kind, owner.id, key]));
 }
 
-/** A new id that sorts by time (UUIDv7). */
+const clock = { msecs: 0, seq: 0 };
+
+/** A new id that sorts by time (UUIDv7), also behind those of the same millisecond (RFC 9562 §6.2, method 1). */
 export function newOrderId(): string {
-  return uuidv7();
+  const random = randomBytes(16);
+  const now = Date.now();
+  if (now > clock.msecs) {
+    clock.msecs = now;
+    clock.seq = random.readUInt32BE(6) >>> 1; // room for as many again
+  } else clock.seq++;
+  return uuidv7({ random, ...clock });
 }

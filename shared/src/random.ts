@@ -1,0 +1,17 @@
+import { randomFillSync } from 'node:crypto';
+
+const pool = Buffer.alloc(4_096);
+let used = pool.length;
+
+/**
+ * Random bytes of the kernel's quality, from a pool: many at once cost hardly more than a few, and every request needs
+ * some. Good until the next call.
+ */
+export function randomBytes(count: number): Buffer {
+  if (used + count > pool.length) {
+    randomFillSync(pool);
+    used = 0;
+  }
+  used += count;
+  return pool.subarray(used - count, used);
+}

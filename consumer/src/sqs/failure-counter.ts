@@ -1,6 +1,6 @@
 import { LRUCache } from 'lru-cache';
 
-const MAX_MESSAGES = 100_000;
+const MAX_MESSAGES = 10_000;
 
 /**
  * Counts the failures of messages, by message id. Receives, releases, outages and crashes are none. The count lives

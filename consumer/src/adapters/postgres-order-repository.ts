@@ -47,6 +47,11 @@ const PAGE = 'ORDER BY created_at_ms DESC, order_id DESC LIMIT $2';
 const READ_PAGE = `${READ} WHERE customer_id = $1 ${PAGE}`;
 const READ_PAGE_AFTER = `${READ} WHERE customer_id = $1 AND (created_at_ms, order_id) < ($3, $4) ${PAGE}`;
 const READ_ONLY = `SELECT pg_is_in_recovery() OR current_setting('transaction_read_only')::boolean AS "readOnly"`;
+// As much room as a batch takes, in rows that are not compressed (those are below 2 kB).
+const TRY_INSERT = `
+  BEGIN;
+  INSERT INTO orders (order_id, customer_id, created_at_ms, content_hash, trace_id, data)
+  SELECT gen_random_uuid(), '', 0, repeat('x', 1900), '', 'null' FROM generate_series(1, 32)`;
 
 /** Connects, and brings the schema up to date. @throws when the server cannot be reached or the schema not be made */
 export async function openPostgresOrderRepository(
@@ -100,6 +105,8 @@ function withSessionSettings(url: string): string {
 /** Orders in PostgreSQL. Each statement is a transaction of its own. */
 export class PostgresOrderRepository implements OrderRepository {
   readonly #pool: Pool;
+  /** Something failed, and nothing has been written since. */
+  #doubted = false;
 
   constructor(pool: Pool) {
     this.#pool = pool;
@@ -144,10 +151,17 @@ export class PostgresOrderRepository implements OrderRepository {
       : this.#read(READ_PAGE, [customerId, limit]);
   }
 
+  /**
+   * While all is well a question is enough: a write at each health check would bloat the table. After a failure only a
+   * write tells, which is undone: a full disk, a lock or a right that was taken away leaves every question answered.
+   */
   async ping(): Promise<void> {
     await this.#withClient(async (client) => {
       const [row] = await query<{ readOnly: boolean }>(client, READ_ONLY, []);
       if (row?.readOnly) throw new StoreUnavailableError('PostgreSQL is read-only');
+      if (!this.#doubted) return;
+      await tryInsert(client);
+      this.#doubted = false;
     });
   }
 
@@ -177,6 +191,7 @@ export class PostgresOrderRepository implements OrderRepository {
       return await work(client);
     } catch (cause) {
       error = translate(cause);
+      this.#doubted ||= error instanceof StoreUnavailableError;
       throw error;
     } finally {
       // After a failure of the store the connection is not trusted: it may hang, or lead to a server that was demoted.
@@ -200,6 +215,17 @@ async function query<R extends object>(client: PoolClient, sql: string, values: 
       await sleep(backoffMs(attempt, RETRY_BACKOFF));
     }
   }
+}
+
+/** Inserts, and undoes it. Where a rule of the database refuses just these rows, the server is well. */
+async function tryInsert(client: PoolClient): Promise<void> {
+  try {
+    await client.query(TRY_INSERT);
+  } catch (error) {
+    // The connection is given up, and the transaction with it.
+    if (translate(error) instanceof StoreUnavailableError) throw error;
+  }
+  await client.query('ROLLBACK');
 }
 
 /** Classes of SQLSTATE that blame the data: data exception, integrity constraint violation, program limit exceeded. */

@@ -85,16 +85,17 @@ async function* readAll(journals: string[]): AsyncGenerator<string[]> {
 }
 
 async function* readDeadLetters(deadLetterQueue: DeadLetterQueue): AsyncGenerator<DeadLetterRef[]> {
-  for await (const messages of deadLetterQueue.readAll())
-    yield (await Promise.all(messages.map(toRefs))).flat();
+  for await (const messages of deadLetterQueue.readAll()) yield await Promise.all(messages.map(toRef));
 }
 
 /** Where the order cannot be read, the message that it came in still tells which one it is. */
-async function toRefs({ message, deadLetter }: DeadLetteredMessage): Promise<DeadLetterRef[]> {
+async function toRef({ message, deadLetter }: DeadLetteredMessage): Promise<DeadLetterRef> {
   const orders = await readableOrders(message.body);
-  const orderIds = orders.length > 0 ? orders.map(({ orderId }) => orderId) : [undefined];
-  const [messageId, reason] = [deadLetter?.messageId ?? message.messageId, deadLetter?.reason];
-  return orderIds.map((orderId) => ({ orderId, messageId, reason }));
+  return {
+    orderIds: orders.map(({ orderId }) => orderId),
+    messageId: deadLetter?.messageId ?? message.messageId,
+    reason: deadLetter?.reason,
+  };
 }
 
 async function depth(client: SQSClient, url: string): Promise<number> {

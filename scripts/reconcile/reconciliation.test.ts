@@ -84,7 +84,7 @@ describe('reconcile', () => {
     const [id] = ids(1) as [string];
     state.lines = [lineOf(id)];
     state.rows = [rowOf(id)];
-    state.letters = [{ orderId: randomUUID(), messageId: randomUUID(), reason: 'INVALID_ORDER' }];
+    state.letters = [{ orderIds: [randomUUID()], messageId: randomUUID(), reason: 'INVALID_ORDER' }];
     const report = await run();
     expect(report).toMatchObject({ stored: 1, deadLetterQueue: { messages: 1, notSeen: 1 } });
     expect(state.lookedIntoDeadLetters).toBe(0);
@@ -113,6 +113,20 @@ describe('reconcile', () => {
     state.lines = ids(2).map((id) => lineOf(id));
     state.depths = depths;
     expect(await run()).toMatchObject({ missing: 0, unresolved: 2 });
+  });
+
+  it('reconcile, of a packed dead letter and others that somebody holds, cannot tell', async () => {
+    const { state, run } = subject();
+    const [found, other] = ids(2) as [string, string];
+    state.lines = [found, other].map((id) => lineOf(id));
+    state.letters = [{ orderIds: [found, ...ids(99)], messageId: randomUUID(), reason: 'MAX_FAILURES' }];
+    state.depths = Array(3).fill({ queue: 0, deadLetterQueue: 5 });
+    expect(await run()).toMatchObject({
+      deadLettered: 1,
+      missing: 0,
+      unresolved: 1,
+      deadLetterQueue: { messages: 5, notSeen: 4 },
+    });
   });
 
   it('reconcile, where counts lag, cannot tell of an order that was accepted just now', async () => {

@@ -4,8 +4,8 @@ import { ID_BYTES, keyOf, keyOfText, readUuid, writeAnyId, writeHexId } from './
 import { type JournalLine, parseJournalLine } from './journal-lines.ts';
 import { BUCKETS, type BucketOf, createBucketOf, RecordBuckets } from './record-buckets.ts';
 
-/** A message in the dead-letter queue: its order where that can be read, and the message it was in the order queue. */
-export type DeadLetterRef = { orderId: string | undefined; messageId: string; reason: string | undefined };
+/** A message in the dead-letter queue: its orders that can be read, and the message it was in the order queue. */
+export type DeadLetterRef = { orderIds: string[]; messageId: string; reason: string | undefined };
 
 /** Messages that are there, in whatever state. Approximate, as SQS says. */
 export type Depths = { queue: number; deadLetterQueue: number };
@@ -184,12 +184,12 @@ async function collectStored(
 async function collectDeadLetters(batches: AsyncIterable<DeadLetterRef[]>): Promise<DeadLetterIndex> {
   const index: DeadLetterIndex = { orders: new Set(), messages: new Set(), count: 0 };
   for await (const batch of batches) {
-    for (const { orderId, messageId, reason } of batch) {
+    for (const { orderIds, messageId, reason } of batch) {
       index.count++;
       // It lost against an order of the same id that was stored: where that is gone, this does not stand for it.
       if (reason === 'CONFLICT') continue;
       index.messages.add(keyOfText(messageId));
-      if (orderId !== undefined) index.orders.add(keyOfText(orderId));
+      for (const orderId of orderIds) index.orders.add(keyOfText(orderId));
     }
   }
   return index;

@@ -275,6 +275,29 @@ describe.skipIf(!engine.available)(`PostgreSQL 17 (${engine.reason})`, () => {
     expect(repository.pool()).toEqual({ total: 1, idle: 1, waiting: 0 });
   });
 
+  it('saveAll, while look-ups take as many connections as they may, stores, and they are answered later', async () => {
+    const url = await newDatabase();
+    const repository = await open(url, { poolSize: 4 });
+    const other = await connect(url);
+    // A look-up of this customer takes as long as somebody holds the lock.
+    await other.query(`
+      ALTER TABLE orders RENAME TO data;
+      CREATE FUNCTION wait() RETURNS boolean LANGUAGE sql AS
+        $$ SELECT pg_advisory_xact_lock_shared(1) IS NOT NULL $$;
+      CREATE VIEW orders AS SELECT * FROM data WHERE customer_id <> 'slow' OR wait();
+      SELECT pg_advisory_lock(1)`);
+    const slow = anOrder({ customerId: 'slow' });
+    expect(await repository.saveAll([slow])).toEqual(['stored']);
+    const lookUps = Array.from({ length: 8 }, () => repository.findByCustomer('slow', { limit: 1 }));
+    await waitingForLock(await connect(url));
+    expect(await repository.saveAll([anOrder()])).toEqual(['stored']);
+    await expect(repository.ping()).resolves.toBeUndefined();
+    expect(repository.pool()).toMatchObject({ waiting: 7 });
+    await other.query('SELECT pg_advisory_unlock(1)');
+    expect((await Promise.all(lookUps)).flat()).toEqual(Array(8).fill(expect.objectContaining(slow)));
+    expect(repository.pool().total).toBeLessThanOrEqual(4);
+  });
+
   it('saveAll, when its connection is ended at work, rejects with STORE_UNAVAILABLE and takes a new one next', async () => {
     const url = await newDatabase();
     const repository = await open(url, { poolSize: 1 });

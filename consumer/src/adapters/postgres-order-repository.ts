@@ -15,7 +15,7 @@ import { migratePostgres } from './migrations.ts';
 import { fromRow, type ReadRow, toRows } from './order-row.ts';
 
 export type PostgresOptions = {
-  /** Connections at most. */
+  /** Connections at most, those of look-ups among them. */
   poolSize: number;
   /** Limit of opening a connection, and of waiting for a free one. */
   connectTimeoutMs: number;
@@ -28,6 +28,7 @@ export type PostgresOptions = {
 export type PoolGauges = { total: number; idle: number; waiting: number };
 
 const MIGRATION_TIMEOUT_MS = 300_000;
+const LOOK_UP_SHARE = 1 / 4;
 const MAX_ATTEMPTS = 5;
 const RETRY_BACKOFF = { baseMs: 20, maxMs: 500 };
 
@@ -71,17 +72,23 @@ export async function openPostgresOrderRepository(
       query_timeout: MIGRATION_TIMEOUT_MS,
     }),
   );
-  const pool = new Pool({
-    ...connection,
-    max: options.poolSize,
-    statement_timeout: options.statementTimeoutMs,
-    query_timeout: options.statementTimeoutMs + 1_000,
-    idle_in_transaction_session_timeout: options.statementTimeoutMs,
-  });
-  pool.on('error', (err) => options.logger?.warn({ err }, 'idle database connection lost'));
-  // A connection lost at work rejects the query. It is an event as well, and one nobody listens to ends the process.
-  pool.on('connect', (client) => client.on('error', () => {}));
-  return new PostgresOrderRepository(pool);
+  const createPool = (max: number): Pool => {
+    const pool = new Pool({
+      ...connection,
+      max,
+      statement_timeout: options.statementTimeoutMs,
+      query_timeout: options.statementTimeoutMs + 1_000,
+      idle_in_transaction_session_timeout: options.statementTimeoutMs,
+    });
+    pool.on('error', (err) => options.logger?.warn({ err }, 'idle database connection lost'));
+    // A connection lost at work rejects the query. It is an event as well, and one nobody listens to ends the process.
+    pool.on('connect', (client) => client.on('error', () => {}));
+    return pool;
+  };
+  // A save that waits behind slow look-ups for a connection would be taken for an outage.
+  const readers = Math.max(1, Math.floor(options.poolSize * LOOK_UP_SHARE));
+  const pool = createPool(Math.max(1, options.poolSize - readers));
+  return new PostgresOrderRepository(pool, options.poolSize === 1 ? pool : createPool(readers));
 }
 
 async function migrate(client: Client): Promise<void> {
@@ -105,22 +112,31 @@ function withSessionSettings(url: string): string {
 /** Orders in PostgreSQL. Each statement is a transaction of its own. */
 export class PostgresOrderRepository implements OrderRepository {
   readonly #pool: Pool;
+  readonly #lookUpPool: Pool;
+  readonly #pools: Pool[];
   /** Something failed, and nothing has been written since. */
   #doubted = false;
 
-  constructor(pool: Pool) {
+  constructor(pool: Pool, lookUpPool: Pool) {
     this.#pool = pool;
+    this.#lookUpPool = lookUpPool;
+    this.#pools = [...new Set([pool, lookUpPool])];
   }
 
   pool(): PoolGauges {
-    const { totalCount, idleCount, waitingCount } = this.#pool;
-    return { total: totalCount, idle: idleCount, waiting: waitingCount };
+    const sum = (count: (pool: Pool) => number) =>
+      this.#pools.reduce((total, pool) => total + count(pool), 0);
+    return {
+      total: sum(({ totalCount }) => totalCount),
+      idle: sum(({ idleCount }) => idleCount),
+      waiting: sum(({ waitingCount }) => waitingCount),
+    };
   }
 
   async saveAll(orders: readonly OrderToStore[]): Promise<SaveResult[]> {
     if (orders.length === 0) return [];
     const rows = toRows(orders);
-    return this.#withClient(async (client) => {
+    return this.#withClient(this.#pool, async (client) => {
       const returned = await query<{ order_id: string }>(client, INSERT, [JSON.stringify(rows)]);
       const inserted = new Set(returned.map(({ order_id }) => order_id));
       const others = rows.map(({ order_id }) => order_id).filter((id) => !inserted.has(id));
@@ -156,7 +172,7 @@ export class PostgresOrderRepository implements OrderRepository {
    * write tells, which is undone: a full disk, a lock or a right that was taken away leaves every question answered.
    */
   async ping(): Promise<void> {
-    await this.#withClient(async (client) => {
+    await this.#withClient(this.#pool, async (client) => {
       const [row] = await query<{ readOnly: boolean }>(client, READ_ONLY, []);
       if (row?.readOnly) throw new StoreUnavailableError('PostgreSQL is read-only');
       if (!this.#doubted) return;
@@ -166,12 +182,13 @@ export class PostgresOrderRepository implements OrderRepository {
   }
 
   async close(): Promise<void> {
-    if (!this.#pool.ending) await this.#pool.end();
+    await Promise.all(this.#pools.map(async (pool) => pool.ending || (await pool.end())));
   }
 
   async #read(sql: string, values: unknown[]): Promise<StoredOrder[]> {
     try {
-      return (await this.#withClient((client) => query<ReadRow>(client, sql, values))).map(fromRow);
+      const read = (client: PoolClient) => query<ReadRow>(client, sql, values);
+      return (await this.#withClient(this.#lookUpPool, read)).map(fromRow);
     } catch (error) {
       // Asked for a value that it could not hold: then it holds none.
       if (error instanceof OrderNotStorableError) return [];
@@ -179,10 +196,10 @@ export class PostgresOrderRepository implements OrderRepository {
     }
   }
 
-  async #withClient<T>(work: (client: PoolClient) => Promise<T>): Promise<T> {
+  async #withClient<T>(pool: Pool, work: (client: PoolClient) => Promise<T>): Promise<T> {
     let client: PoolClient;
     try {
-      client = await this.#pool.connect();
+      client = await pool.connect();
     } catch (cause) {
       throw unavailable(cause);
     }

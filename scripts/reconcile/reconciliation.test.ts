@@ -79,6 +79,21 @@ describe('reconcile', () => {
     expect((await run()).orders.missing).toMatchObject([{ orderId: chosen[0] }]);
   });
 
+  it('reconcile, of one order that was accepted very often, finds each of its messages in no time', async () => {
+    const { state, run } = subject();
+    const [id] = ids(1) as [string];
+    state.lines = Array.from({ length: 100_000 }, () => lineOf(id));
+    state.lines.push(...state.lines.slice(0, 10));
+    const { messageId } = JSON.parse(state.lines[70_000] as string);
+    state.letters = [{ orderIds: [], messageId, reason: 'NOT_JSON' }];
+    expect(await run()).toMatchObject({
+      accepted: 1,
+      acceptedAgain: 1,
+      deadLettered: 1,
+      journal: { lines: 100_010, repeated: 10 },
+    });
+  }, 10_000);
+
   it('reconcile, when all is stored, leaves the dead-letter queue alone', async () => {
     const { state, run } = subject();
     const [id] = ids(1) as [string];

@@ -78,6 +78,8 @@ const IS_STORED = 2;
 const STORED_TWICE = 4;
 const AGAIN = 8;
 
+const NONE: ReadonlySet<string> = new Set();
+
 type DeadLetterIndex = { orders: Set<string>; messages: Set<string>; count: number };
 const NO_DEAD_LETTERS: DeadLetterIndex = { orders: new Set(), messages: new Set(), count: 0 };
 
@@ -224,14 +226,14 @@ class Comparison {
     this.#lookAtStored(stored, acceptedCount, states);
     for (let index = 0; index < acceptedCount; index++) {
       const state = states[index] as number;
-      if ((state & IN_RANGE) !== 0) this.#judge(accepted, index, state, otherMessages.get(index) ?? []);
+      if ((state & IN_RANGE) !== 0) this.#judge(accepted, index, state, otherMessages.get(index) ?? NONE);
     }
   }
 
   /** @returns of orders that were accepted again, the keys of their other messages */
-  #lookAtAccepted(accepted: Buffer, states: Uint8Array): Map<number, string[]> {
+  #lookAtAccepted(accepted: Buffer, states: Uint8Array): Map<number, Set<string>> {
     const { sinceMs = Number.NEGATIVE_INFINITY, untilMs = Number.POSITIVE_INFINITY } = this.#options;
-    const otherMessages = new Map<number, string[]>();
+    const otherMessages = new Map<number, Set<string>>();
     for (let index = 0, at = 0; at < accepted.length; index++, at += ACCEPTED.bytes) {
       const first = this.#ids.firstOf(accepted, at, index);
       const acceptedAtMs = accepted.readDoubleLE(at + ACCEPTED.at);
@@ -239,12 +241,11 @@ class Comparison {
       if (acceptedAtMs >= sinceMs && acceptedAtMs < untilMs) state |= IN_RANGE;
       if (first !== index) {
         const message = keyOf(accepted, at + ACCEPTED.message);
-        const others = otherMessages.get(first) ?? [];
-        const known = [keyOf(accepted, first * ACCEPTED.bytes + ACCEPTED.message), ...others];
-        if (known.includes(message)) {
+        const others = otherMessages.get(first) ?? new Set();
+        if (message === keyOf(accepted, first * ACCEPTED.bytes + ACCEPTED.message) || others.has(message)) {
           this.#report.journal.repeated++;
         } else {
-          otherMessages.set(first, [...others, message]);
+          otherMessages.set(first, others.add(message));
           state |= AGAIN;
         }
       }
@@ -273,7 +274,7 @@ class Comparison {
     }
   }
 
-  #judge(accepted: Buffer, index: number, state: number, otherMessages: string[]): void {
+  #judge(accepted: Buffer, index: number, state: number, otherMessages: ReadonlySet<string>): void {
     const report = this.#report;
     const at = index * ACCEPTED.bytes;
     report.accepted++;

@@ -87,7 +87,7 @@ const NO_DEAD_LETTERS: DeadLetterIndex = { orders: new Set(), messages: new Set(
  * Compares what was accepted with what is stored, dead-lettered and queued. Reads in the order in which an order moves
  * (journal, depth, store, dead-letter queue), so that one that moves meanwhile is met at least once. The dead-letter
  * queue is only looked into when an order is not in the store. Needs memory for one of {@link BUCKETS} parts of the
- * orders, and for the ids of the dead letters.
+ * orders, and for the ids and receipts of all dead letters.
  */
 export async function reconcile(sources: Sources, options: ReconcileOptions): Promise<Report> {
   const startedAtMs = Date.now();

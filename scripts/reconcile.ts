@@ -85,15 +85,16 @@ async function* readAll(journals: string[]): AsyncGenerator<string[]> {
 }
 
 async function* readDeadLetters(deadLetterQueue: DeadLetterQueue): AsyncGenerator<DeadLetterRef[]> {
-  for await (const messages of deadLetterQueue.readAll()) yield messages.flatMap(toRefs);
+  for await (const messages of deadLetterQueue.readAll()) yield messages.map(toRef);
 }
 
 /** Where the order cannot be read, the message that it came in still tells which one it is. */
-function toRefs({ message, deadLetter }: DeadLetteredMessage): DeadLetterRef[] {
-  const orders = readableOrders(message.body);
-  const orderIds = orders.length > 0 ? orders.map(({ orderId }) => orderId) : [undefined];
-  const [messageId, reason] = [deadLetter?.messageId ?? message.messageId, deadLetter?.reason];
-  return orderIds.map((orderId) => ({ orderId, messageId, reason }));
+function toRef({ message, deadLetter }: DeadLetteredMessage): DeadLetterRef {
+  return {
+    orderIds: readableOrders(message.body).map(({ orderId }) => orderId),
+    messageId: deadLetter?.messageId ?? message.messageId,
+    reason: deadLetter?.reason,
+  };
 }
 
 async function depth(client: SQSClient, url: string): Promise<number> {

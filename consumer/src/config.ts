@@ -24,7 +24,9 @@ export const consumerConfigSchema = withRules(
       .regex(/^(sqlite:|postgres(ql)?:\/\/)/, 'must be sqlite:PATH or postgres://…')
       .default('sqlite:.data/orders.db')
       .describe('where orders are stored: sqlite:PATH or postgres://user:password@host/database'),
-    DATABASE_POOL_SIZE: integer(1, 500).default(10).describe('connections to PostgreSQL'),
+    DATABASE_POOL_SIZE: integer(1, 500)
+      .default(10)
+      .describe('connections to PostgreSQL, a quarter of them for look-ups'),
     DATABASE_CONNECT_TIMEOUT_MS: integer(100, 60_000)
       .default(3_000)
       .describe('limit of getting a connection'),

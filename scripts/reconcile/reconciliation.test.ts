@@ -79,12 +79,27 @@ describe('reconcile', () => {
     expect((await run()).orders.missing).toMatchObject([{ orderId: chosen[0] }]);
   });
 
+  it('reconcile, of one order that was accepted very often, finds each of its messages in no time', async () => {
+    const { state, run } = subject();
+    const [id] = ids(1) as [string];
+    state.lines = Array.from({ length: 100_000 }, () => lineOf(id));
+    state.lines.push(...state.lines.slice(0, 10));
+    const { messageId } = JSON.parse(state.lines[70_000] as string);
+    state.letters = [{ orderIds: [], messageId, reason: 'NOT_JSON' }];
+    expect(await run()).toMatchObject({
+      accepted: 1,
+      acceptedAgain: 1,
+      deadLettered: 1,
+      journal: { lines: 100_010, repeated: 10 },
+    });
+  }, 10_000);
+
   it('reconcile, when all is stored, leaves the dead-letter queue alone', async () => {
     const { state, run } = subject();
     const [id] = ids(1) as [string];
     state.lines = [lineOf(id)];
     state.rows = [rowOf(id)];
-    state.letters = [{ orderId: randomUUID(), messageId: randomUUID(), reason: 'INVALID_ORDER' }];
+    state.letters = [{ orderIds: [randomUUID()], messageId: randomUUID(), reason: 'INVALID_ORDER' }];
     const report = await run();
     expect(report).toMatchObject({ stored: 1, deadLetterQueue: { messages: 1, notSeen: 1 } });
     expect(state.lookedIntoDeadLetters).toBe(0);
@@ -113,6 +128,20 @@ describe('reconcile', () => {
     state.lines = ids(2).map((id) => lineOf(id));
     state.depths = depths;
     expect(await run()).toMatchObject({ missing: 0, unresolved: 2 });
+  });
+
+  it('reconcile, of a packed dead letter and others that somebody holds, cannot tell', async () => {
+    const { state, run } = subject();
+    const [found, other] = ids(2) as [string, string];
+    state.lines = [found, other].map((id) => lineOf(id));
+    state.letters = [{ orderIds: [found, ...ids(99)], messageId: randomUUID(), reason: 'MAX_FAILURES' }];
+    state.depths = Array(3).fill({ queue: 0, deadLetterQueue: 5 });
+    expect(await run()).toMatchObject({
+      deadLettered: 1,
+      missing: 0,
+      unresolved: 1,
+      deadLetterQueue: { messages: 5, notSeen: 4 },
+    });
   });
 
   it('reconcile, where counts lag, cannot tell of an order that was accepted just now', async () => {

@@ -4,8 +4,8 @@ import { ID_BYTES, keyOf, keyOfText, readUuid, writeAnyId, writeHexId } from './
 import { type JournalLine, parseJournalLine } from './journal-lines.ts';
 import { BUCKETS, type BucketOf, createBucketOf, RecordBuckets } from './record-buckets.ts';
 
-/** A message in the dead-letter queue: its order where that can be read, and the message it was in the order queue. */
-export type DeadLetterRef = { orderId: string | undefined; messageId: string; reason: string | undefined };
+/** A message in the dead-letter queue: its orders that can be read, and the message it was in the order queue. */
+export type DeadLetterRef = { orderIds: string[]; messageId: string; reason: string | undefined };
 
 /** Messages that are there, in whatever state. Approximate, as SQS says. */
 export type Depths = { queue: number; deadLetterQueue: number };
@@ -78,6 +78,8 @@ const IS_STORED = 2;
 const STORED_TWICE = 4;
 const AGAIN = 8;
 
+const NONE: ReadonlySet<string> = new Set();
+
 type DeadLetterIndex = { orders: Set<string>; messages: Set<string>; count: number };
 const NO_DEAD_LETTERS: DeadLetterIndex = { orders: new Set(), messages: new Set(), count: 0 };
 
@@ -85,7 +87,7 @@ const NO_DEAD_LETTERS: DeadLetterIndex = { orders: new Set(), messages: new Set(
  * Compares what was accepted with what is stored, dead-lettered and queued. Reads in the order in which an order moves
  * (journal, depth, store, dead-letter queue), so that one that moves meanwhile is met at least once. The dead-letter
  * queue is only looked into when an order is not in the store. Needs memory for one of {@link BUCKETS} parts of the
- * orders, and for the ids of the dead letters.
+ * orders, and for the ids and receipts of all dead letters.
  */
 export async function reconcile(sources: Sources, options: ReconcileOptions): Promise<Report> {
   const startedAtMs = Date.now();
@@ -184,12 +186,12 @@ async function collectStored(
 async function collectDeadLetters(batches: AsyncIterable<DeadLetterRef[]>): Promise<DeadLetterIndex> {
   const index: DeadLetterIndex = { orders: new Set(), messages: new Set(), count: 0 };
   for await (const batch of batches) {
-    for (const { orderId, messageId, reason } of batch) {
+    for (const { orderIds, messageId, reason } of batch) {
       index.count++;
       // It lost against an order of the same id that was stored: where that is gone, this does not stand for it.
       if (reason === 'CONFLICT') continue;
       index.messages.add(keyOfText(messageId));
-      if (orderId !== undefined) index.orders.add(keyOfText(orderId));
+      for (const orderId of orderIds) index.orders.add(keyOfText(orderId));
     }
   }
   return index;
@@ -224,14 +226,14 @@ class Comparison {
     this.#lookAtStored(stored, acceptedCount, states);
     for (let index = 0; index < acceptedCount; index++) {
       const state = states[index] as number;
-      if ((state & IN_RANGE) !== 0) this.#judge(accepted, index, state, otherMessages.get(index) ?? []);
+      if ((state & IN_RANGE) !== 0) this.#judge(accepted, index, state, otherMessages.get(index) ?? NONE);
     }
   }
 
   /** @returns of orders that were accepted again, the keys of their other messages */
-  #lookAtAccepted(accepted: Buffer, states: Uint8Array): Map<number, string[]> {
+  #lookAtAccepted(accepted: Buffer, states: Uint8Array): Map<number, Set<string>> {
     const { sinceMs = Number.NEGATIVE_INFINITY, untilMs = Number.POSITIVE_INFINITY } = this.#options;
-    const otherMessages = new Map<number, string[]>();
+    const otherMessages = new Map<number, Set<string>>();
     for (let index = 0, at = 0; at < accepted.length; index++, at += ACCEPTED.bytes) {
       const first = this.#ids.firstOf(accepted, at, index);
       const acceptedAtMs = accepted.readDoubleLE(at + ACCEPTED.at);
@@ -239,12 +241,11 @@ class Comparison {
       if (acceptedAtMs >= sinceMs && acceptedAtMs < untilMs) state |= IN_RANGE;
       if (first !== index) {
         const message = keyOf(accepted, at + ACCEPTED.message);
-        const others = otherMessages.get(first) ?? [];
-        const known = [keyOf(accepted, first * ACCEPTED.bytes + ACCEPTED.message), ...others];
-        if (known.includes(message)) {
+        const others = otherMessages.get(first) ?? new Set();
+        if (message === keyOf(accepted, first * ACCEPTED.bytes + ACCEPTED.message) || others.has(message)) {
           this.#report.journal.repeated++;
         } else {
-          otherMessages.set(first, [...others, message]);
+          otherMessages.set(first, others.add(message));
           state |= AGAIN;
         }
       }
@@ -273,7 +274,7 @@ class Comparison {
     }
   }
 
-  #judge(accepted: Buffer, index: number, state: number, otherMessages: string[]): void {
+  #judge(accepted: Buffer, index: number, state: number, otherMessages: ReadonlySet<string>): void {
     const report = this.#report;
     const at = index * ACCEPTED.bytes;
     report.accepted++;

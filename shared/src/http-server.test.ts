@@ -257,6 +257,33 @@ describe('createHttpServer', () => {
       await closed;
     });
 
+    describe('with a request whose body is on its way', () => {
+      const [begin, end] = ['{"name":', '"late"}'];
+      let upload: Socket;
+      beforeEach(async () => {
+        upload = await open();
+        const arrived = once(test.app.server, 'request');
+        upload.write(
+          `POST /echo HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\nContent-Length: 15\r\n\r\n${begin}`,
+        );
+        await arrived;
+      });
+
+      it('close, when the rest comes meanwhile, answers the request', async () => {
+        const closing = test.app.close();
+        while (test.app.server.listening) await new Promise(setImmediate);
+        upload.write(end);
+        expect(await readAll(upload)).toContain('{"name":"late"}');
+        await closing;
+      });
+
+      it('close, when the rest does not come, gives the request up and resolves', async () => {
+        await test.app.close();
+        expect(await readAll(upload)).toBe('');
+        expect(test.lines.filter(({ level }) => level === 'ERROR')).toEqual([]);
+      });
+    });
+
     describe('with a request under way', () => {
       let answerGate: () => void;
       let underWay: Socket;

@@ -1,4 +1,4 @@
-import { STATUS_CODES } from 'node:http';
+import { type IncomingMessage, STATUS_CODES } from 'node:http';
 import type { Socket } from 'node:net';
 import swagger from '@fastify/swagger';
 import swaggerUi from '@fastify/swagger-ui';
@@ -61,6 +61,11 @@ const KEEP_ALIVE_TIMEOUT_MS = 72_000;
 const CONNECTION_MAX_AGE_MS = 5_000;
 
 const CLOSE_SWEEP_MS = 100;
+/**
+ * How long a stop waits for the rest of a request. Node keeps no limit once it closes, and a client that has died in
+ * the middle of its request would cost the whole grace period. What came only in part was not accepted.
+ */
+const UPLOAD_PATIENCE_MS = 1_000;
 const METHODS = ['GET', 'HEAD', 'POST'] as const;
 
 /** The server that both services have: limits, problem+json for every error, trace context, metrics, API docs, actuator. */
@@ -156,17 +161,22 @@ export async function createHttpServer(options: HttpServerOptions): Promise<Http
     });
     response.end(body);
   });
-  let underWay = 0;
+  const underWay = new Set<IncomingMessage>();
   // `close` comes at the end of each answer, given or not: a client may have gone before.
-  app.server.on('request', (_request, response) => {
-    underWay++;
-    response.once('close', () => underWay--);
+  app.server.on('request', (request, response) => {
+    underWay.add(request);
+    response.once('close', () => underWay.delete(request));
   });
   app.addHook('preClose', async () => {
     closing = true;
     if (!app.server.listening) return;
-    // Node closes what is idle now. A connection that never brought a request is not, and would hold the stop up.
-    const sweep = setInterval(() => underWay === 0 && app.server.closeAllConnections(), CLOSE_SWEEP_MS);
+    const patientUntilMs = performance.now() + UPLOAD_PATIENCE_MS;
+    const sweep = setInterval(() => {
+      // Node closes what is idle now. A connection that never brought a request is not, and would hold the stop up.
+      if (underWay.size === 0) app.server.closeAllConnections();
+      if (performance.now() < patientUntilMs) return;
+      for (const request of underWay) if (!request.complete) request.destroy();
+    }, CLOSE_SWEEP_MS);
     app.server.once('close', () => clearInterval(sweep));
   });
   await app.register(swagger, {

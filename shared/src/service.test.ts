@@ -103,6 +103,39 @@ describe('runService', () => {
     expect(process.exitCodes).toEqual([0]);
   });
 
+  it('runService, on SIGTERM during a start that does not end, exits with 0 without it', async () => {
+    const { process, service } = run({ start: () => new Promise(() => {}) });
+    await vi.advanceTimersByTimeAsync(60_000);
+    process.emit('SIGTERM');
+    await vi.advanceTimersByTimeAsync(4_999);
+    expect(process.exitCodes).toEqual([]);
+    await vi.advanceTimersByTimeAsync(1);
+    expect(process.exitCodes).toEqual([0]);
+    expect(service.stop).not.toHaveBeenCalled();
+  });
+
+  it('runService, on SIGTERM during a start that fails, exits with 0 and says nothing', async () => {
+    const ready = Promise.withResolvers<void>();
+    const { process, started } = run({ start: () => ready.promise });
+    process.emit('SIGTERM');
+    ready.reject(new StartupError('cannot work with SQS'));
+    await started;
+    expect(process.exitCodes).toEqual([0]);
+    expect(process.said).toEqual([]);
+  });
+
+  it('runService, on SIGTERM during the start, gives the stop what is left of the grace period', async () => {
+    const ready = Promise.withResolvers<void>();
+    const { process } = run({ start: () => ready.promise, stop: () => new Promise(() => {}) });
+    process.emit('SIGTERM');
+    await vi.advanceTimersByTimeAsync(400);
+    ready.resolve();
+    await vi.advanceTimersByTimeAsync(599);
+    expect(process.exitCodes).toEqual([]);
+    await vi.advanceTimersByTimeAsync(1);
+    expect(process.exitCodes).toEqual([1]);
+  });
+
   it('runService, when the stop overruns its grace period, exits with 1 and says so', async () => {
     const { process, lines, started } = run({ stop: () => new Promise(() => {}), shutdownGraceMs: 500 });
     await started;

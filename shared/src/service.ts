@@ -13,11 +13,15 @@ export type Service = {
 /** A part of the service failed for good while it ran. The process must not go on without it. */
 export type FatalHandler = (error: unknown) => void;
 
+/** How long a start under way may go on after SIGTERM: the service has not yet said what its grace period is. */
+const START_PATIENCE_MS = 5_000;
+
 /**
  * Runs a service as the process: exit status 0 after a clean stop, 1 when it cannot start, fails or overruns its
- * grace period. SIGTERM stops it, and so does SIGINT, unless a supervisor started it over an IPC channel: the
- * terminal sends Ctrl-C to the whole group, and the supervisor decides the order. When the channel closes, the
- * supervisor is gone, and the service stops as well.
+ * grace period, which counts from the signal. A service that is stopped while it starts has nothing to finish: the
+ * status is 0 also when that start fails or takes too long. SIGTERM stops it, and so does SIGINT, unless a supervisor
+ * started it over an IPC channel: the terminal sends Ctrl-C to the whole group, and the supervisor decides the order.
+ * When the channel closes, the supervisor is gone, and the service stops as well.
  */
 export async function runService(
   process: NodeJS.Process,
@@ -25,7 +29,7 @@ export async function runService(
   start: (onFatal: FatalHandler) => Promise<Service>,
 ): Promise<void> {
   let service: Service | undefined;
-  let stopping = false;
+  let stoppingSinceMs: number | undefined;
 
   const die = (error: unknown): never => {
     if (error instanceof StartupError) process.stderr.write(`${name}: ${error.message}\n`);
@@ -34,17 +38,19 @@ export async function runService(
     return process.exit(1);
   };
   const stop = async (cause: string): Promise<void> => {
-    if (stopping) return;
-    stopping = true;
-    // Still starting: nothing was accepted or received yet, and the end of the start sees `stopping`.
-    if (service) await stopService(service, cause);
+    if (stoppingSinceMs !== undefined) return;
+    stoppingSinceMs = performance.now();
+    if (service) return stopService(service, cause);
+    // Still starting: nothing was accepted or received yet, and the end of the start sees that it is to stop.
+    setTimeout(() => service || process.exit(0), START_PATIENCE_MS).unref();
   };
   const stopService = async ({ logger, shutdownGraceMs, stop }: Service, cause: string): Promise<void> => {
     logger.info({ cause, shutdownGraceMs }, 'stopping');
     const startedAt = performance.now();
+    const spentMs = startedAt - (stoppingSinceMs ?? startedAt);
     setTimeout(
       () => die(new Error('the grace period ended before everything was finished')),
-      shutdownGraceMs,
+      shutdownGraceMs - spentMs,
     ).unref();
     await stop();
     logger.info({ durationMs: performance.now() - startedAt }, 'stopped');
@@ -61,8 +67,9 @@ export async function runService(
 
   try {
     service = await start(die);
-    if (stopping) await stopService(service, 'stopped while starting');
+    if (stoppingSinceMs !== undefined) await stopService(service, 'stopped while starting');
   } catch (error) {
-    die(error);
+    if (service || stoppingSinceMs === undefined) die(error);
+    else process.exit(0);
   }
 }

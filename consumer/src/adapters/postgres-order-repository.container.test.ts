@@ -70,6 +70,16 @@ describe.skipIf(!engine.available)(`PostgreSQL 17 (${engine.reason})`, () => {
     closing.push(repository);
     return repository;
   }
+  /** One that may do what the service needs, and no more. */
+  async function newRole(owner: Client): Promise<string> {
+    const role = `app_${randomUUID().replaceAll('-', '')}`;
+    await owner.query(`
+      CREATE ROLE ${role} LOGIN PASSWORD '${PASSWORD}';
+      GRANT SELECT ON schema_migrations TO ${role};
+      GRANT SELECT, INSERT ON orders TO ${role}`);
+    return role;
+  }
+  const asRole = (url: string, role: string): string => Object.assign(new URL(url), { username: role }).href;
   const alterDatabase = async (client: Client, setting: string): Promise<void> => {
     const { rows } = await client.query('SELECT current_database() AS name');
     await client.query(`ALTER DATABASE ${rows[0].name} SET ${setting}`);
@@ -265,6 +275,29 @@ describe.skipIf(!engine.available)(`PostgreSQL 17 (${engine.reason})`, () => {
     expect(repository.pool()).toEqual({ total: 1, idle: 1, waiting: 0 });
   });
 
+  it('saveAll, while look-ups take as many connections as they may, stores, and they are answered later', async () => {
+    const url = await newDatabase();
+    const repository = await open(url, { poolSize: 4 });
+    const other = await connect(url);
+    // A look-up of this customer takes as long as somebody holds the lock.
+    await other.query(`
+      ALTER TABLE orders RENAME TO data;
+      CREATE FUNCTION wait() RETURNS boolean LANGUAGE sql AS
+        $$ SELECT pg_advisory_xact_lock_shared(1) IS NOT NULL $$;
+      CREATE VIEW orders AS SELECT * FROM data WHERE customer_id <> 'slow' OR wait();
+      SELECT pg_advisory_lock(1)`);
+    const slow = anOrder({ customerId: 'slow' });
+    expect(await repository.saveAll([slow])).toEqual(['stored']);
+    const lookUps = Array.from({ length: 8 }, () => repository.findByCustomer('slow', { limit: 1 }));
+    await waitingForLock(await connect(url));
+    expect(await repository.saveAll([anOrder()])).toEqual(['stored']);
+    await expect(repository.ping()).resolves.toBeUndefined();
+    expect(repository.pool()).toMatchObject({ waiting: 7 });
+    await other.query('SELECT pg_advisory_unlock(1)');
+    expect((await Promise.all(lookUps)).flat()).toEqual(Array(8).fill(expect.objectContaining(slow)));
+    expect(repository.pool().total).toBeLessThanOrEqual(4);
+  });
+
   it('saveAll, when its connection is ended at work, rejects with STORE_UNAVAILABLE and takes a new one next', async () => {
     const url = await newDatabase();
     const repository = await open(url, { poolSize: 1 });
@@ -321,6 +354,53 @@ describe.skipIf(!engine.available)(`PostgreSQL 17 (${engine.reason})`, () => {
     expect(await repository.saveAll([anOrder()])).toEqual(['stored']);
   });
 
+  it.each([
+    [
+      'has no room left',
+      `CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS
+         $$ BEGIN RAISE EXCEPTION USING ERRCODE = 'disk_full'; END $$;
+       CREATE TRIGGER full_disk BEFORE INSERT ON orders EXECUTE FUNCTION full_disk()`,
+      'DROP TRIGGER full_disk ON orders',
+    ],
+    ['takes no inserts of its role', 'REVOKE INSERT ON orders FROM app', 'GRANT INSERT ON orders TO app'],
+    ['has lost its table', 'ALTER TABLE orders RENAME TO away', 'ALTER TABLE away RENAME TO orders'],
+    ['is locked', 'BEGIN; LOCK TABLE orders IN SHARE MODE', 'COMMIT'],
+  ])(
+    'repository, on a server that answers and %s, rejects ping as it does saveAll, and works after it',
+    async (_, begin, end) => {
+      const url = await newDatabase();
+      await (await open(url)).close();
+      const owner = await connect(url);
+      const role = await newRole(owner);
+      const repository = await open(asRole(url, role), { statementTimeoutMs: 200 });
+      await owner.query(begin.replace('app', role));
+      await expect(repository.saveAll([anOrder()])).rejects.toMatchObject(UNAVAILABLE);
+      await expect(repository.ping()).rejects.toMatchObject(UNAVAILABLE);
+      await expect(repository.ping()).rejects.toMatchObject(UNAVAILABLE);
+
+      await owner.query(end.replace('app', role));
+      await expect(repository.ping()).resolves.toBeUndefined();
+      expect(await repository.saveAll([anOrder()])).toEqual(['stored']);
+      expect((await owner.query('SELECT count(*)::int AS n FROM orders')).rows).toEqual([{ n: 1 }]);
+    },
+  );
+
+  it('ping, after an outage, of a server whose trigger refuses orders, resolves and keeps its connection', async () => {
+    const url = await newDatabase();
+    const repository = await open(url, { poolSize: 1 });
+    const other = await connect(url);
+    await other.query('ALTER TABLE orders RENAME TO away');
+    await expect(repository.ping()).resolves.toBeUndefined();
+    await expect(repository.saveAll([anOrder()])).rejects.toMatchObject(UNAVAILABLE);
+    await other.query(`
+      ALTER TABLE away RENAME TO orders;
+      CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'blocked'; END $$;
+      CREATE TRIGGER blocked BEFORE INSERT ON orders EXECUTE FUNCTION refuse()`);
+    await expect(repository.ping()).resolves.toBeUndefined();
+    expect(repository.pool()).toEqual({ total: 1, idle: 1, waiting: 0 });
+    await expect(repository.saveAll([anOrder()])).rejects.toMatchObject({ code: 'ORDER_REFUSED' });
+  });
+
   it('repository, whatever the database and the URL say, commits synchronously and reads what is committed', async () => {
     const url = await newDatabase();
     const other = await connect(url);
@@ -349,12 +429,7 @@ describe.skipIf(!engine.available)(`PostgreSQL 17 (${engine.reason})`, () => {
     const url = await newDatabase();
     await (await open(url)).close();
     const owner = await connect(url);
-    const role = `app_${randomUUID().replaceAll('-', '')}`;
-    await owner.query(`
-      CREATE ROLE ${role} LOGIN PASSWORD '${PASSWORD}';
-      GRANT SELECT ON schema_migrations TO ${role};
-      GRANT SELECT, INSERT ON orders TO ${role}`);
-    const repository = await open(url.replace('postgres:s3cret', `${role}:s3cret`));
+    const repository = await open(asRole(url, await newRole(owner)));
     expect(await repository.saveAll([anOrder()])).toEqual(['stored']);
     await expect(repository.ping()).resolves.toBeUndefined();
   });

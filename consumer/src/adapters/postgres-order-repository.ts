@@ -15,7 +15,7 @@ import { migratePostgres } from './migrations.ts';
 import { fromRow, type ReadRow, toRows } from './order-row.ts';
 
 export type PostgresOptions = {
-  /** Connections at most. */
+  /** Connections at most, those of look-ups among them. */
   poolSize: number;
   /** Limit of opening a connection, and of waiting for a free one. */
   connectTimeoutMs: number;
@@ -28,6 +28,7 @@ export type PostgresOptions = {
 export type PoolGauges = { total: number; idle: number; waiting: number };
 
 const MIGRATION_TIMEOUT_MS = 300_000;
+const LOOK_UP_SHARE = 1 / 4;
 const MAX_ATTEMPTS = 5;
 const RETRY_BACKOFF = { baseMs: 20, maxMs: 500 };
 
@@ -47,6 +48,11 @@ const PAGE = 'ORDER BY created_at_ms DESC, order_id DESC LIMIT $2';
 const READ_PAGE = `${READ} WHERE customer_id = $1 ${PAGE}`;
 const READ_PAGE_AFTER = `${READ} WHERE customer_id = $1 AND (created_at_ms, order_id) < ($3, $4) ${PAGE}`;
 const READ_ONLY = `SELECT pg_is_in_recovery() OR current_setting('transaction_read_only')::boolean AS "readOnly"`;
+// As much room as a batch takes, in rows that are not compressed (those are below 2 kB).
+const TRY_INSERT = `
+  BEGIN;
+  INSERT INTO orders (order_id, customer_id, created_at_ms, content_hash, trace_id, data)
+  SELECT gen_random_uuid(), '', 0, repeat('x', 1900), '', 'null' FROM generate_series(1, 32)`;
 
 /** Connects, and brings the schema up to date. @throws when the server cannot be reached or the schema not be made */
 export async function openPostgresOrderRepository(
@@ -66,17 +72,23 @@ export async function openPostgresOrderRepository(
       query_timeout: MIGRATION_TIMEOUT_MS,
     }),
   );
-  const pool = new Pool({
-    ...connection,
-    max: options.poolSize,
-    statement_timeout: options.statementTimeoutMs,
-    query_timeout: options.statementTimeoutMs + 1_000,
-    idle_in_transaction_session_timeout: options.statementTimeoutMs,
-  });
-  pool.on('error', (err) => options.logger?.warn({ err }, 'idle database connection lost'));
-  // A connection lost at work rejects the query. It is an event as well, and one nobody listens to ends the process.
-  pool.on('connect', (client) => client.on('error', () => {}));
-  return new PostgresOrderRepository(pool);
+  const createPool = (max: number): Pool => {
+    const pool = new Pool({
+      ...connection,
+      max,
+      statement_timeout: options.statementTimeoutMs,
+      query_timeout: options.statementTimeoutMs + 1_000,
+      idle_in_transaction_session_timeout: options.statementTimeoutMs,
+    });
+    pool.on('error', (err) => options.logger?.warn({ err }, 'idle database connection lost'));
+    // A connection lost at work rejects the query. It is an event as well, and one nobody listens to ends the process.
+    pool.on('connect', (client) => client.on('error', () => {}));
+    return pool;
+  };
+  // A save that waits behind slow look-ups for a connection would be taken for an outage.
+  const readers = Math.max(1, Math.floor(options.poolSize * LOOK_UP_SHARE));
+  const pool = createPool(Math.max(1, options.poolSize - readers));
+  return new PostgresOrderRepository(pool, options.poolSize === 1 ? pool : createPool(readers));
 }
 
 async function migrate(client: Client): Promise<void> {
@@ -100,20 +112,31 @@ function withSessionSettings(url: string): string {
 /** Orders in PostgreSQL. Each statement is a transaction of its own. */
 export class PostgresOrderRepository implements OrderRepository {
   readonly #pool: Pool;
+  readonly #lookUpPool: Pool;
+  readonly #pools: Pool[];
+  /** Something failed, and nothing has been written since. */
+  #doubted = false;
 
-  constructor(pool: Pool) {
+  constructor(pool: Pool, lookUpPool: Pool) {
     this.#pool = pool;
+    this.#lookUpPool = lookUpPool;
+    this.#pools = [...new Set([pool, lookUpPool])];
   }
 
   pool(): PoolGauges {
-    const { totalCount, idleCount, waitingCount } = this.#pool;
-    return { total: totalCount, idle: idleCount, waiting: waitingCount };
+    const sum = (count: (pool: Pool) => number) =>
+      this.#pools.reduce((total, pool) => total + count(pool), 0);
+    return {
+      total: sum(({ totalCount }) => totalCount),
+      idle: sum(({ idleCount }) => idleCount),
+      waiting: sum(({ waitingCount }) => waitingCount),
+    };
   }
 
   async saveAll(orders: readonly OrderToStore[]): Promise<SaveResult[]> {
     if (orders.length === 0) return [];
     const rows = toRows(orders);
-    return this.#withClient(async (client) => {
+    return this.#withClient(this.#pool, async (client) => {
       const returned = await query<{ order_id: string }>(client, INSERT, [JSON.stringify(rows)]);
       const inserted = new Set(returned.map(({ order_id }) => order_id));
       const others = rows.map(({ order_id }) => order_id).filter((id) => !inserted.has(id));
@@ -144,20 +167,28 @@ export class PostgresOrderRepository implements OrderRepository {
       : this.#read(READ_PAGE, [customerId, limit]);
   }
 
+  /**
+   * While all is well a question is enough: a write at each health check would bloat the table. After a failure only a
+   * write tells, which is undone: a full disk, a lock or a right that was taken away leaves every question answered.
+   */
   async ping(): Promise<void> {
-    await this.#withClient(async (client) => {
+    await this.#withClient(this.#pool, async (client) => {
       const [row] = await query<{ readOnly: boolean }>(client, READ_ONLY, []);
       if (row?.readOnly) throw new StoreUnavailableError('PostgreSQL is read-only');
+      if (!this.#doubted) return;
+      await tryInsert(client);
+      this.#doubted = false;
     });
   }
 
   async close(): Promise<void> {
-    if (!this.#pool.ending) await this.#pool.end();
+    await Promise.all(this.#pools.map(async (pool) => pool.ending || (await pool.end())));
   }
 
   async #read(sql: string, values: unknown[]): Promise<StoredOrder[]> {
     try {
-      return (await this.#withClient((client) => query<ReadRow>(client, sql, values))).map(fromRow);
+      const read = (client: PoolClient) => query<ReadRow>(client, sql, values);
+      return (await this.#withClient(this.#lookUpPool, read)).map(fromRow);
     } catch (error) {
       // Asked for a value that it could not hold: then it holds none.
       if (error instanceof OrderNotStorableError) return [];
@@ -165,10 +196,10 @@ export class PostgresOrderRepository implements OrderRepository {
     }
   }
 
-  async #withClient<T>(work: (client: PoolClient) => Promise<T>): Promise<T> {
+  async #withClient<T>(pool: Pool, work: (client: PoolClient) => Promise<T>): Promise<T> {
     let client: PoolClient;
     try {
-      client = await this.#pool.connect();
+      client = await pool.connect();
     } catch (cause) {
       throw unavailable(cause);
     }
@@ -177,6 +208,7 @@ export class PostgresOrderRepository implements OrderRepository {
       return await work(client);
     } catch (cause) {
       error = translate(cause);
+      this.#doubted ||= error instanceof StoreUnavailableError;
       throw error;
     } finally {
       // After a failure of the store the connection is not trusted: it may hang, or lead to a server that was demoted.
@@ -200,6 +232,17 @@ async function query<R extends object>(client: PoolClient, sql: string, values: 
       await sleep(backoffMs(attempt, RETRY_BACKOFF));
     }
   }
+}
+
+/** Inserts, and undoes it. Where a rule of the database refuses just these rows, the server is well. */
+async function tryInsert(client: PoolClient): Promise<void> {
+  try {
+    await client.query(TRY_INSERT);
+  } catch (error) {
+    // The connection is given up, and the transaction with it.
+    if (translate(error) instanceof StoreUnavailableError) throw error;
+  }
+  await client.query('ROLLBACK');
 }
 
 /** Classes of SQLSTATE that blame the data: data exception, integrity constraint violation, program limit exceeded. */

@@ -1,8 +1,14 @@
+import type { Message } from '@aws-sdk/client-sqs';
 import { MAX_REQUEST_BYTES } from '@orders/shared/queues.ts';
-import { describe, expect, test } from 'vitest';
-import { FakeSqs } from '../../testing/fake-sqs.ts';
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
+import { type Call, FakeSqs } from '../../testing/fake-sqs.ts';
 import { DEAD_LETTER_ATTRIBUTE } from '../sqs/dead-letter.ts';
 import { DeadLetterQueue, ofRelease, RedriveIncompleteError } from './dead-letter-queue.ts';
+
+// Vitest's clock does not reach `node:timers/promises`.
+vi.mock('node:timers/promises', () => ({
+  setTimeout: (delayMs: number) => new Promise((resolve) => setTimeout(resolve, delayMs)),
+}));
 
 const letter = (messageId: string, codeVersion = '1', deadLetteredAt = '') => ({
   [DEAD_LETTER_ATTRIBUTE]: {
@@ -107,5 +113,101 @@ describe('redrive', () => {
     const kept = sqs.put('kept', { MessageAttributes: letter('kept') });
     sqs.intercept = ({ operation }) => (operation === 'ReceiveMessage' ? { Messages: [kept] } : undefined);
     expect(await queue.redrive({ where: () => false })).toBe(0);
+  });
+});
+
+describe('a queue that shows again what was hidden for too long', () => {
+  beforeEach(() => {
+    vi.useFakeTimers();
+  });
+  afterEach(() => {
+    vi.useRealTimers();
+  });
+
+  /** What comes again has a new receipt, and the visibility of what is visible cannot be changed: as on AWS. */
+  function visibleAgain(letters: Message[]) {
+    const { sqs, queue } = subject([]);
+    let rest = letters.map((message) => ({ message, receipt: '', visibleAt: 0 }));
+    let receipts = 0;
+    const isVisible = ({ visibleAt }: { visibleAt: number }) => visibleAt <= performance.now();
+    const hiddenFor = (seconds: unknown) => performance.now() + Number(seconds) * 1_000;
+    const receive = ({ input }: Call) => {
+      const due = rest.filter(isVisible).slice(0, Number(input['MaxNumberOfMessages']));
+      for (const each of due) {
+        each.receipt = `receipt-${receipts++}`;
+        each.visibleAt = hiddenFor(input['VisibilityTimeout']);
+      }
+      return { Messages: due.map(({ message, receipt }) => ({ ...message, ReceiptHandle: receipt })) };
+    };
+    const changeVisibility = ({ input: { Entries = [] } }: Call) => {
+      const held = ({ ReceiptHandle }: { ReceiptHandle?: string }) =>
+        rest.find((each) => each.receipt === ReceiptHandle && !isVisible(each));
+      const failed = Entries.filter((entry) => !held(entry));
+      for (const entry of Entries)
+        Object.assign(held(entry) ?? {}, { visibleAt: hiddenFor(entry.VisibilityTimeout) });
+      return {
+        Successful: Entries.filter((entry) => !failed.includes(entry)).map(({ Id }) => ({ Id })),
+        Failed: failed.map(({ Id }) => ({ Id, Code: 'InvalidParameterValue', SenderFault: true })),
+      };
+    };
+    sqs.intercept = (call) => {
+      if (call.operation === 'ReceiveMessage') return receive(call);
+      if (call.operation === 'ChangeMessageVisibilityBatch') return changeVisibility(call);
+      if (call.operation === 'DeleteMessageBatch')
+        rest = rest.filter(
+          ({ receipt }) => !call.input.Entries?.some(({ ReceiptHandle }) => ReceiptHandle === receipt),
+        );
+      return undefined;
+    };
+    const bodies = () => rest.filter(isVisible).map(({ message }) => message.Body);
+    return { sqs, queue, bodies };
+  }
+  const letters = (count: number, body: string) =>
+    Array.from({ length: count }, (_, n) => ({
+      MessageId: `${body}-${n}`,
+      Body: body,
+      MessageAttributes: letter(`${body}-${n}`),
+    }));
+
+  test('redrive, slower than that, still moves all that are meant, and gives the others back', async () => {
+    const { sqs, queue, bodies } = visibleAgain([...letters(30, 'kept'), ...letters(400, 'meant')]);
+    const moving = queue.redrive({ ratePerSecond: 1, where: ({ message }) => message.body === 'meant' });
+    await vi.runAllTimersAsync();
+    expect(await moving).toBe(400);
+    expect(sqs.entries('SendMessageBatch')).toHaveLength(400);
+    expect(bodies()).toEqual(Array(30).fill('kept'));
+  });
+
+  test('readAll, slower than that, gives each once, and all back', async () => {
+    const { queue, bodies } = visibleAgain(letters(100, 'a'));
+    const seen: string[] = [];
+    const reading = (async () => {
+      for await (const batch of queue.readAll()) {
+        seen.push(...batch.map(({ message }) => message.messageId));
+        await new Promise((resolve) => setTimeout(resolve, 50_000));
+      }
+    })();
+    await vi.runAllTimersAsync();
+    await reading;
+    expect(seen).toHaveLength(100);
+    expect(new Set(seen).size).toBe(100);
+    expect(bodies()).toHaveLength(100);
+  });
+
+  test('peek, of letters that cannot be given back, tells them all the same', async () => {
+    const { sqs, queue } = subject(['a']);
+    sqs.intercept = ({ operation, input }) =>
+      operation === 'ChangeMessageVisibilityBatch'
+        ? {
+            Failed: input.Entries?.map(({ Id }) => ({
+              Id,
+              Code: 'InvalidParameterValue',
+              SenderFault: true,
+            })),
+          }
+        : undefined;
+    const peeking = queue.peek(1);
+    await vi.runAllTimersAsync();
+    expect(await peeking).toHaveLength(1);
   });
 });

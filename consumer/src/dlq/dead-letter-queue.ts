@@ -44,8 +44,12 @@ export function ofRelease(
 /** SQS's own limit of a move task. */
 const MAX_MOVE_TASK_RATE = 500;
 const HOLD_SECONDS = 120;
+const RENEW_AFTER_MS = 40_000;
 /** An empty answer, of an SQS that has several servers, is no proof that the queue is empty. */
-const READ_ALL_TRIES = 2;
+const READ_TRIES = 2;
+
+/** By message id, the receipts of messages that are hidden from other readers; that which was hidden first is first. */
+type Hidden = Map<string, { receiptHandle: string; sinceMs: number }>;
 
 /** What operators do with the DLQ. Nothing here deletes a message that is not in the order queue before. */
 export class DeadLetterQueue {
@@ -77,26 +81,24 @@ export class DeadLetterQueue {
       }
       return seen;
     } finally {
-      await this.#giveBack(handlesOf(seen));
+      await this.#hide(
+        seen.map(({ message }) => message.receiptHandle),
+        0,
+      );
     }
   }
 
   /**
-   * All messages, a batch at a time, however many: none is kept in memory. They stay: each is hidden from other readers
-   * until the end, then given back. Ends when nothing comes that was not seen before; what others hold is not seen.
+   * All messages, a batch at a time; of each only its id and its receipt are kept in memory. They stay: each is hidden
+   * from other readers until the end, then given back. Ends when nothing comes that was not seen before; what others
+   * hold is not seen.
    */
   async *readAll(): AsyncGenerator<DeadLetteredMessage[]> {
-    const handles = new Map<string, string>();
+    const hidden: Hidden = new Map();
     try {
-      for (let nothingNew = 0; nothingNew < READ_ALL_TRIES; ) {
-        const messages = await this.#receive(MAX_BATCH_ENTRIES);
-        const fresh = messages.filter(({ message }) => !handles.has(message.messageId));
-        for (const { message } of messages) handles.set(message.messageId, message.receiptHandle);
-        nothingNew = fresh.length === 0 ? nothingNew + 1 : 0;
-        if (fresh.length > 0) yield fresh;
-      }
+      yield* this.#receiveUnseen(hidden, () => MAX_BATCH_ENTRIES);
     } finally {
-      await this.#giveBack([...handles.values()]);
+      await this.#giveBack(hidden);
     }
   }
 
@@ -114,17 +116,14 @@ export class DeadLetterQueue {
     where = () => true,
     onMoved,
   }: RedriveOptions): Promise<number> {
-    const kept = new Map<string, DeadLetteredMessage>();
+    const hidden: Hidden = new Map();
     const failures: unknown[] = [];
     // Under which ids messages went back: one that the consumer rejects again names the id that it had.
     const sentIds = new Set<string>();
     let moved = 0;
+    let batchStartedAt = performance.now();
     try {
-      while (moved < limit) {
-        const batchStartedAt = performance.now();
-        const messages = await this.#receive(limit - moved);
-        // One that was held and comes again: holding took so long that the whole queue has passed by.
-        if (messages.every(({ message }) => kept.has(message.messageId))) break;
+      for await (const messages of this.#receiveUnseen(hidden, () => limit - moved)) {
         const due = messages.filter(
           (message) => !sentIds.has(message.deadLetter?.messageId ?? '') && where(message),
         );
@@ -134,18 +133,19 @@ export class DeadLetterQueue {
           if (result.status === 'fulfilled') sentIds.add(result.value);
           else failures.push(result.reason);
         }
-        for (const message of messages) {
-          if (dryRun || !done.includes(message)) kept.set(message.message.messageId, message);
-        }
         moved += done.length;
-        for (const message of done) onMoved?.(message);
+        for (const message of done) {
+          if (!dryRun) hidden.delete(message.message.messageId);
+          onMoved?.(message);
+        }
         if (ratePerSecond && !dryRun) {
           const elapsedMs = performance.now() - batchStartedAt;
           await sleep(Math.max(0, (done.length / ratePerSecond) * 1_000 - elapsedMs));
         }
+        batchStartedAt = performance.now();
       }
     } finally {
-      await this.#giveBack(handlesOf([...kept.values()]));
+      await this.#giveBack(hidden);
     }
     if (failures.length > 0) throw new RedriveIncompleteError(moved, failures);
     return moved;
@@ -169,6 +169,36 @@ export class DeadLetterQueue {
           : {}),
       }),
     );
+  }
+
+  /** Batches of messages that were not seen before, which it hides and keeps hidden. Ends when there are no more. */
+  async *#receiveUnseen(hidden: Hidden, most: () => number): AsyncGenerator<DeadLetteredMessage[]> {
+    for (let nothingNew = 0; nothingNew < READ_TRIES && most() > 0; ) {
+      await this.#renew(hidden);
+      const sinceMs = performance.now();
+      const messages = await this.#receive(most());
+      const fresh = messages.filter(({ message }) => !hidden.has(message.messageId));
+      for (const { message } of messages) {
+        const { messageId, receiptHandle } = message;
+        hidden.delete(messageId);
+        hidden.set(messageId, { receiptHandle, sinceMs });
+      }
+      nothingNew = fresh.length === 0 ? nothingNew + 1 : 0;
+      if (fresh.length > 0) yield fresh;
+    }
+  }
+
+  /** Keeps hidden what would come again soon. */
+  async #renew(hidden: Hidden): Promise<void> {
+    const nowMs = performance.now();
+    const due: string[] = [];
+    for (const [messageId, { receiptHandle, sinceMs }] of hidden) {
+      if (nowMs - sinceMs < RENEW_AFTER_MS) break;
+      hidden.delete(messageId);
+      hidden.set(messageId, { receiptHandle, sinceMs: nowMs });
+      due.push(receiptHandle);
+    }
+    await this.#hide(due, HOLD_SECONDS);
   }
 
   async #receive(most: number): Promise<DeadLetteredMessage[]> {
@@ -196,11 +226,15 @@ export class DeadLetterQueue {
     return messageId;
   }
 
-  async #giveBack(handles: string[]): Promise<void> {
-    await Promise.all(handles.map((handle) => this.#acknowledger.changeVisibility(handle, 0)));
+  async #giveBack(hidden: Hidden): Promise<void> {
+    await this.#hide(
+      [...hidden.values()].map(({ receiptHandle }) => receiptHandle),
+      0,
+    );
   }
-}
 
-function handlesOf(messages: DeadLetteredMessage[]): string[] {
-  return messages.map(({ message }) => message.receiptHandle);
+  /** Where that fails, the message is visible already or will be in time: no reason to withhold what was found out. */
+  async #hide(handles: string[], seconds: number): Promise<void> {
+    await Promise.allSettled(handles.map((handle) => this.#acknowledger.changeVisibility(handle, seconds)));
+  }
 }

@@ -1,3 +1,4 @@
+import { DEAD_LETTER_HEADROOM_BYTES } from '@orders/shared/queues.ts';
 import { expect, test } from 'vitest';
 import { DEAD_LETTER_ATTRIBUTE, fromDeadLetterMessage, toDeadLetterMessage } from './dead-letter.ts';
 import { toReceivedMessage } from './received-message.ts';
@@ -42,6 +43,20 @@ test.each([0, 3, 9, 10])('dead letter, of a message with %i attributes, goes bac
       expect([...(original.MessageAttributes[name]?.BinaryValue ?? [])]).toEqual([...BinaryValue]);
   }
   expect(deadLetter).toMatchObject(reason);
+});
+
+test.each([0, 4, 9])('dead letter, of a message whose attribute %i is large, is not much larger', (large) => {
+  const message = received(10);
+  const value = { DataType: 'Binary', BinaryValue: new Uint8Array(200_000) };
+  message.rawAttributes[`a${large}`] = value;
+  const { MessageAttributes } = toDeadLetterMessage(message, reason);
+  const bytes = Object.values(MessageAttributes)
+    .map(({ StringValue = '', BinaryValue = '' }) => StringValue.length + BinaryValue.length)
+    .reduce((sum, length) => sum + length, 0);
+  expect(bytes).toBeLessThan(200_000 + DEAD_LETTER_HEADROOM_BYTES);
+  const { original } = fromDeadLetterMessage(delivered({ MessageBody: '', MessageAttributes }));
+  expect(original.MessageAttributes[`a${large}`]).toEqual(value);
+  expect(Object.keys(original.MessageAttributes)).toHaveLength(10);
 });
 
 test('dead letter, of a message that was dead-lettered before, carries only the newest reason', () => {

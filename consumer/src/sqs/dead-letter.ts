@@ -44,13 +44,12 @@ export function toDeadLetterMessage(
   reason: Omit<DeadLetter, 'movedAttributes'>,
 ): MessageToSend {
   const { [DEAD_LETTER_ATTRIBUTE]: _previous, ...attributes } = cleanAttributes(message.rawAttributes);
-  const kept = Object.entries(attributes).slice(0, MAX_ATTRIBUTES - 1);
+  // The small ones: JSON and base64 may make a large one larger than the DLQ takes.
   const moved = Object.entries(attributes)
-    .slice(MAX_ATTRIBUTES - 1)
-    .map(([name, { DataType = 'String', StringValue, BinaryValue }]) => [
-      name,
-      { DataType, StringValue, BinaryValue: BinaryValue && Buffer.from(BinaryValue).toString('base64') },
-    ]);
+    .map(([name, attribute]) => [name, toMoved(attribute)] as const)
+    .toSorted(([, a], [, b]) => JSON.stringify(b).length - JSON.stringify(a).length)
+    .slice(MAX_ATTRIBUTES - 1);
+  for (const [name] of moved) delete attributes[name];
   const letter: DeadLetter = {
     ...reason,
     detail: asAttributeText(reason.detail).slice(0, MAX_DETAIL_CHARACTERS),
@@ -59,10 +58,14 @@ export function toDeadLetterMessage(
   return {
     MessageBody: message.body,
     MessageAttributes: {
-      ...Object.fromEntries(kept),
+      ...attributes,
       [DEAD_LETTER_ATTRIBUTE]: { DataType: 'String', StringValue: JSON.stringify(letter) },
     },
   };
+}
+
+function toMoved({ DataType = 'String', StringValue, BinaryValue }: MessageAttributeValue) {
+  return { DataType, StringValue, BinaryValue: BinaryValue && Buffer.from(BinaryValue).toString('base64') };
 }
 
 /** The way back: the message as it was before it went to the DLQ. */

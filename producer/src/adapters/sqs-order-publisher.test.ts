@@ -293,6 +293,7 @@ describe('SqsOrderPublisher', () => {
       vi.useFakeTimers();
     });
     afterEach(() => {
+      vi.restoreAllMocks();
       vi.useRealTimers();
     });
 
@@ -341,6 +342,30 @@ describe('SqsOrderPublisher', () => {
       expect(await late).toEqual(['QUEUE_UNAVAILABLE']);
       expect(await fresh).toEqual({ messageId: 'm-c' });
       expect(sqs.customers).toEqual([['a'], ['c']]);
+    });
+
+    it('publish, of an order whose time is nearly over, refuses it, and leaves the others their time', async () => {
+      // Vitest's clock does not reach it either.
+      vi.spyOn(AbortSignal, 'timeout').mockImplementation((delayMs) => {
+        const controller = new AbortController();
+        setTimeout(() => controller.abort(), delayMs);
+        return controller.signal;
+      });
+      const { sqs, publisher, breaker } = subject({ maxInFlight: 1, timeoutMs: 1_000, breakerFailures: 1 });
+      const [first, second] = [sqs.hold(), sqs.hold()];
+      const published = [publisher.publish(aMessage('a'))];
+      await vi.advanceTimersByTimeAsync(0);
+      const late = fatesOf([publisher.publish(aMessage('b'))]);
+      await vi.advanceTimersByTimeAsync(990);
+      published.push(...['c', 'd'].map((name) => publisher.publish(aMessage(name))));
+      await vi.advanceTimersByTimeAsync(0);
+      await first.confirm();
+      await vi.advanceTimersByTimeAsync(200);
+      await second.confirm();
+      expect(await fatesOf(published)).toEqual(['m-a', 'm-c', 'm-d']);
+      expect(await late).toEqual(['QUEUE_UNAVAILABLE']);
+      expect(sqs.customers).toEqual([['a'], ['c', 'd']]);
+      expect(breaker.closed).toBe(true);
     });
   });
 

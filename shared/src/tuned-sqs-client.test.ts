@@ -479,8 +479,11 @@ describe.each(KINDS)('%s client, asked by', (kind) => {
 
     const throttling = await startScript(failure('RequestThrottled', 403, { 'retry-after': '60' }));
     const other = createClient(kind, throttling.endpoint).client;
-    const failed = await caught(other.send(receive(), { abortSignal: AbortSignal.timeout(100) }));
-    expect(failed).toMatchObject({ name: 'AbortError' });
+    const waiting = new AbortController();
+    const failed = caught(other.send(receive(), { abortSignal: waiting.signal }));
+    await vi.waitFor(() => expect(throttling.requests).toHaveLength(1));
+    setTimeout(() => waiting.abort(), 50);
+    expect(await failed).toMatchObject({ name: 'AbortError' });
     expect(throttling.requests).toHaveLength(1);
   });
 

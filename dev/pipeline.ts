@@ -4,6 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Environment } from '@orders/shared/config.ts';
 import { StartupError } from '@orders/shared/startup-error.ts';
 import { choosePorts, loadPorts, type Ports, SERVICES, type ServiceName } from './pipeline-ports.ts';
+import { SERVICE_FLAGS, SERVICE_SCRIPT } from './services.ts';
 import { type ProcessEvent, SupervisedProcess } from './supervised-process.ts';
 
 const STOP_ORDER = ['producer', 'consumer', 'emulator'] as const;
@@ -34,8 +35,7 @@ export type PipelineOptions = {
 const ROOT = path.join(import.meta.dirname, '..');
 const SCRIPT: Record<ServiceName, string> = {
   emulator: 'dev/emulator.ts',
-  producer: 'producer/src/main.ts',
-  consumer: 'consumer/src/main.ts',
+  ...SERVICE_SCRIPT,
 };
 const READY_PATH: Record<ServiceName, string> = {
   emulator: '/health',
@@ -164,6 +164,7 @@ export class PipelineSupervisor {
   #launch(name: ServiceName, ports: Ports): void {
     const supervised = new SupervisedProcess({
       name,
+      flags: name === 'emulator' ? [] : SERVICE_FLAGS,
       script: path.join(ROOT, SCRIPT[name]),
       workingDirectory: ROOT,
       env: { ...this.#env(ports), ...this.#options.env?.[name] },

@@ -13,6 +13,8 @@ export type ProcessEvent =
 
 export type SupervisedProcessOptions = {
   name: string;
+  /** Of Node and V8. */
+  flags: readonly string[];
   script: string;
   workingDirectory: string;
   env: NodeJS.ProcessEnv;
@@ -78,9 +80,9 @@ export class SupervisedProcess {
   }
 
   #spawn(): void {
-    const { script, workingDirectory, env, logFile } = this.#options;
+    const { flags, script, workingDirectory, env, logFile } = this.#options;
     const log = openSync(logFile, 'a');
-    const child = spawn(process.execPath, [script], {
+    const child = spawn(process.execPath, [...flags, script], {
       cwd: workingDirectory,
       env,
       stdio: ['ignore', log, log, 'ipc'],

@@ -171,7 +171,7 @@ async function configurationFaults(image: string, service: Service): Promise<str
   return [
     ...unequal('user', Config.User, '1000:1000'),
     ...unequal('entry point', Config.Entrypoint ?? [], []),
-    ...unequal('command', [Config.Cmd.at(0), Config.Cmd.at(-1)], ['node', `${service}/src/main.ts`]),
+    ...unequal('command', [Config.Cmd.at(0), Config.Cmd.at(-1)], ['node', `${service}/src/main.js`]),
     ...unequal('health check', Config.Healthcheck?.Test.slice(0, 2), ['CMD', 'node']),
     ...unequal('title', label('title'), `order-${service}`),
     ...Object.entries(LABELS).flatMap(([name, value]) => unequal(name, label(name.toLowerCase()), value)),

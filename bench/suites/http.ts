@@ -1,4 +1,5 @@
 import { freePorts } from '../../dev/port-owner.ts';
+import { SERVICE_SCRIPT } from '../../dev/services.ts';
 import { type Contestant, measure, type Pace } from '../contest.ts';
 import { MeasuredProcess } from '../process.ts';
 import { type Backend, queueUrlOf, startService, startSink } from '../servers/start.ts';
@@ -15,7 +16,7 @@ export async function startProducer(
 ): Promise<Server> {
   const [port] = await freePorts(1);
   const url = `http://127.0.0.1:${port}`;
-  const process = await startService('producer/src/main.ts', url, '/readyz', {
+  const process = await startService(SERVICE_SCRIPT.producer, url, '/readyz', {
     flags: options.flags ?? [],
     env: { APP_ENV: 'production', AWS_ENDPOINT_URL: endpoint, PRODUCER_PORT: String(port), ...options.env },
   });

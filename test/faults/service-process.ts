@@ -1,16 +1,16 @@
 import { mkdirSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { SERVICE_FLAGS, SERVICE_SCRIPT } from '../../dev/services.ts';
 import { type ProcessEvent, SupervisedProcess } from '../../dev/supervised-process.ts';
 
 const ROOT = path.join(import.meta.dirname, '..', '..');
-const SCRIPT = { producer: 'producer/src/main.ts', consumer: 'consumer/src/main.ts' };
 const PROBE_TIMEOUT_MS = 2_500;
 const READY_POLL_MS = 100;
 /** Each message that is sent to the DLQ on purpose makes one. */
 const EXPECTED_COMPLAINT = /message sent to the dead-letter queue/;
 
-export type ServiceRole = keyof typeof SCRIPT;
+export type ServiceRole = keyof typeof SERVICE_SCRIPT;
 
 export type ServiceProcessOptions = {
   name: string;
@@ -50,7 +50,8 @@ export class ServiceProcess {
     mkdirSync(folder, { recursive: true });
     this.#process = new SupervisedProcess({
       name,
-      script: path.join(ROOT, SCRIPT[role]),
+      flags: SERVICE_FLAGS,
+      script: path.join(ROOT, SERVICE_SCRIPT[role]),
       // Not the project: a developer's .env is none of the campaign's business.
       workingDirectory: folder,
       env: { ...env, [role === 'producer' ? 'PRODUCER_PORT' : 'CONSUMER_PORT']: String(port) },

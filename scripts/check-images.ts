@@ -131,6 +131,7 @@ async function copyOfTheContext(): Promise<string> {
     'package*.json',
     '*/package.json',
     '{shared,producer,consumer}/src/**',
+    'scripts/images/strip-types.mjs',
   ];
   for (const entry of globSync(inContext, { cwd: ROOT, withFileTypes: true })) {
     if (!entry.isFile()) continue;

@@ -45,6 +45,7 @@ describe.skipIf(!cluster.available)(`manifests, on a real API server (${cluster.
       ['yes', 'delete deployments'],
       ['yes', 'patch deployments --subresource=scale'],
       ['yes', 'patch services'],
+      ['yes', 'delete services'],
       ['yes', 'create configmaps'],
       ['yes', 'patch scaledobjects.keda.sh'],
       ['yes', 'create horizontalpodautoscalers.autoscaling'],
@@ -65,6 +66,7 @@ describe.skipIf(!cluster.available)(`manifests, on a real API server (${cluster.
       ['no', 'create rolebindings.rbac.authorization.k8s.io'],
       ['no', 'patch roles.rbac.authorization.k8s.io'],
       ['no', 'create serviceaccounts --subresource=token'],
+      ['no', 'delete configmaps'],
       ['no', 'delete namespaces'],
       ['no', 'delete scaledobjects.keda.sh'],
     ])('%s: %s', async (answer, what) => {

@@ -7,7 +7,7 @@ import { Ajv } from 'ajv';
 import ajvFormats from 'ajv-formats';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { parseAllDocuments } from 'yaml';
-import type { Resource } from './cluster.ts';
+import { BACKEND_IMAGES, type Resource } from './cluster.ts';
 import { criticals, customResourceDefinitions, invalidFor, kustomize } from './tools.ts';
 
 const VERSIONS = ['1.32', '1.33', '1.34', '1.35', '1.36'];
@@ -128,6 +128,11 @@ describe.each(['dev', 'staging', 'production'])('overlay %s', (overlay) => {
       expect(labels).toMatchObject(one('PodDisruptionBudget', name)['spec'].selector.matchLabels);
       expect(labels).toMatchObject({ app: name, track: 'stable' });
     }
+  });
+
+  it.runIf(overlay === 'dev')('its backends are the images that the tests bring to a cluster', () => {
+    const images = all('Deployment').map(({ spec }) => spec.template.spec.containers[0].image as string);
+    expect(images.filter((image) => !image.startsWith('order-')).toSorted()).toEqual(BACKEND_IMAGES);
   });
 
   it.skipIf(overlay === 'dev')(

@@ -37,7 +37,7 @@ export async function openKubectlProxy(namespace: string): Promise<KubectlProxy>
       );
     },
     [Symbol.asyncDispose]: async () => {
-      if (child.exitCode !== null) return;
+      if (child.exitCode !== null || child.signalCode !== null) return;
       child.kill();
       await once(child, 'exit');
     },

@@ -209,7 +209,7 @@ describe('what a workflow runs', () => {
       contexts: [{ name: 'nobody', context: { cluster: 'nobody', user: 'nobody' } }],
     };
     writeFileSync(path.join(folder, 'kubeconfig'), JSON.stringify(kubeconfig));
-    const { TEST_AWS, REQUIRE_CONTAINERS, ALERT_WEBHOOK_URL, ...own } = process.env;
+    const { TEST_AWS, REQUIRE_CONTAINERS, REQUIRE_CLUSTER, ALERT_WEBHOOK_URL, ...own } = process.env;
     Object.assign(nothingReached, own, SAMPLES, {
       PATH: `${path.join(ROOT, 'node_modules/.bin')}:${own['PATH']}`,
       KUBECONFIG: path.join(folder, 'kubeconfig'),

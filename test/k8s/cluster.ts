@@ -39,8 +39,18 @@ export function kubectlFor(namespace?: string): Kubectl {
   });
 }
 
-/** Is there a cluster that was named on purpose? No test ever takes the one of somebody's ~/.kube/config. */
+/**
+ * Is there a cluster that was named on purpose? No test ever takes the one of somebody's ~/.kube/config.
+ * @throws when not, and REQUIRE_CLUSTER=1 says it must be so
+ */
 export async function clusterAvailable(): Promise<Availability> {
+  const found = await findCluster();
+  if (!found.available && process.env['REQUIRE_CLUSTER'] === '1')
+    throw new Error(`REQUIRE_CLUSTER=1, and ${found.reason}`);
+  return found;
+}
+
+async function findCluster(): Promise<Availability> {
   if (!process.env['KUBECONFIG'])
     return { available: false, reason: 'skipped: KUBECONFIG names no cluster for tests' };
   try {

@@ -3,9 +3,11 @@ import { defineConfig } from 'vitest/config';
 const inPackages = ['shared/src/**', 'producer/src/**', 'consumer/src/**', 'dev/**', 'scripts/**', 'test/**'];
 const containers = '**/*.container.test.ts';
 const cluster = 'test/k8s/*.k8s.test.ts';
+const deployed = 'test/deployed/*.test.ts';
 
 /** unit: one part, fakes behind ports. integration: real services on the embedded defaults. containers: real engines.
- *  manifests: what is in k8s/. k8s: a real cluster. `npm test` runs the first three. */
+ *  manifests: what is in k8s/. k8s: a real cluster. deployed: services that run somewhere. `npm test` runs the first
+ *  three. */
 export default defineConfig({
   test: {
     projects: [
@@ -23,7 +25,7 @@ export default defineConfig({
         test: {
           name: 'integration',
           include: ['test/**/*.test.ts'],
-          exclude: [containers, 'test/k8s/**'],
+          exclude: [containers, 'test/k8s/**', deployed],
           testTimeout: 60_000,
           hookTimeout: 60_000,
         },
@@ -57,6 +59,10 @@ export default defineConfig({
           hookTimeout: 120_000,
           fileParallelism: false,
         },
+      },
+      {
+        extends: true,
+        test: { name: 'deployed', include: [deployed], testTimeout: 90_000 },
       },
     ],
     coverage: {

@@ -7,27 +7,54 @@ import { resolveQueues } from '@orders/shared/queue-admin.ts';
 import { followOrders } from '../dev/order-follower.ts';
 import { startPipeline } from '../dev/pipeline.ts';
 import { createProgress } from '../dev/progress.ts';
+import { openKubectlProxy } from '../scripts/kubectl-proxy.ts';
 import { createTool, runTool, UsageError } from '../scripts/sqs-tool.ts';
 import { type CapacityReport, keepCapacity } from './capacity.ts';
 import { type LoadResult, postOrders } from './load.ts';
 import { writeReport } from './report.ts';
-import { readFigures, type ServiceFigures, watchPeakMemory } from './service-metrics.ts';
+import { growth, readAll, type ServiceFigures, watchPeakMemory } from './service-metrics.ts';
 
 const USAGE = `usage: scripts/performance-test.sh [--messages=10000] [--concurrent=50] [--target=URL] [--consumer=URL] [--json] [--report]
+       scripts/performance-test.sh --namespace=dev|staging --target=URL [--messages=10000] [--concurrent=50] [--json]
 
   Posts so many orders over so many connections and waits until every accepted one is stored. Starts the emulator and
   both services for it, or uses those that run: --target is order-producer's URL, --consumer that of order-consumer
   (http://localhost:8081), AWS_ENDPOINT_URL the emulator's. --report writes the figures into docs/performance.md.
+
+  With --namespace it measures what is deployed there, in the cluster that kubectl is set to: --target is its load
+  balancer's URL; look-ups and the figures of all pods come through the API server, dead letters from the environment's
+  own queue, with the variables of scripts/dlq.sh. The orders stay in that environment's store.
+
   Exit status 1 below 1,000 orders a second, above a mean of 100 ms or 512 MB, or when anything is lost or doubled.`;
 
 /** PERF-001. */
 const LIMITS = { ordersPerSecond: 1_000, meanMs: 100, megabytes: 512 };
 const PATIENCE_MS = 60_000;
 
-type Target = { producerUrl: string; consumerUrl: string; deadLetterQueue: DeadLetterQueue };
+type Target = {
+  producerUrl: string;
+  consumerUrl: string;
+  deadLetterQueue: DeadLetterQueue;
+  /** Where the figures of each service are read, by the name of what answers; of the URLs above by default. */
+  instances?: () => Promise<[producer: Instances, consumer: Instances]>;
+};
+type Instances = ReadonlyMap<string, string>;
 
 await runTool(async () => {
   const options = parse();
+  if (options.namespace) {
+    const { namespace, target: producerUrl } = options;
+    await using proxy = await openKubectlProxy(namespace);
+    return await measure(
+      {
+        producerUrl,
+        consumerUrl: proxy.service('order-consumer'),
+        deadLetterQueue: await openDeadLetterQueue(process.env['AWS_ENDPOINT_URL'], namespace),
+        instances: () => Promise.all([proxy.pods('order-producer'), proxy.pods('order-consumer')]),
+      },
+      options,
+    );
+  }
   if (options.target) {
     const deadLetterQueue = await openDeadLetterQueue(process.env['AWS_ENDPOINT_URL']);
     return measure({ producerUrl: options.target, consumerUrl: options.consumer, deadLetterQueue }, options);
@@ -50,6 +77,7 @@ function parse() {
         messages: { type: 'string', default: '10000' },
         concurrent: { type: 'string', default: '50' },
         target: { type: 'string' },
+        namespace: { type: 'string' },
         consumer: { type: 'string', default: 'http://localhost:8081' },
         json: { type: 'boolean', default: false },
         report: { type: 'boolean', default: false },
@@ -59,22 +87,35 @@ function parse() {
     if (!(Number.isInteger(messages) && messages > 0 && Number.isInteger(concurrent) && concurrent > 0)) {
       throw new Error('--messages and --concurrent must be whole numbers above 0');
     }
-    return { ...values, messages, concurrent };
+    const { namespace, target = '', ...others } = values;
+    if (namespace === undefined) return { ...others, target, namespace, messages, concurrent };
+    // Orders that are nobody's have no place in production.
+    if (namespace !== 'dev' && namespace !== 'staging') throw new Error('--namespace is dev or staging');
+    if (target === '') throw new Error('--namespace needs the --target that is measured');
+    if (values.report) throw new Error('--report is for a pod of each service on this machine');
+    return { ...others, target, namespace, messages, concurrent } as const;
   } catch (error) {
     throw new UsageError(error instanceof Error ? error.message : String(error), USAGE);
   }
 }
 
-async function openDeadLetterQueue(endpoint: string | undefined): Promise<DeadLetterQueue> {
-  const { client, config } = createTool('dev', { ...process.env, AWS_ENDPOINT_URL: endpoint });
+async function openDeadLetterQueue(
+  endpoint: string | undefined,
+  environment: 'dev' | 'staging' = 'dev',
+): Promise<DeadLetterQueue> {
+  const { client, config } = createTool(environment, { ...process.env, AWS_ENDPOINT_URL: endpoint });
   return new DeadLetterQueue(client, await resolveQueues(client, config));
 }
 
 async function measure(target: Target, options: ReturnType<typeof parse>): Promise<number> {
-  const urls = [target.producerUrl, target.consumerUrl] as const;
-  const before = await Promise.all(urls.map(readFigures));
+  const instances =
+    target.instances ??
+    (async () => [new Map([['', target.producerUrl]]), new Map([['', target.consumerUrl]])] as const);
+  const started = await instances();
+  const before = await Promise.all(started.map(readAll));
   let load: LoadResult | undefined;
   let followed: Awaited<ReturnType<typeof followOrders>> | undefined;
+  const urls = started.flatMap((service) => [...service.values()]);
   const peaks = await watchPeakMemory(urls, async () => {
     const posting = createProgress('accepted', options.messages);
     load = await postOrders({ ...options, producerUrl: target.producerUrl, onProgress: posting.update });
@@ -84,7 +125,8 @@ async function measure(target: Target, options: ReturnType<typeof parse>): Promi
     followed = await followOrders(ids, { ...target, patienceMs: PATIENCE_MS, onProgress: storing.update });
     storing.stop();
   });
-  const after = await Promise.all(urls.map(readFigures));
+  // With those that an autoscaler has added meanwhile.
+  const after = await Promise.all((await instances()).map(readAll));
   if (!load || !followed) throw new Error('nothing was measured');
   const { startedAt, accepted, latenciesMs, refusals } = load;
   const { stored, deadLettered, missing } = followed;
@@ -95,10 +137,12 @@ async function measure(target: Target, options: ReturnType<typeof parse>): Promi
     const at = stored.get(orderId);
     return at ? [Math.max(0, at.getTime() - acceptedAt)] : [];
   });
-  const delta = (pick: (figures: ServiceFigures) => number, index: number) =>
-    pick(after[index] as ServiceFigures) - pick(before[index] as ServiceFigures);
+  const delta = (pick: (figures: ServiceFigures) => number, index: 0 | 1) =>
+    growth(before[index], after[index], pick);
   const service = (index: 0 | 1) => ({
-    peakMegabytes: Math.round((peaks.get(urls[index]) ?? 0) / 1e6),
+    peakMegabytes: Math.round(
+      Math.max(0, ...[...started[index].values()].map((url) => peaks.get(url) ?? 0)) / 1e6,
+    ),
     cpuSeconds: round(delta(({ cpuSeconds }) => cpuSeconds, index)),
     sqsRequestsPer1000: Math.round(
       (delta(({ sqsRequests }) => sqsRequests, index) / Math.max(1, stored.size)) * 1_000,

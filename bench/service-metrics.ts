@@ -6,10 +6,34 @@ export type ServiceFigures = {
   ordersStored: number;
 };
 
+/** Figures of all that run of a service, by name. */
+type Figures = ReadonlyMap<string, ServiceFigures>;
+
+export async function readAll(urls: ReadonlyMap<string, string>): Promise<Figures> {
+  return new Map(
+    await Promise.all([...urls].map(async ([name, url]) => [name, await readFigures(url)] as const)),
+  );
+}
+
+/** What was added between two readings; one that was not there before began at nothing. */
+export function growth(
+  before: Figures | undefined,
+  after: Figures | undefined,
+  pick: (figures: ServiceFigures) => number,
+): number {
+  return [...(after ?? [])].reduce((sum, [name, figures]) => {
+    const earlier = before?.get(name);
+    return sum + pick(figures) - (earlier ? pick(earlier) : 0);
+  }, 0);
+}
+
 const SAMPLE = /^([a-z_]+)(?:\{[^}]*\})? ([-+.\deE]+)$/gm;
 
 export async function readFigures(url: string): Promise<ServiceFigures> {
-  const text = await (await fetch(`${url}/metrics`)).text();
+  const response = await fetch(`${url}/metrics`);
+  // Nothing read would be nothing used, which passes every limit.
+  if (!response.ok) throw new Error(`${url}/metrics answers ${response.status}`);
+  const text = await response.text();
   const sums = new Map<string, number>();
   for (const [, name = '', value] of text.matchAll(SAMPLE))
     sums.set(name, (sums.get(name) ?? 0) + Number(value));

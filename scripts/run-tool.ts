@@ -5,10 +5,15 @@ const USAGE = `usage: node scripts/run-tool.ts NAME [ARGUMENTS...]
   Runs a tool that npm does not have: the one on the path, else, where it is written in Go, the version that is named
   here through \`go run\`, which builds it once; Go's checksum database vouches for its source. NAME is one of:`;
 
-/** `module` as `go run` takes it. `needs` are other programs, without which the tool would leave out a part in silence. */
-const TOOLS: Record<string, { module?: string; needs: string[] }> = {
+/**
+ * `module` as `go run` takes it. `needs` are other programs, without which the tool would leave out a part in silence.
+ * `pinned`: this version and no other, even where one is on the path.
+ */
+const TOOLS: Record<string, { module?: string; needs: string[]; pinned?: true }> = {
   actionlint: { module: 'github.com/rhysd/actionlint/cmd/actionlint@v1.7.12', needs: ['shellcheck'] },
   gitleaks: { module: 'github.com/zricethezav/gitleaks/v8@v8.30.1', needs: ['git'] },
+  // A node image belongs to one version of kind: that in package.json is of its release notes.
+  kind: { module: 'sigs.k8s.io/kind@v0.33.0', needs: ['docker'], pinned: true },
   shellcheck: { needs: [] },
 };
 
@@ -20,7 +25,7 @@ if (!tool || args.includes('--help')) {
   console.error(`${USAGE} ${Object.keys(TOOLS).join(', ')}`);
   process.exit(2);
 }
-const installed = isThere(name);
+const installed = tool.pinned !== true && isThere(name);
 const missing = tool.needs.filter((program) => !isThere(program));
 if (!installed && !(tool.module && isThere('go'))) missing.unshift(tool.module ? `${name} (or go)` : name);
 if (missing.length > 0) {

@@ -1,7 +1,19 @@
 import { exec } from 'node:child_process';
-import { accessSync, constants, globSync, readFileSync } from 'node:fs';
+import {
+  accessSync,
+  constants,
+  globSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
+import http from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { parse } from 'yaml';
 
 type Step = { uses?: string; run?: string };
@@ -9,6 +21,7 @@ type Job = {
   uses?: string;
   steps?: Step[];
   'timeout-minutes'?: number;
+  strategy?: { matrix?: Record<string, string[]> };
   permissions?: Record<string, string>;
 };
 type Workflow = { permissions?: object; jobs: Record<string, Job> };
@@ -49,28 +62,111 @@ it.each(jobs)('job $name of $file has a limit of time and its own permissions, n
   expect(['id-token', 'security-events']).toEqual(expect.arrayContaining(writes.map(([name]) => name)));
 });
 
-/** The commands that a text of shell names, as far as they are this repository's. `npm run` is what its script says. */
+it('each part of the cluster tests names some, and together they name all', () => {
+  const parts = jobs.flatMap(({ job }) => job.strategy?.matrix?.['tests'] ?? []);
+  const files = globSync('test/k8s/*.k8s.test.ts', { cwd: ROOT });
+  expect(parts.filter((part) => !files.some((file) => file.includes(part)))).toEqual([]);
+  expect(files.filter((file) => !parts.some((part) => file.includes(part)))).toEqual([]);
+});
+
+/**
+ * The commands that a text of shell names, with the arguments that it gives them, as far as they are this repository's.
+ * `npm run` is what its script says.
+ */
 function commandsOf(shell: string): string[] {
-  const npm = [...shell.matchAll(/\bnpm (?:run|test)\b((?: --[\w-]+)*)(?: ([\w:-]+))?/g)].flatMap((match) => {
-    const [text, flags = '', named = ''] = match;
-    const script = text.startsWith('npm test') ? 'test' : named;
-    if (flags.includes('--if-present') && !(script in SCRIPTS)) return [];
-    return [`pre${script}`, script].flatMap((name, index) => {
-      const command = SCRIPTS[name];
-      if (command !== undefined) return command.split('&&').flatMap((part) => ownOrExpanded(part.trim()));
-      return index === 0 ? [] : [`no npm script is called ${script}`];
-    });
+  const lines = shell.replaceAll(/\\\n\s*/g, '').split('\n');
+  return lines.flatMap((line) => {
+    const [, npm, file] =
+      /\b(npm (?:run|test)\b[^|;&)]*)|(?<![\w/.])((?:scripts|\.ci)\/[^|;&)]+)/.exec(line) ?? [];
+    if (npm) return npmCommands(npm.trim());
+    return file ? [file.trim()] : [];
   });
-  const files = [...shell.matchAll(/(?<![\w/.])(?:\.\/)?((?:scripts|\.ci)\/[\w./-]+)/g)].map(
-    ([, file = '']) => file,
-  );
-  return [...npm, ...files];
 }
 
-function ownOrExpanded(command: string): string[] {
-  const expanded = /^npm (run|test)\b/.test(command) ? commandsOf(command) : [];
-  return expanded.length > 0 ? expanded : [command];
+function npmCommands(line: string): string[] {
+  const [, flags = '', named = '', args = ''] =
+    /^npm (?:run|test)((?: --[\w-]+)*)(?: ([\w:-]+))?(?: -- (.+))?$/.exec(line) ?? [];
+  const script = line.startsWith('npm test') ? 'test' : named;
+  if (flags.includes('--if-present') && !(script in SCRIPTS)) return [];
+  const before = SCRIPTS[`pre${script}`];
+  const command = SCRIPTS[script];
+  if (command === undefined) return [`no npm script is called ${script}: ${line}`];
+  const parts = `${command}${args && ` ${args}`}`.split('&&').map((part) => part.trim());
+  return [...(before ? [before] : []), ...parts].flatMap((part) =>
+    /^npm (run|test)\b/.test(part) ? npmCommands(part) : [part],
+  );
 }
+
+/** What a workflow's variables may hold. */
+const SAMPLES = {
+  IMAGE_TAG: 'v2',
+  PRODUCER: 'v1',
+  CONSUMER: 'v1',
+  SERVICE: 'producer',
+  STAGING_URL: 'http://127.0.0.1:1',
+  TESTS: 'overlay',
+  VERSION: '3.4',
+  GITHUB_RUN_NUMBER: '1',
+  PART: '1',
+};
+
+type Trial = {
+  command: RegExp;
+  /** Put after the workflow's own arguments. */
+  and?: string;
+  env?: Record<string, string>;
+  status?: number[];
+  says?: RegExp;
+};
+const NO_CLUSTER = { status: [1], says: /Unauthorized|logged in|kubectl/ };
+/**
+ * How each is tried: with the arguments of the workflow, where nothing can be reached that it could change (a cluster
+ * that knows nobody, no container engine, no Prometheus), and with what else makes it short. Its own status and words
+ * show that it has understood them.
+ */
+const TRIALS: Trial[] = [
+  { command: /^(tsc|biome|knip|npm audit) /, and: '--help' },
+  { command: /^knip$/, and: '--help' },
+  { command: /^node scripts\/(prepare\.mjs|generate-docs\.ts --check|check-docs\.ts)$/ },
+  // With nothing but Node on the path, so that nothing is built.
+  {
+    command: /^node scripts\/run-tool\.ts /,
+    env: { PATH: 'nothing but node' },
+    status: [1],
+    says: /cannot run, missing on the path/,
+  },
+  {
+    command: /^node test\/run\.ts /,
+    and: '--coverage.enabled=false --passWithNoTests no/such/file',
+    says: /^0 passed, 0 failed, \d+ skipped$/m,
+  },
+  { command: /^node test\/faults\/campaign\.ts/, and: '--trials=0', says: /^0 passed, 0 failed/m },
+  { command: /^node test\/faults\/mutations\.ts/, and: '--only=none', says: /^0 passed, 0 failed/m },
+  { command: /^node bench\/main\.ts/, and: '--quick http', status: [0, 1], says: /orders\/s/ },
+  { command: /^node scripts\/check-images\.ts/, status: [1], says: /with Docker, and none answers/ },
+  {
+    command: /^node scripts\/watch-release\.ts/,
+    and: '--minutes=0 --every=0.01',
+    status: [1],
+    says: /Prometheus does not answer/,
+  },
+  { command: /^scripts\/(deploy|rollback)\.sh /, and: '--dry-run', ...NO_CLUSTER },
+  { command: /^scripts\/verify-deployment\.sh /, ...NO_CLUSTER },
+  { command: /^\.ci\/roll-back /, env: { ROLL_BACK_PAUSES: '0' }, ...NO_CLUSTER },
+  {
+    command: /^scripts\/performance-test\.sh --namespace=/,
+    env: { AWS_ENDPOINT_URL: 'http://127.0.0.1:1' },
+    status: [1],
+    says: /ECONNREFUSED|kubectl/,
+  },
+  {
+    command: /^scripts\/performance-test\.sh /,
+    and: '--messages=20 --concurrent=2',
+    status: [0, 1],
+    says: /20 accepted of 20/,
+  },
+  { command: /^scripts\/compose-smoke\.sh /, status: [1], says: /^FAIL images are built/m },
+];
 
 const commands = [...new Set(steps.flatMap(({ run }) => commandsOf(run ?? '')))];
 
@@ -78,22 +174,72 @@ it('the workflows name scripts', () => {
   expect(commands).toEqual(
     expect.arrayContaining([
       'knip',
-      'node test/faults/campaign.ts',
-      'scripts/deploy.sh',
-      'scripts/rollback.sh',
+      'node test/faults/campaign.ts --trials=20 --seed=1 --jobs=2',
+      'scripts/deploy.sh production --image-tag="$IMAGE_TAG"',
+      '.ci/roll-back production "$IMAGE_TAG" "$PRODUCER" "$CONSUMER"',
     ]),
   );
 });
 
-// With --help each shows that it is there and starts: what is ours then prints how it is used, and does nothing.
-it.concurrent.each(commands)('%s, which a workflow runs, starts', { timeout: 60_000 }, async (command) => {
-  const [program = ''] = command.split(' ');
-  if (program.includes('/')) accessSync(path.join(ROOT, program), constants.X_OK);
-  const env = { ...process.env, PATH: `${path.join(ROOT, 'node_modules/.bin')}:${process.env['PATH']}` };
-  const { status, output } = await new Promise<{ status: unknown; output: string }>((resolve) => {
-    exec(`${command} --help`, { cwd: ROOT, env, timeout: 50_000 }, (error, stdout, stderr) => {
-      resolve({ status: error ? (error.code ?? error.signal) : 0, output: stdout + stderr });
+/** Two that are made the same by what is put after them are one. */
+const tried = new Map(
+  commands.map((command) => {
+    const trial = TRIALS.find((trial) => trial.command.test(command));
+    const line = trial?.and ? `${command} ${trial.and}` : command;
+    return [[...new Set(line.split(' '))].toSorted().join(' '), { command, trial, line }] as const;
+  }),
+);
+
+describe('what a workflow runs', () => {
+  const folder = mkdtempSync(path.join(tmpdir(), 'workflows-'));
+  const nobody = http.createServer((_, response) => {
+    response.writeHead(401, { 'content-type': 'application/json' });
+    response.end('{"kind":"Status","apiVersion":"v1","status":"Failure","reason":"Unauthorized","code":401}');
+  });
+  const nothingReached: NodeJS.ProcessEnv = {};
+
+  beforeAll(async () => {
+    await new Promise<void>((resolve) => nobody.listen(0, '127.0.0.1', resolve));
+    symlinkSync(process.execPath, path.join(folder, 'node'));
+    const server = `http://127.0.0.1:${(nobody.address() as AddressInfo).port}`;
+    const kubeconfig = {
+      'current-context': 'nobody',
+      clusters: [{ name: 'nobody', cluster: { server } }],
+      users: [{ name: 'nobody', user: { token: 'nobody' } }],
+      contexts: [{ name: 'nobody', context: { cluster: 'nobody', user: 'nobody' } }],
+    };
+    writeFileSync(path.join(folder, 'kubeconfig'), JSON.stringify(kubeconfig));
+    const { TEST_AWS, REQUIRE_CONTAINERS, REQUIRE_CLUSTER, ALERT_WEBHOOK_URL, ...own } = process.env;
+    Object.assign(nothingReached, own, SAMPLES, {
+      PATH: `${path.join(ROOT, 'node_modules/.bin')}:${own['PATH']}`,
+      KUBECONFIG: path.join(folder, 'kubeconfig'),
+      DOCKER_HOST: `unix://${folder}/no-engine`,
+      PROMETHEUS_URL: 'http://127.0.0.1:1',
+      AWS_ACCESS_KEY_ID: 'nobody',
+      AWS_SECRET_ACCESS_KEY: 'nobody',
     });
   });
-  if (status !== 0) expect(output).toMatch(/usage:|Unknown option '--help'/i);
+  afterAll(() => {
+    nobody.close();
+    rmSync(folder, { recursive: true });
+  });
+
+  it.concurrent.each([...tried.values()])('$line', { timeout: 90_000 }, async ({ command, trial, line }) => {
+    const [program = ''] = command.split(' ');
+    if (program.includes('/')) accessSync(path.join(ROOT, program), constants.X_OK);
+    if (!trial) throw new Error('say in TRIALS how it can be tried without doing anything');
+    const env = { ...nothingReached, ...trial.env, ...(trial.env?.['PATH'] ? { PATH: folder } : {}) };
+    const { status, output } = await new Promise<{ status: unknown; output: string }>((resolve) => {
+      exec(
+        line,
+        { cwd: ROOT, env, timeout: 80_000, maxBuffer: 64 * 1024 * 1024 },
+        (error, stdout, stderr) => {
+          resolve({ status: error ? (error.code ?? error.signal) : 0, output: stdout + stderr });
+        },
+      );
+    });
+    expect(trial.status ?? [0], output).toContain(status);
+    expect(output).toMatch(trial.says ?? /(?:)/);
+    if (!trial.and?.includes('--help')) expect(output).not.toMatch(/\busage:|unknown option|unknown flag/i);
+  });
 });

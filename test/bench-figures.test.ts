@@ -2,6 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { judge } from '../bench/bars.ts';
 import { compete, type Figures, type Row, ratio, round, spreadOf } from '../bench/contest.ts';
 import type { Results } from '../bench/results.ts';
+import { growth, type ServiceFigures } from '../bench/service-metrics.ts';
 
 const row = (name: string, ...runs: Figures[]): Row => ({ name, settings: '', runs });
 const results = (title: string, ...rows: Row[]): Results => [
@@ -15,6 +16,25 @@ const results = (title: string, ...rows: Row[]): Results => [
 ];
 
 describe('figures of the benchmarks', () => {
+  it('what the pods of a service have done is the sum of what each has, a new one from nothing', () => {
+    const pod = (ordersStored: number): ServiceFigures => ({
+      residentBytes: 0,
+      cpuSeconds: 0,
+      sqsRequests: 0,
+      ordersStored,
+    });
+    const before = new Map([
+      ['a', pod(100)],
+      ['b', pod(200)],
+    ]);
+    const after = new Map([
+      ['a', pod(110)],
+      ['b', pod(205)],
+      ['added by an autoscaler', pod(7)],
+    ]);
+    expect(growth(before, after, ({ ordersStored }) => ordersStored)).toBe(22);
+  });
+
   it('the spread of an even number of values has the mean of the middle two as median', () => {
     expect(spreadOf([4, 1, 3, 2])).toEqual({ median: 2.5, min: 1, max: 4 });
   });

@@ -1,7 +1,9 @@
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { readFile } from 'node:fs/promises';
 import { createInterface } from 'node:readline';
 import { promisify } from 'node:util';
+import { parse } from 'yaml';
 import type { Availability } from '../containers.ts';
 
 const run = promisify(execFile);
@@ -37,8 +39,18 @@ export function kubectlFor(namespace?: string): Kubectl {
   });
 }
 
-/** Is there a cluster that was named on purpose? No test ever takes the one of somebody's ~/.kube/config. */
+/**
+ * Is there a cluster that was named on purpose? No test ever takes the one of somebody's ~/.kube/config.
+ * @throws when not, and REQUIRE_CLUSTER=1 says it must be so
+ */
 export async function clusterAvailable(): Promise<Availability> {
+  const found = await findCluster();
+  if (!found.available && process.env['REQUIRE_CLUSTER'] === '1')
+    throw new Error(`REQUIRE_CLUSTER=1, and ${found.reason}`);
+  return found;
+}
+
+async function findCluster(): Promise<Availability> {
   if (!process.env['KUBECONFIG'])
     return { available: false, reason: 'skipped: KUBECONFIG names no cluster for tests' };
   try {
@@ -53,13 +65,53 @@ export async function clusterAvailable(): Promise<Availability> {
   }
 }
 
+/** What `components/local-backends` runs besides the services. */
+export const BACKEND_IMAGES = ['localstack/localstack:4.14.0', 'postgres:17'];
+
 /**
- * Brings images of the local engine to the cluster's nodes with the command that K8S_LOAD_IMAGES names, for instance
- * `kind load docker-image` or `minikube image load`. Without it they are taken to be there.
+ * Brings images of the local engine, and those of the local backends, to the cluster's nodes with the command that
+ * K8S_LOAD_IMAGES names, for instance `kind load docker-image` or `minikube image load`. Without it they are taken to
+ * be there.
  */
 export async function loadImages(...images: string[]): Promise<void> {
   const [command, ...args] = (process.env['K8S_LOAD_IMAGES'] ?? '').split(' ').filter(Boolean);
-  if (command) await run(command, [...args, ...images], { maxBuffer: MAX_OUTPUT_BYTES });
+  if (!command) return;
+  const load = (...wanted: string[]) => run(command, [...args, ...wanted], { maxBuffer: MAX_OUTPUT_BYTES });
+  await load(...images);
+  for (const image of BACKEND_IMAGES) {
+    try {
+      await run('docker', ['image', 'inspect', image]).catch(() => run('docker', ['pull', '-q', image]));
+      await load(image);
+    } catch (error) {
+      // Not the end: the kubelet pulls what its node lacks, where it reaches a registry. kind, for one, cannot take an
+      // image of many platforms from an engine that keeps one of them (https://github.com/kubernetes-sigs/kind/issues/3795).
+      console.warn(`${image} was not brought to the nodes, which must pull it themselves: ${error}`);
+    }
+  }
+}
+
+const TEST_LABEL = 'order-pipeline/test';
+
+/**
+ * An empty namespace, as this manifest has it, which ends with its disposal. One that no test made is not touched.
+ * @throws when there is one of that name which somebody else made
+ */
+export async function freshNamespace(manifest: string): Promise<AsyncDisposable> {
+  const kubectl = kubectlFor();
+  const { name } = (parse(await readFile(manifest, 'utf8')) as Resource).metadata;
+  const found = await kubectl('get', 'namespace', name, '--ignore-not-found', '-o', 'json');
+  if (found && JSON.parse(found).metadata.labels?.[TEST_LABEL] !== 'true')
+    throw new Error(
+      `the cluster has a namespace ${name} that no test made. If it may go: kubectl label namespace ${name} ${TEST_LABEL}=true`,
+    );
+  if (found) await kubectl('delete', 'namespace', name, '--timeout=120s');
+  await kubectl('apply', '-f', manifest);
+  await kubectl('label', 'namespace', name, `${TEST_LABEL}=true`);
+  return {
+    [Symbol.asyncDispose]: async () => {
+      await kubectl('delete', 'namespace', name, '--ignore-not-found', '--wait=false');
+    },
+  };
 }
 
 /** The image of a service, as the repository has it now. */

@@ -1,6 +1,9 @@
 import { kubectlFor } from './cluster.ts';
 
-export type Killer = { kill: (podName: string) => Promise<void> } & AsyncDisposable;
+export type Killer = {
+  /** @returns when, by the node's clock, which is that of its pods too */
+  kill: (podName: string) => Promise<number>;
+} & AsyncDisposable;
 
 /**
  * Kills the process of a pod with SIGKILL, as the kernel does when memory runs out: no preStop, no SIGTERM. From inside
@@ -33,9 +36,7 @@ export async function startKiller(image: string): Promise<Killer> {
   await kubectl.withInput(JSON.stringify(pod), 'create', '-f', '-');
   await kubectl('wait', '--for=condition=Ready', `pod/${name}`, '--timeout=60s');
   return {
-    kill: async (podName) => {
-      await kubectl('exec', name, '--', 'node', '-e', KILL, podName);
-    },
+    kill: async (podName) => Number(await kubectl('exec', name, '--', 'node', '-e', KILL, podName)),
     [Symbol.asyncDispose]: async () => {
       await kubectl('delete', 'pod', name, '--wait=false');
     },
@@ -49,5 +50,6 @@ const KILL = `
     && read('/proc/' + pid + '/environ').includes('HOSTNAME=' + process.argv[1])
     && read('/proc/' + pid + '/cmdline')[0] === 'node');
   if (found.length !== 1) throw new Error(found.length + ' processes of ' + process.argv[1]);
+  console.log(Date.now());
   process.kill(Number(found[0]), 'SIGKILL');
 `;

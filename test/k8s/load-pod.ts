@@ -8,8 +8,18 @@ import { expect } from 'vitest';
 import { eventually } from '../eventually.ts';
 import { kubectlFor } from './cluster.ts';
 
-/** What became of one request. Status 0: no answer, the order may be stored or not. `at` is when, in the pod's time. */
-export type LoadAnswer = { orderId: string; at: number; status: number; detail?: string };
+/**
+ * What became of one order. Status 0: no answer, the order may be stored or not. `startedAt` is when its last request was
+ * sent and `at` when that ended, in the pod's time; `refused` counts the connections before that nobody took.
+ */
+export type LoadAnswer = {
+  orderId: string;
+  startedAt: number;
+  at: number;
+  status: number;
+  refused: number;
+  detail?: string;
+};
 
 export type LoadPod = {
   /** All so far. */
@@ -33,14 +43,18 @@ export type LoadPodOptions = {
   clients?: number;
   /** How long a client waits between an answer and its next order. */
   pauseMs?: number;
+  /** How long a client tries again when its connection is refused; not at all by default. */
+  retryRefusedMs?: number;
 };
 
 /** Orders from a pod of the cluster, through the Service. Every second client keeps its connection. */
 export async function startLoadPod(options: LoadPodOptions): Promise<LoadPod> {
-  const { namespace, image, url = 'http://order-producer:8080', clients = 10, pauseMs = 50 } = options;
+  const { namespace, image, url = 'http://order-producer:8080' } = options;
+  const { clients = 10, pauseMs = 50, retryRefusedMs = 0 } = options;
   const kubectl = kubectlFor(namespace);
   const name = `load-${Date.now().toString(36)}`;
-  await kubectl.withInput(JSON.stringify(pod(name, image, { url, clients, pauseMs })), 'create', '-f', '-');
+  const settings = { url, clients, pauseMs, retryRefusedMs };
+  await kubectl.withInput(JSON.stringify(pod(name, image, settings)), 'create', '-f', '-');
   await kubectl('wait', '--for=condition=Ready', `pod/${name}`, '--timeout=60s');
 
   const attached = spawn('kubectl', ['-n', namespace, 'attach', '-i', '-q', name], {

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { parseAllDocuments } from 'yaml';
 import { eventually } from '../eventually.ts';
-import { clusterAvailable, kubectlFor, type Resource } from './cluster.ts';
+import { clusterAvailable, freshNamespace, kubectlFor, type Resource } from './cluster.ts';
 import { customResourceDefinitions, kustomize } from './tools.ts';
 
 const NAMESPACE = 'order-validation';
@@ -11,6 +11,8 @@ const cluster = await clusterAvailable();
 
 /** What an API server says to the manifests: defaulting, validation, admission. Nothing of them is kept. */
 describe.skipIf(!cluster.available)(`manifests, on a real API server (${cluster.reason})`, () => {
+  let namespace: AsyncDisposable;
+
   beforeAll(async () => {
     for (const definition of await customResourceDefinitions()) {
       // Those of an operator that is there stay as they are.
@@ -21,14 +23,9 @@ describe.skipIf(!cluster.available)(`manifests, on a real API server (${cluster.
       // A CRD that was made a moment ago has no conditions at all, which kubectl takes for an error.
       await eventually(() => kubectl('wait', ...established, '--timeout=30s'));
     }
-    await kubectl('delete', 'namespace', NAMESPACE, '--ignore-not-found');
-    await kubectl('create', 'namespace', NAMESPACE);
-    await kubectl('label', 'namespace', NAMESPACE, 'pod-security.kubernetes.io/enforce=restricted');
-    await kubectl('label', 'namespace', NAMESPACE, 'pod-security.kubernetes.io/warn=restricted');
+    namespace = await freshNamespace('test/k8s/order-validation.yaml');
   });
-  afterAll(async () => {
-    await kubectl('delete', 'namespace', NAMESPACE, '--ignore-not-found', '--wait=false');
-  });
+  afterAll(() => namespace?.[Symbol.asyncDispose]());
 
   it.each(['dev', 'staging', 'production'])('overlay %s is taken without a warning', async (overlay) => {
     const said = await applyDry(overlay);
@@ -45,6 +42,7 @@ describe.skipIf(!cluster.available)(`manifests, on a real API server (${cluster.
       ['yes', 'delete deployments'],
       ['yes', 'patch deployments --subresource=scale'],
       ['yes', 'patch services'],
+      ['yes', 'delete services'],
       ['yes', 'create configmaps'],
       ['yes', 'patch scaledobjects.keda.sh'],
       ['yes', 'create horizontalpodautoscalers.autoscaling'],
@@ -65,8 +63,10 @@ describe.skipIf(!cluster.available)(`manifests, on a real API server (${cluster.
       ['no', 'create rolebindings.rbac.authorization.k8s.io'],
       ['no', 'patch roles.rbac.authorization.k8s.io'],
       ['no', 'create serviceaccounts --subresource=token'],
+      ['no', 'delete configmaps'],
       ['no', 'delete namespaces'],
       ['no', 'delete scaledobjects.keda.sh'],
+      ['no', 'delete poddisruptionbudgets.policy'],
     ])('%s: %s', async (answer, what) => {
       expect(await canI(NAMESPACE, what)).toBe(answer);
     });

@@ -7,6 +7,7 @@ import { anOrderRequest } from '@orders/shared/testing/orders.ts';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest';
 import { startEmulator } from '../dev/emulator.ts';
 import { freePorts } from '../dev/port-owner.ts';
+import { SERVICE_FLAGS, SERVICE_SCRIPT } from '../dev/services.ts';
 import { SupervisedProcess } from '../dev/supervised-process.ts';
 import { createTool } from '../scripts/sqs-tool.ts';
 import { checkOut, earlierCode } from './earlier-code.ts';
@@ -95,7 +96,8 @@ describe(`old and new code together (${reason})`, () => {
         const logFile = path.join(folder, `${name}.log`);
         const service = new SupervisedProcess({
           name,
-          script: path.join(tree === 'old' ? old.folder : NEW, role, 'src', 'main.ts'),
+          flags: SERVICE_FLAGS,
+          script: path.join(tree === 'old' ? old.folder : NEW, SERVICE_SCRIPT[role]),
           workingDirectory: folder,
           env: {
             PATH: process.env['PATH'],

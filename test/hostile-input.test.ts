@@ -1,8 +1,5 @@
-import { spawn } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
-import { once } from 'node:events';
 import http from 'node:http';
-import net from 'node:net';
 import { text } from 'node:stream/consumers';
 import zlib from 'node:zlib';
 import type { SQSClient } from '@aws-sdk/client-sqs';
@@ -20,22 +17,11 @@ import {
   sendAndAccountFor,
 } from './hostile-messages.ts';
 import { allStored } from './load.ts';
-import { getJson, type Pair, post, startPair } from './pair.ts';
+import { getJson, type Pair, startPair } from './pair.ts';
 
 /** Of each kind; the nightly run takes HOSTILE_INPUTS=100000. */
 const COUNT = Number(process.env['HOSTILE_INPUTS'] ?? 3_000);
 const SEED = Number(process.env['HOSTILE_SEED'] ?? 20_261_123);
-/** ulimit -n must be higher. */
-const IDLE_CONNECTIONS = Number(process.env['IDLE_CONNECTIONS'] ?? 2_000);
-const HOLD_CONNECTIONS = `
-  const { once } = require('node:events');
-  const connect = () => once(require('node:net').connect(process.env.PORT, '127.0.0.1'), 'connect');
-  (async () => {
-    // Some at a time: the queue of connections that wait to be taken is short.
-    for (let left = Number(process.env.COUNT); left > 0; left -= 100)
-      await Promise.all(Array.from({ length: Math.min(left, 100) }, connect));
-    process.stdout.write('open');
-  })();`;
 /** So many messages are sent, and accounted for, at a time. */
 const MESSAGES_A_ROUND = 1_000;
 
@@ -107,36 +93,6 @@ describe('hostile input over HTTP', () => {
     await allStored(pair.consumerUrl, accepted);
     expect(await depth(client, urls.deadLetterQueueUrl)).toBe(0);
     await stillServing();
-  });
-
-  test('producer, with headers that never end on many connections, still answers others', async () => {
-    const sockets = Array.from({ length: 200 }, () => {
-      const socket = net.connect(Number(new URL(pair.producerUrl).port), '127.0.0.1');
-      socket.on('error', () => {});
-      socket.write('POST /orders HTTP/1.1\r\nHost: x\r\nX-Slow: ');
-      return socket;
-    });
-    expect((await post(`${pair.producerUrl}/orders`, anOrderRequest())).status).toBe(202);
-    for (const socket of sockets) socket.destroy();
-  });
-
-  test(`producer, with ${IDLE_CONNECTIONS} idle connections, still answers others`, async () => {
-    // Their other ends are another process's: one alone might not be allowed so many files.
-    const holder = spawn(process.execPath, ['--eval', HOLD_CONNECTIONS], {
-      env: { ...process.env, PORT: new URL(pair.producerUrl).port, COUNT: String(IDLE_CONNECTIONS) },
-      stdio: ['ignore', 'pipe', 'inherit'],
-    });
-    try {
-      expect(String(await once(holder.stdout, 'data'))).toBe('open');
-      await vi.waitFor(
-        async () =>
-          expect(await metric(pair.producerUrl, 'process.files.open')).toBeGreaterThan(IDLE_CONNECTIONS),
-        { timeout: 20_000 },
-      );
-      expect((await post(`${pair.producerUrl}/orders`, anOrderRequest())).status).toBe(202);
-    } finally {
-      holder.kill();
-    }
   });
 });
 

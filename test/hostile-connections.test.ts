@@ -1,8 +1,10 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
+import http from 'node:http';
+import net from 'node:net';
 import { anOrderRequest } from '@orders/shared/testing/orders.ts';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { eventually } from './eventually.ts';
 import { getJson, type Pair, post, startPair } from './pair.ts';
 
@@ -111,4 +113,118 @@ function maxOpenFiles(): number {
   } catch {
     return Number.POSITIVE_INFINITY;
   }
+}
+
+/**
+ * What the servers themselves allow is half a minute and more. Here they get a fiftieth of it, whatever it is: one that
+ * has no limit has none here either.
+ */
+describe('slow clients', () => {
+  const FASTER = 50;
+  /** After a minute Node gives up on a request, and it looks every half minute. */
+  const CUT_AFTER_MS = 90_000 / FASTER;
+  const SLACK_MS = 1_000;
+  const CLIENTS = 200;
+
+  let pair: Pair;
+  beforeAll(async () => {
+    const createServer = http.createServer as (...args: unknown[]) => http.Server;
+    const spy = vi.spyOn(http, 'createServer').mockImplementation(((...args: unknown[]) => {
+      const server = createServer(...args) as http.Server & { connectionsCheckingInterval: number };
+      // Before the server itself looks at them.
+      server.prependOnceListener('listening', () => {
+        server.headersTimeout /= FASTER;
+        server.requestTimeout /= FASTER;
+        server.connectionsCheckingInterval /= FASTER;
+      });
+      return server;
+    }) as typeof http.createServer);
+    pair = await startPair();
+    spy.mockRestore();
+  });
+  afterAll(() => pair?.[Symbol.asyncDispose]());
+
+  const TOO_SLOW = /^HTTP\/1\.1 408 .*content-type: application\/problem\+json.*"\/problems\/too-slow"/s;
+  const HEADERS = 'Host: x\r\nContent-Type: application/json\r\nContent-Length: 10000\r\n';
+
+  describe.each([
+    { service: 'producer', what: 'nothing at all', bytes: '', trickle: '', answer: TOO_SLOW },
+    {
+      service: 'producer',
+      what: 'headers',
+      bytes: 'POST /orders HTTP/1.1\r\nX: ',
+      trickle: 'y',
+      answer: TOO_SLOW,
+    },
+    {
+      service: 'producer',
+      what: 'a body',
+      bytes: `POST /orders HTTP/1.1\r\n${HEADERS}\r\n`,
+      trickle: ' ',
+      answer: TOO_SLOW,
+    },
+    {
+      service: 'producer',
+      what: 'a body that nobody asked for',
+      bytes: `POST /x HTTP/1.1\r\n${HEADERS}\r\n`,
+      trickle: ' ',
+      answer: /^HTTP\/1\.1 404 /,
+    },
+    { service: 'consumer', what: 'nothing at all', bytes: '', trickle: '', answer: TOO_SLOW },
+    {
+      service: 'consumer',
+      what: 'headers',
+      bytes: 'GET /orders HTTP/1.1\r\nX: ',
+      trickle: 'y',
+      answer: TOO_SLOW,
+    },
+    {
+      service: 'consumer',
+      what: 'a body that nobody asked for',
+      bytes: `POST /orders HTTP/1.1\r\n${HEADERS}\r\n`,
+      trickle: ' ',
+      answer: /^HTTP\/1\.1 405 /,
+    },
+    {
+      service: 'consumer',
+      what: 'the body of a GET',
+      bytes: `GET /livez HTTP/1.1\r\n${HEADERS}\r\n`,
+      trickle: ' ',
+      answer: /^HTTP\/1\.1 200 /,
+    },
+  ] as const)('$service', ({ service, what, bytes, trickle, answer }) => {
+    test(`${service}, of ${CLIENTS} clients that send ${what} too slowly, gives them up in time and serves others`, async () => {
+      const clients = Array.from({ length: CLIENTS }, () =>
+        slowClient(urlOf(pair, service), { bytes, trickle }),
+      );
+      await stillServing(pair);
+      const cut = await Promise.all(clients);
+      expect(Math.max(...cut.map(({ afterMs }) => afterMs))).toBeLessThan(CUT_AFTER_MS + SLACK_MS);
+      // What crosses with a byte of the client is reset, and the answer with it.
+      const answers = cut.map(({ text }) => text).filter((text) => text !== '');
+      expect(answers.length).toBeGreaterThan(CLIENTS / 2);
+      expect(answers.filter((text) => !answer.test(text))).toEqual([]);
+    });
+  });
+});
+
+/** Goes on until the server closes the connection. */
+async function slowClient(
+  url: string,
+  { bytes, trickle }: { bytes: string; trickle: string },
+): Promise<{ text: string; afterMs: number }> {
+  const socket = net
+    .connect(portOf(url), '127.0.0.1')
+    .setEncoding('utf8')
+    .on('error', () => {});
+  const startedAt = performance.now();
+  let text = '';
+  socket.on('data', (data) => {
+    text += data;
+  });
+  socket.write(bytes);
+  const trickling = setInterval(() => trickle && socket.write(trickle), 100);
+  await once(socket, 'close');
+  clearInterval(trickling);
+  return { text, afterMs: performance.now() - startedAt };
 }

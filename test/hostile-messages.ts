@@ -277,15 +277,20 @@ export async function sendAndAccountFor(
   };
   let sentAgain = 0;
   const readable = new Set<string>();
+  const lost: string[] = [];
   for (const message of messages) {
     if (isDeadLetter(message)) continue;
     const parts = await unpackMessages(message.body);
     for (const body of parts) {
       if (parts.length > 1 && isDeadLetter({ body, attributes: {} })) sentAgain++;
-      else readable.add((await decodeOrderMessage(body)).order.orderId);
+      else
+        await decodeOrderMessage(body).then(
+          ({ order }) => readable.add(order.orderId),
+          ({ code }) => lost.push(`${code}: ${body.slice(0, 1_000)}`),
+        );
     }
   }
-  expect([...letters.keys()]).toEqual([]);
+  expect({ lost, letters: [...letters.keys()] }).toEqual({ lost: [], letters: [] });
   const stored = await findStored(consumerUrl, [...readable]);
   expect([...readable].filter((id) => !stored.has(id))).toEqual([]);
   return { sentAgain, deadLettered, stored: stored.size };

@@ -1,13 +1,25 @@
+import { readFileSync } from 'node:fs';
+import path from 'node:path';
 import { DEAD_LETTER_ATTRIBUTE, deadLetterSchema } from '@orders/consumer/sqs/dead-letter.ts';
 import {
   CONTENT_ENCODINGS,
   CONTENT_TYPE,
   envelopeSchema,
+  MAX_ORDER_BYTES,
   MESSAGE_VERSIONS,
   PACKED_TYPE,
 } from '@orders/shared/message.ts';
 import { MAX_PACKED_ORDERS, packedEnvelopeSchema } from '@orders/shared/packed-message.ts';
 import { z } from 'zod';
+
+/** A message as it was sent once, kept for the tests. */
+function recorded(name: string): { name: string; headers: object; payload: object } {
+  const file = path.join(import.meta.dirname, '..', 'shared', 'src', 'message-samples', `${name}.json`);
+  const { body, attributes } = JSON.parse(readFileSync(file, 'utf8'));
+  return { name, headers: attributes, payload: JSON.parse(body) };
+}
+
+const ATTRIBUTES = 'SQS message attributes of type String. They repeat the body; missing ones do not matter.';
 
 /** The messages on both queues, for whoever reads or writes them without this code (https://www.asyncapi.com, 3.0). */
 export function asyncApiDocument(version: string): object {
@@ -20,11 +32,11 @@ export function asyncApiDocument(version: string): object {
     {
       name: `order.placed.v${messageVersion}`,
       title: 'An order was placed',
+      description: `contentencoding says where the order is. identity, or none: it is data. gzip (RFC 1952) or zstd (RFC 8878): data_base64 is, in base64 (RFC 4648), the order as JSON in UTF-8, packed so; unpacked it has at most ${MAX_ORDER_BYTES} bytes.`,
       contentType: CONTENT_TYPE,
       headers: {
         type: 'object',
-        description:
-          'SQS message attributes of type String. They repeat the body; missing ones do not matter.',
+        description: ATTRIBUTES,
         properties: {
           contentType: { const: CONTENT_TYPE },
           contentEncoding: { enum: [...CONTENT_ENCODINGS] },
@@ -41,6 +53,7 @@ export function asyncApiDocument(version: string): object {
           data: { $ref: '#/components/schemas/Order' },
         },
       },
+      examples: CONTENT_ENCODINGS.map((encoding) => recorded(`v${messageVersion}-${encoding}`)),
     },
   ]);
   messages.push([
@@ -48,8 +61,19 @@ export function asyncApiDocument(version: string): object {
     {
       name: PACKED_TYPE,
       title: `Up to ${MAX_PACKED_ORDERS} messages in one, a line each, under zstd`,
+      description: `data_base64 is, in base64 (RFC 4648), text in UTF-8, packed with zstd (RFC 8878); unpacked it has at most ${MAX_ORDER_BYTES} bytes. Each of its lines, which a line feed (U+000A) separates, is the body of an ${MESSAGE_VERSIONS.map((version) => `order.placed.v${version}`).join(' or ')}, and means what that means by itself.`,
       contentType: CONTENT_TYPE,
+      headers: {
+        type: 'object',
+        description: ATTRIBUTES,
+        properties: {
+          contentType: { const: CONTENT_TYPE },
+          contentEncoding: { const: packedEnvelopeSchema.shape.contentencoding.value },
+          schemaVersion: { const: '2' },
+        },
+      },
       payload: jsonSchema(packedEnvelopeSchema),
+      examples: [recorded('v2-zstd')],
     },
   ]);
   const refs = messages.map(([name]) => [name, { $ref: `#/components/messages/${name}` }]);

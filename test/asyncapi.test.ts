@@ -48,9 +48,11 @@ test('AsyncAPI document, of every message that the producer writes, describes bo
 });
 
 test('AsyncAPI document, of packed messages, describes them', async () => {
-  const isPayload = validatorOf('/components/messages/ordersPacked/payload');
-  const { body } = await packMessages(['{}', '{}']);
+  const message = '/components/messages/ordersPacked';
+  const [isPayload, isHeaders] = [validatorOf(`${message}/payload`), validatorOf(`${message}/headers`)];
+  const { body, attributes } = await packMessages(['{}', '{}']);
   expect(isPayload(JSON.parse(body)) || isPayload.errors).toBe(true);
+  expect(isHeaders(attributes) || isHeaders.errors).toBe(true);
 });
 
 test('AsyncAPI document, of a message with an order that the consumer would reject, does not describe it', () => {

@@ -26,6 +26,8 @@ export type Capabilities = {
   redrivePolicyMoves: boolean;
   /** Keeps and answers all attributes of a queue, its limits and its encryption too. */
   allQueueAttributes: boolean;
+  /** Takes texts with characters above U+FFFF. */
+  astralCharacters: boolean;
   /** Queues and messages outlive a restart. */
   persistsOverRestart: boolean;
 };
@@ -51,6 +53,7 @@ const AWS: Capabilities = {
   rejectsBogusReceiptHandle: true,
   redrivePolicyMoves: true,
   allQueueAttributes: true,
+  astralCharacters: true,
   persistsOverRestart: true,
 };
 
@@ -58,7 +61,7 @@ const AWS: Capabilities = {
 export const BACKENDS = {
   embedded: {
     name: 'embedded emulator',
-    capabilities: { ...AWS, moveTasks: false, rejectsBogusReceiptHandle: false },
+    capabilities: { ...AWS, moveTasks: false, rejectsBogusReceiptHandle: false, astralCharacters: false },
     availability: async () => ({ available: true, reason: 'in this process' }),
     start: startEmbedded,
   },

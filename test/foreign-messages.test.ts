@@ -1,24 +1,32 @@
 import { execFile } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
+import { readdirSync, readFileSync } from 'node:fs';
 import { promisify } from 'node:util';
-import type { SQSClient } from '@aws-sdk/client-sqs';
+import { SendMessageCommand, SQSClient } from '@aws-sdk/client-sqs';
 import { DeadLetterQueue } from '@orders/consumer/dlq/dead-letter-queue.ts';
 import { resolveQueues } from '@orders/shared/queue-admin.ts';
 import { anOrder } from '@orders/shared/testing/orders.ts';
 import { Producer } from 'sqs-producer';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { createTool } from '../scripts/sqs-tool.ts';
+import { eventually } from './eventually.ts';
+import { depth } from './hostile-messages.ts';
 import { getJson, type Pair, startPair } from './pair.ts';
 
 const run = promisify(execFile);
+const AWS_CLI = process.env['AWS_CLI'] ?? 'aws';
 /** The AWS CLI speaks the JSON protocol that the embedded emulator understands since 1.29; older ones do not. */
-const awsCli = await run('aws', ['--version']).then(
+const awsCli = await run(AWS_CLI, ['--version']).then(
   ({ stdout }) => /aws-cli\/(1\.(29|[3-9]\d)|2\.(1[2-9]|[2-9]\d))/.test(stdout),
   () => false,
 );
+// Whoever names one has it run.
+if (process.env['AWS_CLI'] && !awsCli) throw new Error(`AWS_CLI=${AWS_CLI} is none that speaks JSON`);
 
 let pair: Pair;
 let client: SQSClient;
+/** Of somebody else, as the SDK comes. */
+let theirs: SQSClient;
 let queues: { queueUrl: string; deadLetterQueueUrl: string };
 
 beforeAll(async () => {
@@ -26,8 +34,14 @@ beforeAll(async () => {
   const tool = createTool('dev', { AWS_ENDPOINT_URL: pair.endpoint });
   client = tool.client;
   queues = await resolveQueues(client, tool.config);
+  theirs = new SQSClient({
+    endpoint: pair.endpoint,
+    region: 'ap-northeast-2',
+    credentials: { accessKeyId: 'x', secretAccessKey: 'x' },
+  });
 });
 afterAll(async () => {
+  theirs?.destroy();
   client?.destroy();
   await pair?.[Symbol.asyncDispose]();
 });
@@ -58,7 +72,7 @@ const isDeadLettered = (body: string, reason: string) =>
 
 describe('messages of sqs-producer', () => {
   const send = (body: string) =>
-    Producer.create({ queueUrl: queues.queueUrl, sqs: client as never }).send([{ id: '1', body }]);
+    Producer.create({ queueUrl: queues.queueUrl, sqs: theirs }).send([{ id: '1', body }]);
 
   test('consumer, with a valid envelope of somebody else, stores the order', async () => {
     const order = anOrder({ orderId: randomUUID() });
@@ -73,8 +87,33 @@ describe('messages of sqs-producer', () => {
   });
 });
 
+describe('recorded messages of all versions', () => {
+  const folder = new URL('../shared/src/message-samples/', import.meta.url);
+
+  test.each(readdirSync(folder))('consumer, with recorded message %s, stores its orders', async (name) => {
+    const { body, attributes, decoded } = JSON.parse(readFileSync(new URL(name, folder), 'utf8'));
+    const MessageAttributes = Object.fromEntries(
+      Object.entries<string>(attributes).map(([name, StringValue]) => [
+        name,
+        { DataType: 'String', StringValue },
+      ]),
+    );
+    // The embedded emulator takes no characters above U+FFFF; escaped, they are the same JSON.
+    const MessageBody = body.replaceAll(
+      /[\uD800-\uDFFF]/g,
+      (half: string) => `\\u${half.charCodeAt(0).toString(16)}`,
+    );
+    const deadLetters = await depth(client, queues.deadLetterQueueUrl);
+    await theirs.send(new SendMessageCommand({ QueueUrl: queues.queueUrl, MessageBody, MessageAttributes }));
+    await eventually(async () => expect(await depth(client, queues.queueUrl)).toBe(0));
+    expect(await depth(client, queues.deadLetterQueueUrl)).toBe(deadLetters);
+    for (const { order } of [decoded].flat())
+      expect((await getJson(`${pair.consumerUrl}/orders/${order.orderId}`)).body).toMatchObject(order);
+  });
+});
+
 describe.skipIf(!awsCli)(
-  'messages of the AWS CLI (skipped where none that speaks JSON is on the path)',
+  'messages of the AWS CLI (skipped where none that speaks JSON is on the path or in AWS_CLI)',
   () => {
     const send = (body: string) => {
       const env = {
@@ -84,7 +123,7 @@ describe.skipIf(!awsCli)(
         AWS_DEFAULT_REGION: 'ap-northeast-2',
       };
       const target = ['--endpoint-url', pair.endpoint, '--queue-url', queues.queueUrl];
-      return run('aws', ['sqs', 'send-message', ...target, '--message-body', body], { env });
+      return run(AWS_CLI, ['sqs', 'send-message', ...target, '--message-body', body], { env });
     };
 
     test('consumer, with a valid envelope, stores the order', { timeout: 60_000 }, async () => {

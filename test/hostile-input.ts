@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 
 /** Values that break parsers, databases and queues. */
-const NASTY: unknown[] = [
+export const NASTY: readonly unknown[] = [
   null,
   true,
   -1,
@@ -13,7 +13,9 @@ const NASTY: unknown[] = [
   'NaN',
   'Infinity',
   '\u0000',
+  'a\u001bb\u0085c',
   '\ud800',
+  '\udfff\ud83d',
   '\uffff',
   'é'.normalize('NFD'),
   '💿'.repeat(200),
@@ -29,7 +31,7 @@ const NASTY: unknown[] = [
   '00000000-0000-0000-0000-00000000000g',
 ];
 
-type Mutation =
+export type Mutation =
   | { kind: 'flip'; at: number; byte: number }
   | { kind: 'truncate'; at: number }
   | { kind: 'insert'; at: number; text: string }
@@ -38,9 +40,9 @@ type Mutation =
   | { kind: 'add'; key: string; value: unknown }
   | { kind: 'nest'; depth: number };
 
-const position = fc.double({ min: 0, max: 1, noNaN: true, maxExcluded: true });
+export const position = fc.double({ min: 0, max: 1, noNaN: true, maxExcluded: true });
 const pathSteps = fc.array(fc.nat(20), { minLength: 1, maxLength: 4 });
-const mutation: fc.Arbitrary<Mutation> = fc.oneof(
+export const mutation: fc.Arbitrary<Mutation> = fc.oneof(
   fc.record({ kind: fc.constant('flip' as const), at: position, byte: fc.integer({ min: 1, max: 127 }) }),
   fc.record({ kind: fc.constant('truncate' as const), at: position }),
   fc.record({
@@ -58,13 +60,30 @@ const mutation: fc.Arbitrary<Mutation> = fc.oneof(
   fc.record({ kind: fc.constant('nest' as const), depth: fc.constantFrom(10, 1_000, 50_000) }),
 );
 
-/** Texts made of `base` by one to three mutations of its bytes or its structure; the same for the same seed. */
-export function mutatedTexts(base: object, count: number, seed: number): string[] {
-  const mutations = fc.sample(fc.array(mutation, { minLength: 1, maxLength: 3 }), { numRuns: count, seed });
-  // What is nested deeply comes last: JSON.stringify, which the others need, overflows its stack on it.
-  const inOrder = (steps: Mutation[]) =>
-    steps.toSorted((a, b) => Number(a.kind === 'nest') - Number(b.kind === 'nest'));
-  return mutations.map((steps) => inOrder(steps).reduce(mutate, JSON.stringify(base)));
+/** So many are drawn at once: what is drawn is small, what is made of it need not be. */
+const DRAWN_AT_ONCE = 1_000;
+
+/** `count` values, one at a time; the same for the same seed. */
+export function* drawn<T>(arbitrary: fc.Arbitrary<T>, count: number, seed: number): Generator<T> {
+  for (let from = 0; from < count; from += DRAWN_AT_ONCE) {
+    const numRuns = Math.min(DRAWN_AT_ONCE, count - from);
+    yield* fc.sample(arbitrary, { numRuns, seed: seed + from });
+  }
+}
+
+/** Texts made of what `base` answers by one to three mutations of its bytes or its structure. */
+export function* mutatedTexts(
+  base: (index: number) => object,
+  count: number,
+  seed: number,
+): Generator<string> {
+  let index = 0;
+  for (const steps of drawn(fc.array(mutation, { minLength: 1, maxLength: 3 }), count, seed))
+    yield mutated(JSON.stringify(base(index++)), steps);
+}
+
+export function mutated(text: string, steps: readonly Mutation[]): string {
+  return steps.reduce(mutate, text);
 }
 
 function mutate(text: string, step: Mutation): string {
@@ -90,16 +109,20 @@ function mutate(text: string, step: Mutation): string {
   }
 }
 
-/** On text that an earlier step left unparsable, does nothing. */
+/** On text that an earlier step left unparsable, or nested too deeply to be written again, does nothing. */
 function mutateStructure(text: string, step: Mutation & { kind: 'replace' | 'remove' | 'add' }): string {
-  let root: unknown;
   try {
-    root = JSON.parse(text);
-  } catch {
-    return text;
+    const root = JSON.parse(text);
+    if (typeof root !== 'object' || root === null) return text;
+    return JSON.stringify(changed(root, step));
+  } catch (error) {
+    if (error instanceof SyntaxError || error instanceof RangeError) return text;
+    throw error;
   }
-  if (typeof root !== 'object' || root === null) return text;
-  if (step.kind === 'add') return JSON.stringify({ ...root, [step.key]: step.value });
+}
+
+function changed(root: object, step: Mutation & { kind: 'replace' | 'remove' | 'add' }): object {
+  if (step.kind === 'add') return { ...root, [step.key]: step.value };
   let parent = root as Record<string, unknown>;
   let key = '';
   for (const choice of step.path) {
@@ -112,5 +135,5 @@ function mutateStructure(text: string, step: Mutation & { kind: 'replace' | 'rem
   }
   if (step.kind === 'remove') delete parent[key];
   else parent[key] = step.value;
-  return JSON.stringify(root);
+  return root;
 }

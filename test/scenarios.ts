@@ -24,6 +24,7 @@ import {
   sqsClient,
 } from './backends.ts';
 import { eventually } from './eventually.ts';
+import { hostileMessages, sendAndAccountFor } from './hostile-messages.ts';
 import { getJson, type LogLine, type Pair, post, startPair } from './pair.ts';
 
 /** The same scenarios on every SQS and store: what one of them cannot do is in the table of `backends.ts`. */
@@ -218,6 +219,8 @@ const NOT_AN_ORDER = JSON.stringify({
 const NEWER = NOT_AN_ORDER.replace('order.placed.v1', 'order.placed.v999');
 const UNKNOWN = NOT_AN_ORDER.replace('order.placed.v1', 'order.cancelled.v1');
 
+const HOSTILE_SEED = 20_261_123;
+
 type Play = { env?: Environment; play: (scenario: Scenario) => Promise<void> };
 
 const SCENARIOS: Record<string, Play> = {
@@ -370,6 +373,17 @@ const SCENARIOS: Record<string, Play> = {
       },
     },
 
+  '200 mutated messages, with all characters that SQS takes, are each stored or dead-lettered at the first receive':
+    {
+      env: { NEWER_VERSION_REJECT_SECONDS: '0' },
+      play: async ({ pair, client, urls, capabilities }) => {
+        const messages = [...hostileMessages(200, HOSTILE_SEED, { astral: capabilities.astralCharacters })];
+        const { consumerUrl } = pair;
+        const { deadLettered } = await sendAndAccountFor(messages, { client, urls, consumerUrl });
+        expect(deadLettered).toBeGreaterThan(100);
+      },
+    },
+
   'queues, made by several at once and again, are the same, and what drifted is mended': {
     play: async ({ client, names, urls, capabilities }) => {
       const ensure = () => ensureQueues(client, 'dev', names);
@@ -493,6 +507,12 @@ const OBSERVATIONS: Record<
     await receive(client, urls.queueUrl, { VisibilityTimeout: 0 });
     return (await depthOf(client, urls.deadLetterQueueUrl)).visible === 1;
   },
+
+  astralCharacters: async ({ client, urls }) =>
+    client.send(new SendMessageCommand({ QueueUrl: urls.queueUrl, MessageBody: '🛒' })).then(
+      () => true,
+      () => false,
+    ),
 
   allQueueAttributes: async ({ client, urls }) => {
     const attributes = await queueAttributes(client, urls.queueUrl);

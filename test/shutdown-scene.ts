@@ -31,10 +31,10 @@ export type Scene = {
 };
 
 /**
- * Both services as processes, on ports and in a folder of their own; by default with the embedded emulator, else with
- * queues of their own on the SQS that `sqs` names.
+ * Both services as processes, on ports and in a folder of their own; by default with the embedded emulator and store,
+ * else with queues of their own on the SQS, and in the database, that `backends` names.
  */
-export async function openScene(options: PipelineOptions = {}, sqs?: Environment): Promise<Scene> {
+export async function openScene(options: PipelineOptions = {}, backends?: Environment): Promise<Scene> {
   const dataDir = await mkdtemp(path.join(tmpdir(), 'shutdown-'));
   const died = new Map<number | undefined, string>();
   const onEvent = (event: PipelineEvent) => {
@@ -49,14 +49,14 @@ export async function openScene(options: PipelineOptions = {}, sqs?: Environment
     dataDir,
     onEvent,
     ...options,
-    ...(sqs ? { services: ['producer', 'consumer'] } : services ? { services } : {}),
+    ...(backends ? { services: ['producer', 'consumer'] } : services ? { services } : {}),
     env: {
       ...env,
-      producer: { ...queues, ...sqs, ...env.producer },
-      consumer: { ...queues, ...sqs, ...env.consumer },
+      producer: { ...queues, ...backends, ...env.producer },
+      consumer: { ...queues, ...backends, ...env.consumer },
     },
   });
-  const endpoint = sqs?.['AWS_ENDPOINT_URL'] ?? pipeline.endpoint;
+  const endpoint = backends?.['AWS_ENDPOINT_URL'] ?? pipeline.endpoint;
   const log = async (service: Service, message: string) => {
     const text = await readFile(path.join(dataDir, 'logs', `${service}.log`), 'utf8');
     const lines = text.split('\n').filter((line) => line.startsWith('{') && line.endsWith('}'));

@@ -2,15 +2,23 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtemp, rm } from 'node:fs/promises';
 import http from 'node:http';
-import type { AddressInfo } from 'node:net';
+import net, { type AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { buffer } from 'node:stream/consumers';
+import { SendMessageCommand } from '@aws-sdk/client-sqs';
+import { encodeOrderMessage } from '@orders/shared/message.ts';
+import { contentHash } from '@orders/shared/order.ts';
+import { ensureQueues } from '@orders/shared/queue-admin.ts';
+import { anOrder } from '@orders/shared/testing/orders.ts';
 import { describe, expect, test, vi } from 'vitest';
 import { startEmulator } from '../dev/emulator.ts';
+import { sqsClient } from './backends.ts';
 import { eventually } from './eventually.ts';
+import { findPostgres, PostgresServer } from './faults/postgres-server.ts';
 import { allStored, startLoad } from './load.ts';
+import { depthOf } from './scenarios.ts';
 import { describeStopUnderLoad, GRACE_MS, openScene, type Service } from './shutdown-scene.ts';
 
 vi.setConfig({ testTimeout: 120_000 });
@@ -122,6 +130,77 @@ describe('SIGTERM during start-up', () => {
       }
     },
   );
+
+  test('consumer, whose database never answers, ends with status 0 without waiting for it', async () => {
+    const emulator = await startEmulator({ port: 0 });
+    const gate = await startTcpGate(1);
+    const child = startService('consumer', {
+      AWS_ENDPOINT_URL: emulator.endpoint,
+      DATABASE_URL: `postgres://orders@127.0.0.1:${gate.port}/orders`,
+      DATABASE_CONNECT_TIMEOUT_MS: '30000',
+    });
+    try {
+      await gate.reached;
+      child.kill('SIGTERM');
+      await eventually(() => expect([child.exitCode, child.signalCode]).toEqual([0, null]), 10_000);
+    } finally {
+      child.kill('SIGKILL');
+      await gate.stop();
+      await emulator.stop();
+    }
+  });
+
+  const postgres = findPostgres();
+  test.skipIf(!postgres)(
+    'consumer, that waits for its database (skipped where no PostgreSQL server is installed), ends with status 0, and keeps what is queued',
+    async () => {
+      const emulator = await startEmulator({ port: 0 });
+      const server = await PostgresServer.start(postgres as string);
+      const url = new URL(await server.createDatabase('starting'));
+      const gate = await startTcpGate(Number(url.port));
+      url.port = String(gate.port);
+      const client = sqsClient({ AWS_ENDPOINT_URL: emulator.endpoint });
+      const { queue } = await ensureQueues(client, 'dev', {
+        queue: 'order-queue',
+        deadLetterQueue: 'order-dlq',
+      });
+      const order = anOrder();
+      const { body: MessageBody } = await encodeOrderMessage(
+        { order, contentHash: contentHash(order), traceparent: undefined },
+        { version: 1, encoding: 'identity', compressAboveBytes: 4_096 },
+      );
+      await client.send(new SendMessageCommand({ QueueUrl: queue.url, MessageBody }));
+      const child = startService('consumer', {
+        AWS_ENDPOINT_URL: emulator.endpoint,
+        DATABASE_URL: url.href,
+        DATABASE_CONNECT_TIMEOUT_MS: '30000',
+      });
+      try {
+        const output = buffer(child.stdout as NodeJS.ReadableStream);
+        await gate.reached;
+        child.kill('SIGTERM');
+        child.kill('SIGTERM');
+        gate.open();
+        await eventually(() => expect([child.exitCode, child.signalCode]).toEqual([0, null]));
+        const lines = (await output).toString().trim().split('\n');
+        const messages = lines.map((line) => JSON.parse(line).message);
+        expect(messages.filter((message) => message === 'stopping' || message === 'stopped')).toEqual([
+          'stopping',
+          'stopped',
+        ]);
+        const { visible, inFlight } = await depthOf(client, queue.url);
+        const [stored] = await server.sql('SELECT count(*) FROM orders', 'starting');
+        expect(inFlight).toBe(0);
+        expect(visible + Number(stored)).toBe(1);
+      } finally {
+        child.kill('SIGKILL');
+        client.destroy();
+        await gate.stop();
+        await server.stop();
+        await emulator.stop();
+      }
+    },
+  );
 });
 
 function startService(service: Service, env: NodeJS.ProcessEnv): ChildProcess {
@@ -137,6 +216,36 @@ function startService(service: Service, env: NodeJS.ProcessEnv): ChildProcess {
     },
     stdio: ['ignore', 'pipe', 'inherit'],
   });
+}
+
+/** Stands before a server and lets nothing through until it is opened. */
+async function startTcpGate(
+  target: number,
+): Promise<{ port: number; reached: Promise<void>; open: () => void; stop: () => Promise<void> }> {
+  const reached = Promise.withResolvers<void>();
+  const opened = Promise.withResolvers<void>();
+  const sockets = new Set<net.Socket>();
+  const server = net.createServer({ pauseOnConnect: true }, async (client) => {
+    sockets.add(client.on('error', () => {}));
+    reached.resolve();
+    await opened.promise;
+    const upstream = net.connect(target, '127.0.0.1');
+    sockets.add(upstream.on('error', () => {}));
+    client.on('close', () => upstream.destroy()).pipe(upstream);
+    upstream.on('close', () => client.destroy()).pipe(client);
+  });
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  return {
+    port: (server.address() as AddressInfo).port,
+    reached: reached.promise,
+    open: opened.resolve,
+    stop: async () => {
+      for (const socket of sockets) socket.destroy();
+      server.close();
+      await once(server, 'close');
+    },
+  };
 }
 
 type Gate = { url: string; reached: Promise<void>; open: () => void; stop: () => Promise<void> };

@@ -52,6 +52,10 @@ export type HttpServerOptions = ActuatorOptions & {
 };
 
 const REQUEST_TIMEOUT_MS = 30_000;
+/** Of a request, or of a connection that brings none. Node takes the longer of the two limits for bodies. */
+const HEADERS_TIMEOUT_MS = 15_000;
+/** How often Node looks for those that are over their limit. */
+const TIMEOUT_CHECK_MS = 5_000;
 /** Longer than the idle time of the usual load balancers (60 s), so that they, not we, close an idle connection. */
 const KEEP_ALIVE_TIMEOUT_MS = 72_000;
 
@@ -85,7 +89,11 @@ export async function createHttpServer(options: HttpServerOptions): Promise<Http
     frameworkErrors: (error, request, reply) => sendError(error, request, reply),
     clientErrorHandler: answerClientError,
     // It is asked for below: what Node answers by itself is no problem+json.
-    http: { requireHostHeader: false },
+    http: {
+      requireHostHeader: false,
+      headersTimeout: HEADERS_TIMEOUT_MS,
+      connectionsCheckingInterval: TIMEOUT_CHECK_MS,
+    },
     routerOptions: { maxParamLength: 256 },
     // Not set later: what it replaces would be loaded first, Ajv and its like, 3 MB of memory.
     schemaController: {

@@ -54,10 +54,6 @@ export const packedEnvelopeSchema = z.looseObject({
   data_base64: z.base64().describe('the packed lines in base64'),
 });
 
-/** A line that cannot be the body of a message, and so could not go to the DLQ by itself. */
-// biome-ignore lint/suspicious/noControlCharactersInRegex: these are what SQS refuses
-const NO_BODY = /^$|[\u0000-\u0008\u000b\u000c\u000e-\u001f\ufffe\uffff]/;
-
 /**
  * The bodies of the messages in a packed one. Any other, or one that cannot be unpacked, is its own only part:
  * {@link decodeOrderMessage} says what is wrong with it.
@@ -69,7 +65,7 @@ export function unpackMessages(body: string): string[] {
     const packed = Buffer.from(data_base64, 'base64');
     const lines = zlib.zstdDecompressSync(packed, { maxOutputLength: MAX_ORDER_BYTES });
     const bodies = lines.toString('utf8').split('\n');
-    return bodies.length > MAX_PACKED_ORDERS || bodies.some((line) => NO_BODY.test(line)) ? [body] : bodies;
+    return bodies.length > MAX_PACKED_ORDERS ? [body] : bodies;
   } catch {
     return [body];
   }

@@ -25,7 +25,7 @@ export const MUTATIONS: readonly Mutation[] = [
     edits: [
       {
         file: SETTLER,
-        find: 'const others = parts.filter(({ outcome }) => !isStored(outcome));',
+        find: 'const others = parts.filter(({ processed }) => !isStored(processed.outcome));',
         replace: 'const others: Part[] = [];',
       },
     ],
@@ -51,19 +51,18 @@ export const MUTATIONS: readonly Mutation[] = [
     edits: [
       {
         file: CONSUMER,
-        find: 'async function messagesIn({ body, attributes }: ReceivedMessage): Promise<IncomingMessage[]> {',
-        replace:
-          'async function messagesIn({ messageId, body, attributes }: ReceivedMessage): Promise<any[]> {',
+        find: 'function messagesIn({ body, attributes }: ReceivedMessage): IncomingMessage[] {',
+        replace: 'function messagesIn({ messageId, body, attributes }: ReceivedMessage): any[] {',
       },
       {
         file: CONSUMER,
-        find: 'bodies.map((part) => ({ body: part,',
-        replace: 'bodies.map((part) => ({ messageId, body: part,',
+        find: '.map((part) => ({ body: part,',
+        replace: '.map((part) => ({ messageId, body: part,',
       },
       {
         file: PROCESS,
-        find: 'async function readOrder({ body, attributes }: IncomingMessage)',
-        replace: 'async function readOrder({ body, attributes, messageId }: any)',
+        find: 'function readOrder({ body, attributes }: IncomingMessage)',
+        replace: 'function readOrder({ body, attributes, messageId }: any)',
       },
       {
         file: PROCESS,
@@ -171,8 +170,8 @@ export const MUTATIONS: readonly Mutation[] = [
     edits: [
       {
         file: SETTLER,
-        find: 'failures.add(message.messageId) < config.MAX_FAILURES',
-        replace: 'failures.add(message.messageId) < 1',
+        find: 'failures.add(message.messageId) >= config.MAX_FAILURES',
+        replace: 'failures.add(message.messageId) >= 1',
       },
     ],
   },
@@ -183,8 +182,8 @@ export const MUTATIONS: readonly Mutation[] = [
     edits: [
       {
         file: SETTLER,
-        find: 'failures.add(message.messageId) < config.MAX_FAILURES',
-        replace: '(failures.add(message.messageId), message.receiveCount) < config.MAX_FAILURES',
+        find: 'failures.add(message.messageId) >= config.MAX_FAILURES',
+        replace: '(failures.add(message.messageId), message.receiveCount) >= config.MAX_FAILURES',
       },
     ],
   },
@@ -243,7 +242,7 @@ export type SqsOrderPublisherOptions`,
     edits: [
       {
         file: SETTLER,
-        find: '        await this.#sendToDeadLetterQueue(lease.message, outcome, traceId);\n',
+        find: '        await this.#sendToDeadLetterQueue(lease.message, outcome, traceId, log);\n',
         replace: '',
       },
     ],
@@ -288,7 +287,13 @@ export type SqsOrderPublisherOptions`,
     name: 'leases never closed',
     expected: 'NOT_SETTLED',
     fault: 'consumer stopped',
-    edits: [{ file: 'consumer/src/sqs/lease.ts', find: '    this.#leases.delete(lease);\n', replace: '' }],
+    edits: [
+      {
+        file: 'consumer/src/sqs/lease.ts',
+        find: '    for (const lease of leases) this.#leases.delete(lease);\n',
+        replace: '',
+      },
+    ],
   },
   {
     name: 'breaker that never tries again',
@@ -316,8 +321,8 @@ export type SqsOrderPublisherOptions`,
       { file: CONSUMER, find: '    this.#stop.abort();\n', replace: '' },
       {
         file: CONSUMER,
-        find: '    if (!(await Promise.race([finished, late]))) {',
-        replace: '    if (!(await Promise.race([finished]))) {',
+        find: '    if (!(await inTime(this.#finishWork(), endBy - SHUTDOWN_RESERVE_MS.flush))) {',
+        replace: '    if (!(await this.#finishWork().then(() => true))) {',
       },
     ],
   },

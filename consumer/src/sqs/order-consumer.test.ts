@@ -254,12 +254,22 @@ describe('packed messages', () => {
     ['an empty line', ''],
     ['a control character', '{"a":"\u0007"}'],
   ])(
-    'consumer, of a packed message with %s, which SQS takes in no message, dead-letters the whole',
+    'consumer, of a packed message with %s, which SQS takes in no message, dead-letters the whole and stores the others',
     async (_, line) => {
-      const body = await packOf(await bodyOf(anOrder()), line);
-      const harness = start({}, ({ sqs }) => sqs.put(body));
+      const order = anOrder();
+      const body = await packOf(await bodyOf(order), line);
+      const harness = start({}, ({ sqs }) => {
+        sqs.intercept = ({ operation, input }) => {
+          const { Id, MessageBody } = input.Entries?.[0] ?? {};
+          if (operation === 'SendMessageBatch' && MessageBody === line)
+            return { Failed: [{ Id, Code: 'InvalidMessageContents', SenderFault: true }] };
+        };
+        sqs.put(body);
+      });
       await eventually(() => expect(harness.sqs.deletedHandles()).toHaveLength(1));
       expect(harness.sqs.deadLetters.map(({ MessageBody }) => MessageBody)).toEqual([body]);
+      expect(deadLetterOf(harness)).toMatchObject({ reason: 'NOT_JSON' });
+      expect([...harness.repository.stored.keys()]).toEqual([order.orderId]);
     },
   );
 

@@ -1,6 +1,7 @@
 import type { SQSClient } from '@aws-sdk/client-sqs';
 import { backoffMs, randomBetween } from '@orders/shared/backoff.ts';
 import type { Logger } from '@orders/shared/logger.ts';
+import { BatchEntryError } from '@orders/shared/sqs-batch.ts';
 import type { ConsumerConfig } from '../config.ts';
 import type { Outcome } from '../domain/outcome.ts';
 import type { ProcessedMessage } from '../domain/process-messages.ts';
@@ -101,7 +102,8 @@ export class Settler {
 
   /**
    * What can never be stored goes to the DLQ, each order by itself, as if it had come so. What may be stored later goes
-   * back to the queue, each by itself, and meets its fate there.
+   * back to the queue, each by itself, and meets its fate there. A line that SQS takes in no message (a control
+   * character, too long) goes to the DLQ in the message that it came in.
    */
   async #settlePacked(lease: Lease, parts: readonly Part[]): Promise<void> {
     const { message } = lease;
@@ -110,19 +112,34 @@ export class Settler {
     this.#countStored(parts.filter(({ processed }) => isStored(processed.outcome)));
     const others = parts.filter(({ processed }) => !isStored(processed.outcome));
     await this.#confirm({ kind: 'processed' }, log, async () => {
-      await Promise.all(
-        others.map(async ({ body, processed }) => {
-          const { outcome, traceId } = processed;
-          if (outcome.kind !== 'rejected')
-            return this.#orders.send({ MessageBody: body, MessageAttributes: {} });
-          this.#count(outcome);
-          const alone = { ...message, body, attributes: {}, rawAttributes: {} };
-          return this.#sendToDeadLetterQueue(alone, outcome, traceId, () => this.#logger(message, processed));
-        }),
-      );
+      const sent = await Promise.all(others.map((part) => this.#sendAlone(message, part)));
+      const unsendable = others.find((_, index) => !sent[index]);
+      if (unsendable) await this.#reject(message, unsendable.processed);
       log().warn({ orders: others.length }, 'orders of a packed message sent by themselves');
       await this.#options.acknowledger.delete(message.receiptHandle);
     });
+  }
+
+  /** False when SQS takes no such message. */
+  async #sendAlone(message: ReceivedMessage, { body, processed }: Part): Promise<boolean> {
+    if (processed.outcome.kind !== 'rejected') {
+      await this.#orders.send({ MessageBody: body, MessageAttributes: {} });
+      return true;
+    }
+    try {
+      await this.#reject({ ...message, body, attributes: {}, rawAttributes: {} }, processed);
+      return true;
+    } catch (error) {
+      if (isFaultOfMessage(error)) return false;
+      throw error;
+    }
+  }
+
+  async #reject(message: ReceivedMessage, processed: ProcessedMessage): Promise<void> {
+    const outcome = processed.outcome as Outcome & { kind: 'rejected' };
+    const log = () => this.#logger(message, processed);
+    await this.#sendToDeadLetterQueue(message, outcome, processed.traceId, log);
+    this.#count(outcome);
   }
 
   async #confirm(outcome: Outcome, log: () => Logger, calls: () => Promise<void>): Promise<void> {
@@ -266,6 +283,14 @@ export class Settler {
     }
   }
 }
+
+/** An entry that SQS refuses, or a request with nothing else in it (too long). */
+const isFaultOfMessage = (error: unknown) =>
+  error instanceof BatchEntryError
+    ? error.senderFault
+    : /^(AWS\.SimpleQueueService\.)?(BatchRequestTooLong|InvalidMessageContents|InvalidParameterValue|MissingParameter)$/.test(
+        (error as Error).name,
+      );
 
 const isStored = ({ kind }: Outcome) => kind === 'processed' || kind === 'duplicate';
 

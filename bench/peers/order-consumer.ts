@@ -1,13 +1,22 @@
 import { loadConsumerConfig } from '@orders/consumer/config.ts';
 import { createOrderConsumer } from '@orders/consumer/create-order-consumer.ts';
+import type { ProcessMessages } from '@orders/consumer/domain/process-messages.ts';
 import { createConsumerMetrics } from '@orders/consumer/metrics.ts';
 import { createReceiveClient } from '@orders/consumer/sqs/receive-client.ts';
 import { createLogger, libraryLogger } from '@orders/shared/logger.ts';
 import { createSqsClient } from '@orders/shared/sqs-client.ts';
 import { ready } from '../probe.ts';
-import { countingStore, job } from './consume-job.ts';
+import { countingStore, handle, job } from './consume-job.ts';
 
-/** This project's consumer, put together as its `app.ts` does, without HTTP. Its environment says the rest. */
+/**
+ * This project's consumer, put together as its `app.ts` does, without HTTP. Its environment says the rest; with the
+ * argument `no-op`, it does with messages what its peers do: nothing.
+ */
+const processed = { outcome: { kind: 'processed' }, traceId: '' } as const;
+const noop: ProcessMessages = async (messages) => {
+  await handle(messages.map(({ body }) => ({ Body: body })));
+  return messages.map(() => processed);
+};
 const config = loadConsumerConfig(process.env);
 const logger = createLogger({ ...config, service: 'order-consumer', version: 'bench' });
 const metrics = createConsumerMetrics('bench', { leases: () => 0, pool: () => undefined });
@@ -26,6 +35,7 @@ const { consumer } = createOrderConsumer({
   onFatal: (error) => {
     throw error;
   },
+  ...(process.argv[3] === 'no-op' ? { process: noop } : {}),
 });
 consumer.start();
 ready();

@@ -25,6 +25,13 @@ export const OURS: ConsumePeer = {
   script: 'bench/peers/order-consumer.ts',
   env: { MAX_IN_WORK: '60' },
 };
+/** What a handler that does nothing costs, as it is measured of the peers. */
+const OURS_NOOP: ConsumePeer = {
+  ...OURS,
+  name: 'order-consumer, no-op handler',
+  settings: 'POLLERS=5 MAX_IN_WORK=60; does not read the order',
+  args: ['no-op'],
+};
 const OURS_BY_DEFAULT: ConsumePeer = {
   ...OURS,
   name: 'order-consumer, defaults',
@@ -115,6 +122,7 @@ export const consume: Suite = {
     const sink = await startSink();
     const near = shared(sink);
     const peers = [
+      OURS_NOOP,
       OURS,
       OURS_BY_DEFAULT,
       BATCH_HANDLER,

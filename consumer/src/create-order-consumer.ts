@@ -5,6 +5,7 @@ import { guardOrderRepository } from './adapters/guarded-order-repository.ts';
 import type { ConsumerConfig } from './config.ts';
 import { StoreUnavailableError } from './domain/errors.ts';
 import type { OrderRepository } from './domain/order-repository.ts';
+import { type ProcessMessages, processMessages } from './domain/process-messages.ts';
 import type { ConsumerMetrics } from './metrics.ts';
 import { Acknowledger } from './sqs/acknowledger.ts';
 import { FailureCounter } from './sqs/failure-counter.ts';
@@ -33,6 +34,8 @@ export type OrderConsumerDependencies = {
   logger: Logger;
   /** The loop itself broke: a bug, after which the process must not stay up and do nothing. */
   onFatal: (error: unknown) => void;
+  /** What is done with messages; by default the use case. */
+  process?: ProcessMessages;
 };
 
 /** Puts together all that stands between the queue and the store. Nothing runs before `consumer.start()`. */
@@ -48,6 +51,7 @@ export function createOrderConsumer(dependencies: OrderConsumerDependencies) {
     metrics,
   });
   const repository = guardOrderRepository(store, breaker, metrics);
+  const { process = (messages) => processMessages(repository, messages) } = dependencies;
   const acknowledger = new Acknowledger(client, queueUrl);
   const leases = new LeaseKeeper({
     acknowledger,
@@ -73,7 +77,7 @@ export function createOrderConsumer(dependencies: OrderConsumerDependencies) {
     client: receiveClient,
     queueUrl,
     config,
-    repository,
+    process,
     places: new Places(config.MAX_IN_WORK),
     scale: new PollerScale(config.POLLERS),
     gate: new StoreGate(breaker, () => repository.ping()),

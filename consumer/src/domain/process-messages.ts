@@ -10,6 +10,9 @@ export type IncomingMessage = { body: string; attributes: Readonly<Record<string
 /** The outcome of one message, and what is known of the order in it. */
 export type ProcessedMessage = { outcome: Outcome; traceId: string; orderId?: string };
 
+/** One outcome a message, in order. Never rejects. */
+export type ProcessMessages = (messages: readonly IncomingMessage[]) => Promise<ProcessedMessage[]>;
+
 /**
  * The use case: reads the orders in the messages and stores them, all in one statement, and answers one outcome a
  * message, in order. It never rejects: whatever goes wrong is an outcome.

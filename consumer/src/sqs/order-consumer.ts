@@ -2,9 +2,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from '@orders/shared/logger.ts';
 import { unpackMessages } from '@orders/shared/packed-message.ts';
 import { type ConsumerConfig, SHUTDOWN_RESERVE_MS } from '../config.ts';
-import type { OrderRepository } from '../domain/order-repository.ts';
 import type { ReleaseCause } from '../domain/outcome.ts';
-import { type IncomingMessage, type ProcessedMessage, processMessages } from '../domain/process-messages.ts';
+import type { IncomingMessage, ProcessedMessage, ProcessMessages } from '../domain/process-messages.ts';
 import type { ConsumerMetrics } from '../metrics.ts';
 import type { Acknowledger } from './acknowledger.ts';
 import type { Lease, LeaseKeeper } from './lease.ts';
@@ -17,7 +16,7 @@ import type { Watchdog } from './watchdog.ts';
 
 export type OrderConsumerOptions = Omit<PollerOptions, 'onMessages'> & {
   config: ConsumerConfig;
-  repository: Pick<OrderRepository, 'saveAll'>;
+  process: ProcessMessages;
   places: Places;
   gate: StoreGate;
   watchdog: Watchdog;
@@ -134,7 +133,7 @@ export class OrderConsumer {
    * such as a failover, then costs them nothing, neither a receive nor the wait for their visibility time.
    */
   async #handle(leases: readonly Lease[]): Promise<Promise<void>[]> {
-    const { repository, gate, config } = this.#options;
+    const { process, gate, config } = this.#options;
     const holdUntil = performance.now() + config.OUTAGE_HOLD_SECONDS * 1_000;
     const settling: Promise<void>[] = [];
     let pending = leases.map((lease) => ({ lease, messages: messagesIn(lease.message) }));
@@ -144,7 +143,7 @@ export class OrderConsumer {
       // Whether the store is back is found out by a query, never by a message.
       const processed =
         gate.open && !this.#late
-          ? await processMessages(repository, messages)
+          ? await process(messages)
           : messages.map(() => released(this.#late ? 'stopping' : 'store-unavailable'));
       const mayHold = performance.now() < holdUntil && !this.#stop.signal.aborted;
       const results = processed.values();

@@ -10,19 +10,22 @@ import { growth } from './suites/growth.ts';
 import { http } from './suites/http.ts';
 import { memory } from './suites/memory.ts';
 import { publish } from './suites/publish.ts';
+import { steps } from './suites/steps.ts';
 import { store } from './suites/store.ts';
 import { barsTable, contestTable } from './tables.ts';
 
 const USAGE = `usage: npm run bench -- [SUITE...] [--quick] [--rounds=5] [--report]
 
-  Suites: consume publish http e2e store memory (all of them by default, 20 minutes), growth (by hand, up to 2 hours).
+  Suites: consume publish http e2e store memory (all of them by default, 20 minutes); by hand: growth (up to 2
+  hours), steps (6 minutes).
   Each contestant runs in a process of its own, in rounds that take turns; medians count.
   --quick   one short round: only finds out whether everything runs, and holds requests per 1,000 orders to their bars
   --report  keeps the results and writes docs/performance.md with its plots
   Exit status 1 when something does not run, or costs too many requests. Never for being slow.`;
 
-const SUITES: Record<string, Suite> = { consume, publish, http, store, e2e, memory, growth };
-const BY_DEFAULT = Object.keys(SUITES).filter((name) => name !== 'growth');
+const BY_HAND: Record<string, Suite> = { growth, steps };
+const BY_DEFAULT: Record<string, Suite> = { consume, publish, http, store, e2e, memory };
+const SUITES = { ...BY_DEFAULT, ...BY_HAND };
 
 await runTool(async () => {
   const { names, quick, report, rounds } = parse();
@@ -68,7 +71,7 @@ function parse() {
     if (rounds !== undefined && !(Number.isInteger(rounds) && rounds > 0)) {
       throw new Error('--rounds must be a whole number above 0');
     }
-    return { ...values, rounds, names: positionals.length > 0 ? positionals : BY_DEFAULT };
+    return { ...values, rounds, names: positionals.length > 0 ? positionals : Object.keys(BY_DEFAULT) };
   } catch (error) {
     throw new UsageError(error instanceof Error ? error.message : String(error), USAGE);
   }

@@ -9,7 +9,7 @@ import { barsTable, contestTable } from './tables.ts';
 
 const DOCS = path.join(import.meta.dirname, '..', 'docs');
 
-const ORDER = ['consume', 'store', 'publish', 'http', 'e2e', 'memory', 'growth'];
+const ORDER = ['consume', 'store', 'publish', 'http', 'e2e', 'memory', 'steps', 'growth'];
 /** What a suite's first contest is drawn by. */
 const DRAWN: Record<string, Measure> = {
   consume: 'perSecond',
@@ -17,6 +17,7 @@ const DRAWN: Record<string, Measure> = {
   publish: 'perSecond',
   http: 'perSecond',
   memory: 'peakMegabytes',
+  steps: 'perSecond',
 };
 
 const INTRODUCTION = `# Performance
@@ -31,7 +32,8 @@ checksums: what is left is the cost of the client. *orders/s* and times hold for
 others work on it (the load average before each suite says whether they did); ratios, CPU seconds and requests travel.
 
 \`order-consumer\` and \`order-producer\` are this project's own code. Where nothing is done with the order, they still read
-it, check it against the schema and compute its content hash, and their rivals do not even parse it. *Billed* are requests as AWS
+it, check it against the schema and compute its content hash, but for the contestant with a *no-op handler*, which does
+what its rivals do: nothing, they do not even parse it. *Billed* are requests as AWS
 counts them, by 64 KiB. *CPU-s* are of the contestant's process alone; *by CPU* is what two rates would be to each other if each
 contestant had a core to itself, and so what holds where the machine was busy with others.
 `;

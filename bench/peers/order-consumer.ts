@@ -7,10 +7,11 @@ import { createLogger, libraryLogger } from '@orders/shared/logger.ts';
 import { createSqsClient } from '@orders/shared/sqs-client.ts';
 import { ready } from '../probe.ts';
 import { countingStore, handle, job } from './consume-job.ts';
+import { steppedStore } from './stepped-store.ts';
 
 /**
  * This project's consumer, put together as its `app.ts` does, without HTTP. Its environment says the rest; with the
- * argument `no-op`, it does with messages what its peers do: nothing.
+ * argument `no-op`, it does with messages what its peers do, nothing; with `stepped-store`, its store changes.
  */
 const processed = { outcome: { kind: 'processed' }, traceId: '' } as const;
 const noop: ProcessMessages = async (messages) => {
@@ -19,7 +20,11 @@ const noop: ProcessMessages = async (messages) => {
 };
 const config = loadConsumerConfig(process.env);
 const logger = createLogger({ ...config, service: 'order-consumer', version: 'bench' });
-const metrics = createConsumerMetrics('bench', { leases: () => 0, pool: () => undefined });
+const metrics = createConsumerMetrics('bench', {
+  leases: () => 0,
+  workLimit: () => 0,
+  pool: () => undefined,
+});
 const sdkLogger = libraryLogger(logger, 'aws-sdk', config);
 const { consumer } = createOrderConsumer({
   config,
@@ -28,7 +33,7 @@ const { consumer } = createOrderConsumer({
   queueUrl: job.queueUrl,
   deadLetterQueueUrl: `${job.queueUrl}-dlq`,
   maxReceiveCount: 20,
-  store: countingStore,
+  store: process.argv[3] === 'stepped-store' ? steppedStore : countingStore,
   version: 'bench',
   metrics,
   logger,

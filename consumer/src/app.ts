@@ -24,6 +24,7 @@ export async function startConsumer(
 ): Promise<ConsumerApp> {
   const metrics = createConsumerMetrics(version, {
     leases: () => leases.size,
+    workLimit: () => workLimit.value,
     pool: () => store.pool?.(),
   });
   const sdkLogger = libraryLogger(logger, 'aws-sdk', config);
@@ -43,7 +44,7 @@ export async function startConsumer(
     statementTimeoutMs: config.DATABASE_STATEMENT_TIMEOUT_MS,
     logger: libraryLogger(logger, 'database', config),
   });
-  const { consumer, repository, leases, watchdog } = createOrderConsumer({
+  const { consumer, repository, leases, watchdog, workLimit } = createOrderConsumer({
     config,
     client,
     receiveClient,

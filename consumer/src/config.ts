@@ -35,6 +35,11 @@ export const consumerConfigSchema = withRules(
     MAX_IN_WORK: integer(1, 10_000)
       .default(10)
       .describe('messages in work at once; polls ask only for free places'),
+    MIN_IN_WORK: integer(1, 10_000)
+      .optional()
+      .describe(
+        'where set, the messages in work follow the rate, from here up to MAX_IN_WORK; absent: MAX_IN_WORK',
+      ),
     POLLERS: integer(1, 100)
       .default(2)
       .describe('polls at once at most, as far as places are free; one while the queue is empty'),
@@ -96,6 +101,11 @@ export const consumerConfigSchema = withRules(
         config.VISIBILITY_TIMEOUT_SECONDS >
         config.SQS_WAIT_TIME_SECONDS + config.HANDLING_TIMEOUT_SECONDS + config.LEASE_MARGIN_SECONDS,
       message: 'must exceed SQS_WAIT_TIME_SECONDS + HANDLING_TIMEOUT_SECONDS + LEASE_MARGIN_SECONDS',
+    },
+    {
+      needs: ['MIN_IN_WORK', 'MAX_IN_WORK'],
+      holds: ({ MIN_IN_WORK: least, MAX_IN_WORK: most }) => least === undefined || least <= most,
+      message: 'must be at most MAX_IN_WORK',
     },
     {
       needs: ['HEARTBEAT_SECONDS', 'VISIBILITY_TIMEOUT_SECONDS'],

@@ -16,6 +16,7 @@ import { PollerScale } from './sqs/poller-scale.ts';
 import { Settler } from './sqs/settler.ts';
 import { StoreGate } from './sqs/store-gate.ts';
 import { Watchdog } from './sqs/watchdog.ts';
+import { WorkLimit } from './sqs/work-limit.ts';
 
 export type OrderConsumerDependencies = {
   config: ConsumerConfig;
@@ -73,12 +74,14 @@ export function createOrderConsumer(dependencies: OrderConsumerDependencies) {
     logger,
   });
   const watchdog = new Watchdog();
+  const workLimit = new WorkLimit(config.MIN_IN_WORK ?? config.MAX_IN_WORK, config.MAX_IN_WORK);
   const consumer = new OrderConsumer({
     client: receiveClient,
     queueUrl,
     config,
     process,
-    places: new Places(config.MAX_IN_WORK),
+    places: new Places(workLimit),
+    workLimit,
     scale: new PollerScale(config.POLLERS),
     gate: new StoreGate(breaker, () => repository.ping()),
     watchdog,
@@ -89,5 +92,5 @@ export function createOrderConsumer(dependencies: OrderConsumerDependencies) {
     logger,
     onFatal,
   });
-  return { consumer, repository, breaker, leases, failures, settler, watchdog };
+  return { consumer, repository, breaker, leases, failures, settler, watchdog, workLimit };
 }

@@ -49,6 +49,7 @@ const REJECTION_REASONS = [
 
 export type ConsumerGauges = {
   leases: () => number;
+  workLimit: () => number;
   pool: () => { total: number; idle: number; waiting: number } | undefined;
 };
 
@@ -65,6 +66,7 @@ export function createConsumerMetrics(version: string, gauges: ConsumerGauges): 
       },
     });
   gauge('sqs_leases_in_flight', 'messages in work, whose leases the heartbeat keeps', gauges.leases);
+  gauge('sqs_work_limit', 'messages that may be in work at once', gauges.workLimit);
   let oldestSentAt: Date | undefined;
   gauge(
     'sqs_oldest_message_age_seconds',

@@ -22,7 +22,11 @@ export function createHarness(overrides: Partial<ConsumerConfig> = {}) {
     { level: 'debug', messageKey: 'message' },
     { write: (line: string) => lines.push(JSON.parse(line)) },
   );
-  const metrics = createConsumerMetrics('test', { leases: () => leases.size, pool: () => undefined });
+  const metrics = createConsumerMetrics('test', {
+    leases: () => leases.size,
+    workLimit: () => parts.workLimit.value,
+    pool: () => undefined,
+  });
   const fatal: unknown[] = [];
   const { leases, ...parts } = createOrderConsumer({
     config,

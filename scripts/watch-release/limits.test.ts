@@ -5,7 +5,7 @@ import { LIMITS } from './limits.ts';
 
 const registries = [
   createProducerMetrics('test', () => 0).registry,
-  createConsumerMetrics('test', { leases: () => 0, pool: () => undefined }).registry,
+  createConsumerMetrics('test', { leases: () => 0, workLimit: () => 0, pool: () => undefined }).registry,
 ];
 
 it.each(LIMITS)(

@@ -13,11 +13,13 @@ import type { ReceivedMessage } from './received-message.ts';
 import type { Part, Settlement, Settler } from './settler.ts';
 import type { StoreGate } from './store-gate.ts';
 import type { Watchdog } from './watchdog.ts';
+import type { WorkLimit } from './work-limit.ts';
 
 export type OrderConsumerOptions = Omit<PollerOptions, 'onMessages'> & {
   config: ConsumerConfig;
   process: ProcessMessages;
   places: Places;
+  workLimit: WorkLimit;
   gate: StoreGate;
   watchdog: Watchdog;
   leases: LeaseKeeper;
@@ -172,7 +174,8 @@ export class OrderConsumer {
   }
 
   async #settle(settlements: readonly Settlement[]): Promise<void> {
-    const { leases, places, settler, acknowledger, metrics } = this.#options;
+    const { leases, places, workLimit, settler, acknowledger, metrics } = this.#options;
+    workLimit.workedOff(settlements.length);
     await leases.close(settlements.map(({ lease }) => lease));
     const lost = settlements.filter(({ lease }) => lease.lost).length;
     if (lost > 0) metrics.lostLeases.inc(lost);

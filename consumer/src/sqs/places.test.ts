@@ -1,8 +1,9 @@
 import { expect, test } from 'vitest';
 import { Places } from './places.ts';
+import { WorkLimit } from './work-limit.ts';
 
 test('places, when two wait for the same free ones, go to one of them and the other goes on waiting', async () => {
-  const places = new Places(10);
+  const places = new Places(new WorkLimit(10, 10));
   const stop = new AbortController();
   expect(await places.take(10, stop.signal)).toBe(10);
   const first = places.take(10, stop.signal);

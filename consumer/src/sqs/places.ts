@@ -1,13 +1,14 @@
 import { Condition } from './condition.ts';
+import type { WorkLimit } from './work-limit.ts';
 
 /** The places for messages in work: a poll asks SQS only for as many messages as there are free places. */
 export class Places {
-  readonly #total: number;
+  readonly #limit: WorkLimit;
   readonly #changed = new Condition();
   #taken = 0;
 
-  constructor(total: number) {
-    this.#total = total;
+  constructor(limit: WorkLimit) {
+    this.#limit = limit;
   }
 
   /** Takes up to `most` places, as soon as there is one free. None when the signal is aborted. */
@@ -22,8 +23,11 @@ export class Places {
   }
 
   #tryTake(most: number): number | undefined {
-    const places = Math.min(most, this.#total - this.#taken);
-    if (places === 0) return undefined;
+    const places = Math.min(most, this.#limit.value - this.#taken);
+    if (places <= 0) {
+      this.#limit.reached();
+      return undefined;
+    }
     this.#taken += places;
     return places;
   }

@@ -10,6 +10,8 @@ const RELATIVE_IMPORT = /((?:from|import) ?\(?'\.{1,2}\/[^']+)\.ts'/g;
 for (const folder of process.argv.slice(2)) {
   for (const file of globSync(`${folder}/**/src/**/*.ts`)) {
     const script = stripTypeScriptTypes(readFileSync(file, 'utf8')).replaceAll(RELATIVE_IMPORT, "$1.js'");
+    if (/['"`]\.{1,2}\/[^'"`\n]*\.ts['"`]/.test(script))
+      throw new Error(`${file}: an import that was not found`);
     writeFileSync(file.replace(/ts$/, 'js'), script);
     rmSync(file);
   }

@@ -70,7 +70,7 @@ export class MessageTooLargeError extends Error {
 }
 
 const compress = { gzip: promisify(zlib.gzip), zstd: promisify(zlib.zstdCompress) };
-/** In this thread: what fits into a message is unpacked sooner than another thread is asked. */
+/** In this thread: at most a megabyte comes out, and another thread costs more than that. */
 const decompress = { gzip: zlib.gunzipSync, zstd: zlib.zstdDecompressSync };
 
 /** @throws {MessageTooLargeError} no consumer would unpack it: the limit is the same on both sides */
@@ -140,17 +140,19 @@ export const envelopeSchema = z
 type Envelope = z.infer<typeof envelopeSchema>;
 
 /**
- * Reads a message of any known version.
+ * Reads a message of any known version. A line of a packed message is compressed with the others, and not by itself: a
+ * few bytes could stand for a hundred megabytes.
  * @throws {UnreadableMessageError} it can never be read, by this release or an older one
  * @throws {NewerVersionError} a newer release may be able to read it
  */
 export function decodeOrderMessage(
   body: string,
   attributes: Readonly<Record<string, string | undefined>> = {},
+  { packed = false } = {},
 ): OrderMessage {
   const json = parseJson(body, 'NOT_JSON');
   try {
-    return readMessage(json, attributes);
+    return readMessage(json, attributes, packed);
   } catch (error) {
     const { traceparent } = Object(json) as { traceparent?: unknown };
     if (error instanceof UnreadableMessageError || error instanceof NewerVersionError) {
@@ -160,11 +162,17 @@ export function decodeOrderMessage(
   }
 }
 
-function readMessage(json: unknown, attributes: Readonly<Record<string, string | undefined>>): OrderMessage {
+function readMessage(
+  json: unknown,
+  attributes: Readonly<Record<string, string | undefined>>,
+  packed: boolean,
+): OrderMessage {
   const version = readVersion(json);
   const parsed = envelopeSchema.safeParse(json);
   if (!parsed.success) throw unreadable('NOT_AN_ENVELOPE', parsed.error);
   const envelope = parsed.data;
+  if (packed && envelope.contentencoding !== 'identity')
+    throw new UnreadableMessageError('UNREADABLE_CONTENT', 'compressed content in a packed message');
   checkAttributes(attributes, envelope, version);
   const order = orderSchema.safeParse(readData(envelope));
   if (!order.success) throw unreadable('INVALID_ORDER', order.error);

@@ -86,6 +86,17 @@ describe('packed messages', () => {
     expect(readableOrders(body)).toEqual([]);
   });
 
+  it('decodeOrderMessage, of a line that is compressed once more, refuses it', async () => {
+    const { body } = await encodeOrderMessage(
+      { order: anOrder(), contentHash: contentHash(anOrder()), traceparent: undefined },
+      { version: 1, encoding: 'zstd', compressAboveBytes: 0 },
+    );
+    expect(decodeOrderMessage(body).order).toEqual(anOrder());
+    expect(() => decodeOrderMessage(body, {}, { packed: true })).toThrow(
+      expect.objectContaining({ code: 'UNREADABLE_CONTENT' }),
+    );
+  });
+
   it('readableOrders, of a packed message in which one cannot be read, gives the others', async () => {
     const order = anOrder();
     expect(readableOrders(foreign(`{"truncated\n${await bodyOf(order)}`))).toEqual([order]);

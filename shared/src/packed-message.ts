@@ -75,7 +75,7 @@ export function unpackMessages(body: string): string[] {
 export function readableOrders(body: string): Order[] {
   return unpackMessages(body).flatMap((part) => {
     try {
-      return [decodeOrderMessage(part).order];
+      return [decodeOrderMessage(part, {}, { packed: part !== body }).order];
     } catch {
       return [];
     }

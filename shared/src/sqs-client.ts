@@ -83,7 +83,7 @@ function sdkLogger(logger: Logger) {
   return { trace: quiet, debug: quiet, info: request, warn, error: request };
 }
 
-/** Each attempt, as it goes to the network and comes back. */
+/** Each attempt, by its HTTP status; the plain client's until the headers are there. */
 function observeRequests({ config }: SQSClient, duration: CommonMetrics['sqsRequestDuration']): void {
   const { requestHandler } = config;
   const handle = requestHandler.handle.bind(requestHandler);

@@ -416,6 +416,34 @@ describe.each(KINDS)('%s client, asked by', (kind) => {
     expect(requests).toHaveLength(1);
   });
 
+  it.each(['5', '"text"', '[]'])('an SQS that answers 200 and %s, does not fail', async (body) => {
+    const { endpoint, requests } = await startScript({ body });
+    const { Messages } = await createClient(kind, endpoint).client.send(receive());
+    expect(Messages ?? []).toEqual([]);
+    expect(requests).toHaveLength(1);
+  });
+
+  it("adaptive retries, are the SDK's alone, and end with the signal", async () => {
+    vi.stubEnv('AWS_RETRY_MODE', 'adaptive');
+    const { endpoint, requests } = await startScript(failure('RequestThrottled', 403), sent('one'));
+    const { client } = createClient(kind, endpoint);
+    expect((await client.send(send())).Successful).toHaveLength(1);
+    expect(requests).toHaveLength(2);
+  });
+
+  it('the same command again after a failure, answers', async () => {
+    const { endpoint } = await startScript(
+      failure('AccessDeniedException', 403),
+      failure('AccessDeniedException', 403),
+      {},
+    );
+    const { client } = createClient(kind, endpoint);
+    const command = receive();
+    await caught(client.send(command));
+    await caught(client.send(command));
+    expect((await client.send(command)).$metadata.httpStatusCode).toBe(200);
+  });
+
   it('an SQS that answers 200 and no JSON, rejects once', async () => {
     const { endpoint, requests } = await startScript({ body: '<html>' });
     const error = await caught(createClient(kind, endpoint).client.send(receive()));
@@ -686,6 +714,16 @@ describe.each(KINDS)('%s client, its signature', (kind) => {
     const { client } = createClient(kind, endpoint);
     await Promise.all(Array.from({ length: 20 }, () => client.send(receive())));
     expect(requests.length).toBeGreaterThan(20);
+  });
+
+  it('of requests that fail while others do, are tried as often as they may be', async () => {
+    const now = () => ({ date: new Date().toUTCString() });
+    const { endpoint, requests } = await startScript((response) =>
+      answer(response, failure('InternalFailure', 500, now())),
+    );
+    const { client } = createClient(kind, endpoint, { SQS_MAX_ATTEMPTS: 1, SQS_MAX_SOCKETS: 20 });
+    await Promise.all(Array.from({ length: 20 }, () => caught(client.send(receive()))));
+    expect(requests).toHaveLength(20);
   });
 
   it('of a clock that drifts, follows the answers', async () => {

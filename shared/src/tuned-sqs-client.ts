@@ -2,7 +2,7 @@ import { getFips, hash } from 'node:crypto';
 import { type SendMessageBatchRequest, SQSClient, type SQSClientConfig } from '@aws-sdk/client-sqs';
 import type { Logger } from './logger.ts';
 import { CachingSigner } from './sqs/caching-signer.ts';
-import { DirectPath, isHot } from './sqs/direct-path.ts';
+import { DirectPath } from './sqs/direct-path.ts';
 import { type HttpLimits, UndiciHandler } from './sqs/undici-handler.ts';
 
 export type TunedSqsClientOptions = {
@@ -13,7 +13,7 @@ export type TunedSqsClientOptions = {
 };
 
 /**
- * The SDK's client, with its retries, credentials, endpoints and errors, at a fifth of the processor time of a request
+ * The SDK's client, with its retries, credentials, endpoints and errors, at a fraction of the processor time of a request
  * that succeeds. docs/adr/0009-tuned-sqs-client.md says how, and what differs.
  */
 export function createTunedSqsClient({ settings, limits, logger }: TunedSqsClientOptions): SQSClient {
@@ -23,9 +23,8 @@ export function createTunedSqsClient({ settings, limits, logger }: TunedSqsClien
   if (getFips() !== 0) return new SQSClient({ ...settings, requestHandler });
   const client: SQSClient = new SQSClient({ ...settings, requestHandler, signer, md5: false });
   const direct = new DirectPath(client, signer);
-  const sendBySdk = client.send.bind(client);
-  const send = async (command: Parameters<typeof sendBySdk>[0], options?: object): Promise<object> => {
-    const output = await (isHot(command) ? direct.send(command, options) : sendBySdk(command, options ?? {}));
+  const send = async (command: Parameters<SQSClient['send']>[0], options?: object): Promise<object> => {
+    const output = await direct.send(command, options);
     verifyChecksums(command.input, output as Answer, logger);
     return output;
   };

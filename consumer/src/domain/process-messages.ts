@@ -1,3 +1,4 @@
+import { setImmediate } from 'node:timers/promises';
 import { decodeOrderMessage, NewerVersionError, UnreadableMessageError } from '@orders/shared/message.ts';
 import { traceIdOf } from '@orders/shared/trace-context.ts';
 import { OrderConflictError, OrderNotStorableError, StoreUnavailableError } from './errors.ts';
@@ -5,7 +6,14 @@ import type { OrderRepository, OrderToStore, SaveResult } from './order-reposito
 import type { Outcome } from './outcome.ts';
 
 /** What the use case needs of a message. */
-export type IncomingMessage = { body: string; attributes: Readonly<Record<string, string>> };
+export type IncomingMessage = {
+  body: string;
+  attributes: Readonly<Record<string, string>>;
+  /** It came with others in one message of the queue. */
+  packed?: boolean;
+};
+
+const TURN_MS = 50;
 
 /** The outcome of one message, and what is known of the order in it. */
 export type ProcessedMessage = { outcome: Outcome; traceId: string; orderId?: string };
@@ -21,7 +29,7 @@ export async function processMessages(
   repository: Pick<OrderRepository, 'saveAll'>,
   messages: readonly IncomingMessage[],
 ): Promise<ProcessedMessage[]> {
-  const read = messages.map(readOrder);
+  const read = await readOrders(messages);
   const saved = await save(
     repository,
     read.flatMap((result) => ('outcome' in result ? [] : [result])),
@@ -34,9 +42,24 @@ export async function processMessages(
   });
 }
 
-function readOrder({ body, attributes }: IncomingMessage): OrderToStore | ProcessedMessage {
+/** Messages may be large and many: the event loop, which keeps leases and health, gets its turns. */
+async function readOrders(
+  messages: readonly IncomingMessage[],
+): Promise<(OrderToStore | ProcessedMessage)[]> {
+  const read: (OrderToStore | ProcessedMessage)[] = [];
+  let turnEndsAt = performance.now() + TURN_MS;
+  for (const message of messages) {
+    read.push(readOrder(message));
+    if (performance.now() < turnEndsAt) continue;
+    await setImmediate();
+    turnEndsAt = performance.now() + TURN_MS;
+  }
+  return read;
+}
+
+function readOrder({ body, attributes, packed = false }: IncomingMessage): OrderToStore | ProcessedMessage {
   try {
-    const { order, contentHash, traceparent } = decodeOrderMessage(body, attributes);
+    const { order, contentHash, traceparent } = decodeOrderMessage(body, attributes, { packed });
     return { order, contentHash, traceId: traceIdOf(traceparent) };
   } catch (error) {
     if (error instanceof UnreadableMessageError) {

@@ -18,8 +18,10 @@ type VisibilityChange = { ReceiptHandle: string; VisibilityTimeout: number };
 export class Acknowledger {
   readonly #deletes: Batcher<{ ReceiptHandle: string }, unknown>;
   readonly #changes: Batcher<VisibilityChange, unknown>;
+  readonly #maxDeleting: number;
 
   constructor(client: SQSClient, queueUrl: string, { lingerMs = 5, maxInFlight = 10 } = {}) {
+    this.#maxDeleting = MAX_BATCH_ENTRIES * maxInFlight;
     const limits = { maxEntries: MAX_BATCH_ENTRIES, maxInFlight, lingerMs };
     this.#deletes = new Batcher<{ ReceiptHandle: string }, unknown>({
       ...limits,
@@ -37,9 +39,9 @@ export class Acknowledger {
     });
   }
 
-  /** Deletes that SQS has not confirmed yet. */
-  get deleting(): number {
-    return this.#deletes.size;
+  /** More deletes wait than may be under way at once. */
+  get isBehind(): boolean {
+    return this.#deletes.size >= this.#maxDeleting;
   }
 
   /** Resolves when SQS has confirmed. A stale handle may be confirmed as well and delete nothing. */

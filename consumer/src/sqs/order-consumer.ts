@@ -10,7 +10,7 @@ import type { Lease, LeaseKeeper } from './lease.ts';
 import type { Places } from './places.ts';
 import { Poller, type PollerOptions } from './poller.ts';
 import type { ReceivedMessage } from './received-message.ts';
-import type { Part, Settlement, Settler } from './settler.ts';
+import { isStored, type Part, type Settlement, type Settler } from './settler.ts';
 import type { StoreGate } from './store-gate.ts';
 import type { Watchdog } from './watchdog.ts';
 import type { WorkLimit } from './work-limit.ts';
@@ -32,8 +32,6 @@ export type OrderConsumerOptions = Omit<PollerOptions, 'onMessages'> & {
 };
 
 const STUCK_MARGIN_MS = 30_000;
-/** A request's worth for each delete request that may be under way. */
-const MAX_DELETING = 100;
 
 const released = (cause: ReleaseCause): ProcessedMessage => ({
   outcome: { kind: 'released', cause },
@@ -80,6 +78,8 @@ export class OrderConsumer {
       this.#late = true;
       unfinished = [...leases.leases];
       await inTime(this.#release(unfinished), endBy);
+      // What had its outcome may still be on its way to the DLQ.
+      await inTime(Promise.all(this.#work), endBy);
     }
     await inTime(acknowledger.idle(), endBy);
     leases.stop();
@@ -161,7 +161,7 @@ export class OrderConsumer {
       }
       if (settled.length > 0) {
         settling.push(this.#settle(settled));
-        gate.confirm();
+        if (settled.some(isStored)) gate.confirm();
       }
       pending = held;
     }
@@ -175,13 +175,13 @@ export class OrderConsumer {
 
   async #settle(settlements: readonly Settlement[]): Promise<void> {
     const { leases, places, workLimit, settler, acknowledger, metrics } = this.#options;
-    workLimit.workedOff(settlements.length);
+    workLimit.workedOff(settlements.filter(isStored).length);
     await leases.close(settlements.map(({ lease }) => lease));
     const lost = settlements.filter(({ lease }) => lease.lost).length;
     if (lost > 0) metrics.lostLeases.inc(lost);
     // A place is free as soon as the outcome is known, so that the next poll overlaps with the delete. Where SQS falls
     // behind with deletes, it is not: what is not deleted in time comes again.
-    const overlaps = acknowledger.deleting < MAX_DELETING;
+    const overlaps = !acknowledger.isBehind;
     if (overlaps) places.give(settlements.length);
     await settler.settle(settlements);
     if (!overlaps) places.give(settlements.length);
@@ -202,7 +202,9 @@ export class OrderConsumer {
 
 /** One, or those of a packed message. What the attributes say is of the packed one. */
 function messagesIn({ body, attributes }: ReceivedMessage): IncomingMessage[] {
-  return unpackMessages(body).map((part) => ({ body: part, attributes: part === body ? attributes : {} }));
+  const [only, ...more] = unpackMessages(body);
+  if (only === body) return [{ body, attributes }];
+  return [only as string, ...more].map((part) => ({ body: part, attributes: {}, packed: true }));
 }
 
 /** Whether that ends before a time of the monotonic clock. It goes on all the same. */

@@ -66,7 +66,7 @@ export class Settler {
     const stored: Settlement[] = [];
     const settling: Promise<void>[] = [];
     for (const settlement of settlements) {
-      if (settlement.parts.every(({ processed }) => isStored(processed.outcome))) stored.push(settlement);
+      if (isStored(settlement)) stored.push(settlement);
       else settling.push(this.#settleUnstored(settlement));
     }
     await Promise.all([this.#deleteStored(stored), ...settling]);
@@ -109,12 +109,12 @@ export class Settler {
     const { message } = lease;
     if (lease.lost) return;
     const log = () => this.#logger(message, {});
-    this.#countStored(parts.filter(({ processed }) => isStored(processed.outcome)));
-    const others = parts.filter(({ processed }) => !isStored(processed.outcome));
+    this.#countStored(parts.filter(isStoredPart));
+    const others = parts.filter((part) => !isStoredPart(part));
     await this.#confirm({ kind: 'processed' }, log, async () => {
       const sent = await Promise.all(others.map((part) => this.#sendAlone(message, part)));
-      const unsendable = others.find((_, index) => !sent[index]);
-      if (unsendable) await this.#reject(message, unsendable.processed);
+      const unsendable = others.filter((_, index) => !sent[index]);
+      if (unsendable[0]) await this.#rejectWhole(message, unsendable[0], unsendable.length);
       log().warn({ orders: others.length }, 'orders of a packed message sent by themselves');
       await this.#options.acknowledger.delete(message.receiptHandle);
     });
@@ -122,17 +122,22 @@ export class Settler {
 
   /** False when SQS takes no such message. */
   async #sendAlone(message: ReceivedMessage, { body, processed }: Part): Promise<boolean> {
-    if (processed.outcome.kind !== 'rejected') {
-      await this.#orders.send({ MessageBody: body, MessageAttributes: {} });
-      return true;
-    }
     try {
-      await this.#reject({ ...message, body, attributes: {}, rawAttributes: {} }, processed);
+      if (processed.outcome.kind === 'rejected')
+        await this.#reject({ ...message, body, attributes: {}, rawAttributes: {} }, processed);
+      else await this.#orders.send({ MessageBody: body, MessageAttributes: {} });
       return true;
     } catch (error) {
       if (isFaultOfMessage(error)) return false;
       throw error;
     }
+  }
+
+  async #rejectWhole(message: ReceivedMessage, { processed }: Part, lines: number): Promise<void> {
+    const why = 'error' in processed.outcome ? `, the first one: ${processed.outcome.error.message}` : '';
+    const reason = processed.outcome.kind === 'rejected' ? processed.outcome.reason : 'UNREADABLE_CONTENT';
+    const error = new Error(`${lines} of its lines fit into no message of their own${why}`);
+    await this.#reject(message, { ...processed, outcome: { kind: 'rejected', reason, error } });
   }
 
   async #reject(message: ReceivedMessage, processed: ProcessedMessage): Promise<void> {
@@ -284,15 +289,19 @@ export class Settler {
   }
 }
 
-/** An entry that SQS refuses, or a request with nothing else in it (too long). */
+/** An entry that SQS refuses, or a request that has nothing else in it, since what is too long goes alone. */
 const isFaultOfMessage = (error: unknown) =>
   error instanceof BatchEntryError
     ? error.senderFault
-    : /^(AWS\.SimpleQueueService\.)?(BatchRequestTooLong|InvalidMessageContents|InvalidParameterValue|MissingParameter)$/.test(
+    : /^(AWS\.SimpleQueueService\.)?(BatchRequestTooLong|InvalidMessageContents)$/.test(
         (error as Error).name,
       );
 
-const isStored = ({ kind }: Outcome) => kind === 'processed' || kind === 'duplicate';
+const isStoredPart = ({ processed: { outcome } }: Part) =>
+  outcome.kind === 'processed' || outcome.kind === 'duplicate';
+
+/** All that was in the message is in the store. */
+export const isStored = ({ parts }: Settlement): boolean => parts.every(isStoredPart);
 
 /** What keeps one order of a packed message from being stored keeps the others too. */
 const isReleasedTogether = ({ processed: { outcome } }: Part) =>

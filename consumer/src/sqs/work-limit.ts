@@ -4,6 +4,7 @@ const STEP = 1.25;
 const POLL_MESSAGES = 10;
 /** Long enough for a rate, short enough to follow. */
 const WINDOW_MS = 100;
+const MAX_WINDOW_MS = 10 * WINDOW_MS;
 
 /**
  * How many messages may be in work: between a least and a most, by climbing. As long as the rate at which messages are
@@ -43,7 +44,8 @@ export class WorkLimit {
     this.#workedOff += messages;
     const elapsedMs = performance.now() - this.#windowSinceMs;
     if (elapsedMs < WINDOW_MS) return;
-    if (this.#reached) this.#climb(this.#workedOff / elapsedMs);
+    // A pause is none of the limit's doing.
+    if (this.#reached && elapsedMs < MAX_WINDOW_MS) this.#climb(this.#workedOff / elapsedMs);
     this.#reached = false;
     this.#workedOff = 0;
     this.#windowSinceMs = performance.now();

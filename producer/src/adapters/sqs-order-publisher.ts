@@ -87,7 +87,9 @@ export class SqsOrderPublisher implements OrderPublisher {
           `the message would have ${sizeBytes} bytes, more than ${MAX_MESSAGE_BYTES}`,
         );
       }
-      const receipt = await (packing && bulk ? this.#packer : this.#batcher).add({
+      // What is large enough to be compressed by itself is not packed: nothing is compressed twice.
+      const packs = packing && bulk && encoded.attributes['contentEncoding'] === 'identity';
+      const receipt = await (packs ? this.#packer : this.#batcher).add({
         ...encoded,
         sizeBytes,
         deadline: performance.now() + timeoutMs,

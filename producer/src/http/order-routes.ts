@@ -24,7 +24,8 @@ export type OrderRoutesOptions = {
 
 const MAX_BATCH_ORDERS = 500;
 const ORDER_BODY_LIMIT_BYTES = 1024 * 1024;
-const BATCH_BODY_LIMIT_BYTES = 8 * 1024 * 1024;
+/** More would hold up the event loop for seconds, if somebody meant it to. */
+const BATCH_BODY_LIMIT_BYTES = 4 * 1024 * 1024;
 
 const acceptedSchema = z
   .object({ orderId: z.uuid(), status: z.literal('ACCEPTED'), location: z.url(), traceId: z.string() })

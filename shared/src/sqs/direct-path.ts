@@ -22,14 +22,15 @@ type Handler = SQSClientResolvedConfig['requestHandler'];
 type Request = Parameters<Handler['handle']>[0];
 type Options = Parameters<Handler['handle']>[1];
 type Response = Awaited<ReturnType<Handler['handle']>>['response'];
-export type HotCommand = InstanceType<(typeof HOT)[number]>;
+type HotCommand = InstanceType<(typeof HOT)[number]>;
 
 /** What the SDK makes of an operation on a queue, but for what differs from request to request. */
 type Mould = { request: Request; signingRegion: string; retries: RetryStrategy; followsClock: boolean };
 type RetryStrategy = Exclude<
   Awaited<ReturnType<SQSClientResolvedConfig['retryStrategy']>>,
   { retry: unknown }
->;
+> & { mode?: string };
+type SdkCommand = Parameters<SQSClient['send']>[0];
 
 /** What came of the first attempt, when that was not an answer of 200 in JSON. */
 type Setback = { error: unknown } | { response: Response };
@@ -38,16 +39,16 @@ const ATTEMPT_HEADER = 'amz-sdk-request';
 const INVOCATION_HEADER = 'amz-sdk-invocation-id';
 /** `Date` counts whole seconds, and an answer takes its time. */
 const CLOCK_TOLERANCE_MS = 2_000;
+/** What the SDK takes for a wrong clock. */
+const WRONG_CLOCK_MS = 240_000;
 
-export function isHot(command: object): command is HotCommand {
-  return HOT.some((Command) => command instanceof Command);
-}
+const isHot = (command: object): command is HotCommand => HOT.some((Command) => command instanceof Command);
 
 /**
  * The way of a request that succeeds at once, past the SDK's middleware: its fixed part is what the SDK made of the
  * first such request, its body is `JSON.stringify`, and its signature is new. Everything else than an answer of 200 is
  * handed to the SDK as the outcome of its own first attempt: retries, back-off, typed errors and the correction of a
- * wrong clock are the SDK's. Middleware that is added to the client or to the command is not asked.
+ * wrong clock are the SDK's. Middleware of others is asked for a mould and after a setback, not on the direct path.
  */
 export class DirectPath {
   readonly #client: SQSClient;
@@ -61,9 +62,17 @@ export class DirectPath {
     this.#sendBySdk = client.send.bind(client);
   }
 
-  async send(command: HotCommand, options?: Options): Promise<object> {
-    const { config } = this.#client;
+  /** Sends any command: one that is not hot by the SDK alone, and so all where its retries are not the usual ones. */
+  async send(command: SdkCommand, options: Options = {}): Promise<object> {
+    if (!isHot(command)) return this.#sendBySdk(command, options);
     const mould = await this.#mouldOf(command);
+    return mould.retries.mode === 'standard'
+      ? this.#sendDirectly(command, mould, options)
+      : this.#sendBySdk(command as SdkCommand, options);
+  }
+
+  async #sendDirectly(command: HotCommand, mould: Mould, options: Options): Promise<object> {
+    const { config } = this.#client;
     const invocationId = randomUUID();
     const clockOffsetMs = config.systemClockOffset;
     let setback: Setback;
@@ -82,16 +91,19 @@ export class DirectPath {
         mould.retries.recordSuccess(token);
         if (mould.followsClock) this.#followClock(response.headers);
         const requestId = response.headers['x-amzn-requestid'];
-        output['$metadata'] = { httpStatusCode: 200, requestId, attempts: 1, totalRetryDelay: 0 };
+        const metadata = { httpStatusCode: 200, requestId, attempts: 1, totalRetryDelay: 0 };
+        config.logger.info({ commandName: command.constructor.name, metadata });
+        output['$metadata'] = metadata;
         return output;
       }
       setback = { response };
     } catch (error) {
       setback = { error };
     }
-    // A failure from before the clock was set right says nothing: the SDK would not find a wrong clock any more.
-    if (config.systemClockOffset === clockOffsetMs) replay(command, setback, invocationId);
-    return this.#sendBySdk(command as SendMessageBatchCommand, options);
+    // A failure from before a wrong clock was set right says nothing: the SDK would not find it wrong any more.
+    const setRight = Math.abs(config.systemClockOffset - clockOffsetMs) >= WRONG_CLOCK_MS;
+    if (!setRight) replay(command, setback, invocationId);
+    return this.#sendBySdk(command as SdkCommand, options);
   }
 
   #mouldOf(command: HotCommand): Promise<Mould> {
@@ -156,6 +168,6 @@ function replay(command: HotCommand, setback: Setback, invocationId: string): vo
       if ('error' in first) throw first.error;
       return { response: first.response } as never;
     },
-    { step: 'deserialize', priority: 'low', name: 'replayFirstAttempt' },
+    { step: 'deserialize', priority: 'low', name: 'replayFirstAttempt', override: true },
   );
 }

@@ -13,6 +13,7 @@ export function parseAnswer(body: Buffer): Record<string, unknown> | undefined {
   if (body.length === 0) return {};
   try {
     const answer = JSON.parse(body.toString());
+    if (typeof answer !== 'object' || Array.isArray(answer)) return undefined;
     for (const { MessageAttributes } of answer.Messages ?? []) {
       if (MessageAttributes) decodeBinary(MessageAttributes);
     }

@@ -47,8 +47,12 @@ export type SoakResult = {
 type Counts = { accepted: number; refused: Record<number, number> };
 
 /** Places orders at that rate; what is late is made up for. */
-async function load(producerUrl: string, rate: number, durationMs: number): Promise<Counts> {
-  const agent = new http.Agent({ keepAlive: true, maxSockets: CONNECTIONS });
+async function load(
+  agent: http.Agent,
+  producerUrl: string,
+  rate: number,
+  durationMs: number,
+): Promise<Counts> {
   const counts: Counts = { accepted: 0, refused: {} };
   const startedAt = performance.now();
   let next = 0;
@@ -63,11 +67,20 @@ async function load(producerUrl: string, rate: number, durationMs: number): Prom
     }
   };
   await Promise.all(Array.from({ length: CONNECTIONS }, connection));
-  agent.destroy();
   return counts;
 }
 
-async function sample(url: string, pid: number | undefined, atMs: number): Promise<Sample> {
+/** How many there are follows how busy the machine is. */
+const connectionsOf = ({ sockets, freeSockets }: http.Agent) =>
+  [...Object.values(sockets), ...Object.values(freeSockets)].flat().length;
+
+/** @param ours connections to the service, which are not counted */
+async function sample(
+  url: string,
+  pid: number | undefined,
+  atMs: number,
+  ours: () => number,
+): Promise<Sample> {
   const metrics = await (await fetch(`${url}/metrics`, { headers: { connection: 'close' } })).text();
   const metric = (name: string) =>
     Number(new RegExp(`^${name}(?:\\{[^}]*\\})? (\\S+)$`, 'm').exec(metrics)?.[1]);
@@ -75,8 +88,8 @@ async function sample(url: string, pid: number | undefined, atMs: number): Promi
     atMs,
     residentBytes: residentBytes(pid) ?? metric('process_resident_memory_bytes'),
     heapUsedBytes: metric('nodejs_heap_size_used_bytes'),
-    handles: metric('nodejs_active_handles_total'),
-    openFiles: openFiles(pid) ?? metric('process_open_fds'),
+    handles: metric('nodejs_active_handles_total') - ours(),
+    openFiles: (openFiles(pid) ?? metric('process_open_fds')) - ours(),
   };
 }
 
@@ -121,12 +134,13 @@ async function soak(
   minutes: number,
   given: number | undefined,
 ): Promise<SoakResult> {
+  const agent = new http.Agent({ keepAlive: true, maxSockets: CONNECTIONS });
   const problems: string[] = [];
   const at = new Date().toISOString();
   let topRate: number | undefined;
   if (given === undefined) {
     const startedAt = performance.now();
-    await load(pipeline.producerUrl, Number.POSITIVE_INFINITY, PROBE_MS);
+    await load(agent, pipeline.producerUrl, Number.POSITIVE_INFINITY, PROBE_MS);
     const { report } = await reconcile(pipeline, journal);
     topRate = Math.round((report.accepted * 1_000) / (performance.now() - startedAt));
   }
@@ -141,16 +155,18 @@ async function soak(
     const atMs = performance.now() - startedAt;
     for (const name of SERVICES) {
       const url = name === 'producer' ? pipeline.producerUrl : pipeline.consumerUrl;
-      samples[name].push(await sample(url, pipeline.pid(name), atMs));
+      const ours = () => (name === 'producer' ? connectionsOf(agent) : 0);
+      samples[name].push(await sample(url, pipeline.pid(name), atMs, ours));
     }
   };
   const timer = setInterval(
     () => look().catch((error) => problems.push(`no sample: ${error.message}`)),
     SAMPLE_MS,
   );
-  const { accepted, refused } = await load(pipeline.producerUrl, rate, durationMs);
+  const { accepted, refused } = await load(agent, pipeline.producerUrl, rate, durationMs);
   const reachedRate = Math.round((accepted * 1_000) / (performance.now() - startedAt));
   clearInterval(timer);
+  agent.destroy();
 
   const { status, report } = await reconcile(pipeline, journal);
   if (status !== 0) problems.push(`reconcile: ${report.verdict}`);

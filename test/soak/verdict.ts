@@ -11,8 +11,8 @@ export type Sample = {
 export type Figure = Exclude<keyof Sample, 'atMs'>;
 
 /**
- * Of the second and the last third of a run: medians of memory, and the least of handles and open files. Each connection
- * of a client is one, and how many there are follows how busy the machine is; a leak raises the least as well.
+ * Of the second and the last third of a run: medians of memory, and the least of handles and open files, without those of
+ * the load's own connections. A leak raises the least as well, and what comes and goes does not.
  */
 export type Windows = Record<Figure, { before: number; last: number }>;
 

@@ -114,7 +114,7 @@ export class PostgresOrderRepository implements OrderRepository {
   readonly #pool: Pool;
   readonly #lookUpPool: Pool;
   readonly #pools: Pool[];
-  /** Something failed, and nothing has been written since. */
+  /** Saving failed, and nothing has been written since. */
   #doubted = false;
 
   constructor(pool: Pool, lookUpPool: Pool) {
@@ -208,7 +208,8 @@ export class PostgresOrderRepository implements OrderRepository {
       return await work(client);
     } catch (cause) {
       error = translate(cause);
-      this.#doubted ||= error instanceof StoreUnavailableError;
+      // A look-up that takes too long says nothing about saving, and each doubt is a write.
+      this.#doubted ||= pool === this.#pool && error instanceof StoreUnavailableError;
       throw error;
     } finally {
       // After a failure of the store the connection is not trusted: it may hang, or lead to a server that was demoted.

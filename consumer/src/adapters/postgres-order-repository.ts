@@ -138,6 +138,7 @@ export class PostgresOrderRepository implements OrderRepository {
     const rows = toRows(orders);
     return this.#withClient(this.#pool, async (client) => {
       const returned = await query<{ order_id: string }>(client, INSERT, [JSON.stringify(rows)]);
+      if (returned.length > 0) this.#doubted = false;
       const inserted = new Set(returned.map(({ order_id }) => order_id));
       const others = rows.map(({ order_id }) => order_id).filter((id) => !inserted.has(id));
       if (others.length === 0) return judgeSaves(orders, inserted, new Map());

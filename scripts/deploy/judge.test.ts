@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { type Figures, judge, NO_FIGURES } from './judge.ts';
+import { type Figures, judge, NO_FIGURES, worsened } from './judge.ts';
 import { THRESHOLDS } from './thresholds.ts';
 
 const of = (figures: Partial<Figures>): Figures => ({ ...NO_FIGURES, ...figures });
@@ -68,4 +68,18 @@ describe('judge', () => {
       '10 of 10 dead-lettered (100.0 %; stable 0.0 %)',
     ]);
   });
+});
+
+describe('worsened', () => {
+  const before = of({ handled: 1_000, failed: 10 });
+  test.each<[string, Partial<Figures>, string[]]>([
+    ['as they were', { handled: 100, failed: 2 }, []],
+    ['without work', {}, []],
+    ['that fail now', { handled: 100, failed: 50 }, ['50 of 100 failed (50.0 %; before 1.0 %)']],
+    [
+      'that dead-letter now',
+      { handled: 100, deadLettered: 3 },
+      ['3 of 100 dead-lettered (3.0 %; before 0.0 %)'],
+    ],
+  ])('pods %s', (_which, now, reasons) => expect(worsened(of(now), before, THRESHOLDS)).toEqual(reasons));
 });

@@ -48,6 +48,14 @@ export function judge(
   return { verdict: watchIsOver ? 'go on' : 'wait', reasons: [summary(candidate)] };
 }
 
+/** Why pods that nobody changed do worse than before the release came: it shares its database and its queue with them. */
+export function worsened(now: Figures, before: Figures, thresholds: Thresholds): string[] {
+  return [
+    exceeds('failed', now, before, thresholds.extraErrorShare, thresholds.minFailures, 'before'),
+    exceeds('deadLettered', now, before, thresholds.extraDeadLetterShare, thresholds.minFailures, 'before'),
+  ].filter((reason) => reason !== false);
+}
+
 export function summary({ handled, failed, deadLettered, ...rest }: Figures): string {
   const milliseconds = (meanSeconds({ handled, failed, deadLettered, ...rest }) * 1_000).toFixed(0);
   return `${handled} handled, ${failed} failed, ${deadLettered} dead-lettered, ${milliseconds} ms on average`;
@@ -64,11 +72,12 @@ function exceeds(
   stable: Figures,
   extraShare: number,
   minFailures: number,
+  whose = 'stable',
 ): string | false {
   const [ours, theirs] = [share(candidate, what), share(stable, what)];
   if (candidate[what] < minFailures || ours <= theirs + extraShare) return false;
   const word = what === 'failed' ? 'failed' : 'dead-lettered';
-  return `${candidate[what]} of ${candidate.handled} ${word} (${percent(ours)}; stable ${percent(theirs)})`;
+  return `${candidate[what]} of ${candidate.handled} ${word} (${percent(ours)}; ${whose} ${percent(theirs)})`;
 }
 
 function tooSlow(candidate: Figures, stable: Figures, thresholds: Thresholds): string | false {

@@ -16,6 +16,10 @@ export const THRESHOLDS = {
   previewLatencySeconds: 1,
   /** A synthetic order must be stored within. */
   storedWithinSeconds: 30,
+  /** After a deployment, so many pods may be missing, rounded up: an autoscaler adds them when it likes, … */
+  unavailableShare: 0.25,
+  /** … and this soon no more than that. */
+  settledWithinSeconds: 60,
 } as const;
 
 export type Thresholds = { readonly [Name in keyof typeof THRESHOLDS]: number };

@@ -56,6 +56,26 @@ export function worsened(now: Figures, before: Figures, thresholds: Thresholds):
   ].filter((reason) => reason !== false);
 }
 
+/**
+ * Whether pods with all the traffic get far less done than was done before in the time: answers that never come are in
+ * no other figure.
+ * @param before what was done in `beforeSeconds`
+ */
+export function stalled(
+  now: Figures,
+  seconds: number,
+  before: Figures,
+  beforeSeconds: number,
+  thresholds: Thresholds,
+): string[] {
+  const expected = (before.handled / beforeSeconds) * seconds;
+  const isEvidence = seconds >= thresholds.stalledAfterSeconds && expected >= thresholds.minHandled;
+  if (!isEvidence || now.handled >= expected * thresholds.minThroughputShare) return [];
+  return [
+    `${now.handled} handled in ${seconds.toFixed(0)} s, where ${expected.toFixed(0)} were to be expected`,
+  ];
+}
+
 export function summary({ handled, failed, deadLettered, ...rest }: Figures): string {
   const milliseconds = (meanSeconds({ handled, failed, deadLettered, ...rest }) * 1_000).toFixed(0);
   return `${handled} handled, ${failed} failed, ${deadLettered} dead-lettered, ${milliseconds} ms on average`;

@@ -12,6 +12,10 @@ export const THRESHOLDS = {
   slowdown: 2,
   /** … counted only above this, since twice a millisecond harms nobody. */
   slowAboveSeconds: 0.25,
+  /** Share of the orders of before that the pods with all the traffic must handle in the same time, … */
+  minThroughputShare: 0.2,
+  /** … looked at only after this: connections follow a switch within 5 s. */
+  stalledAfterSeconds: 8,
   /** Answer to one order through the preview Service, the median of several. */
   previewLatencySeconds: 1,
   /** A synthetic order must be stored within. */

@@ -1,7 +1,7 @@
 import { checkHealth, checkStored, persistently, placeSyntheticOrder, serviceTarget } from './checks.ts';
 import type { Context } from './context.ts';
 import { DeploymentError, hasCode } from './errors.ts';
-import { type Figures, judge, summary, worsened } from './judge.ts';
+import { type Figures, judge, stalled, summary, worsened } from './judge.ts';
 import { SERVICES, type ServiceName, type Track } from './manifests.ts';
 import { pause } from './pause.ts';
 import { growth, readFigures } from './pod-figures.ts';
@@ -49,9 +49,16 @@ export async function watch(context: Watching, watched: Watched): Promise<void> 
     const seconds = (performance.now() - startedAt) / 1_000;
     const isOver = seconds >= context.watchSeconds;
     const { verdict, reasons } = judge(trial, reference ?? stable, THRESHOLDS, isOver);
-    if (verdict === 'go back') throw failed(`${service} ${track}: ${reasons.join('; ')}`);
-    const worse = track === 'candidate' && before ? worsened(stable, before, THRESHOLDS) : [];
-    if (worse.length > 0) throw failed(`${service}, the pods of before: ${worse.join('; ')}`);
+    const against = [
+      ...(verdict === 'go back' ? reasons : []),
+      ...(takesTraffic && reference
+        ? stalled(trial, seconds, reference, context.watchSeconds, THRESHOLDS)
+        : []),
+      ...(track === 'candidate' && before ? worsened(stable, before, THRESHOLDS) : []).map(
+        (reason) => `the pods of before: ${reason}`,
+      ),
+    ];
+    if (against.length > 0) throw failed(`${service} ${track}: ${against.join('; ')}`);
     if (verdict === 'go on') {
       const compared = reference ? `before: ${summary(reference)}` : `stable: ${summary(stable)}`;
       context.say(`  watched for ${seconds.toFixed(0)} s: ${summary(trial)} (${compared})`);

@@ -13,6 +13,8 @@ export type Fault = {
   rejects?: boolean;
   /** The producer answers nobody any more from the first order of a client on. */
   hangsUnderLoad?: boolean;
+  /** The producer answers the synthetic orders, and nobody else. */
+  hangsClients?: boolean;
   /** The producer answers every order of a client with 500. */
   refusesClients?: boolean;
   /** Its migration: once a pod of it is ready, consumers of other releases fail. */
@@ -134,10 +136,10 @@ export class FakeWorkload {
   }
 
   #accept(pod: FakePod, id: string): void {
-    const { refusesClients, hangsUnderLoad } = this.faultOf(pod);
+    const { refusesClients, hangsUnderLoad, hangsClients } = this.faultOf(pod);
     if (refusesClients) pod.counts.failed++;
     if (hangsUnderLoad) pod.counts.unanswered++;
-    if (refusesClients || hangsUnderLoad) {
+    if (refusesClients || hangsUnderLoad || hangsClients) {
       this.clients.failed.push({ at: this.now(), release: pod.release });
       return;
     }

@@ -1,7 +1,8 @@
 import { alert } from './deploy/alert.ts';
 import { parseArguments } from './deploy/command-line.ts';
+import type { Kubectl } from './deploy/kubectl.ts';
 import { DeploymentLock } from './deploy/lock.ts';
-import { type RunningReleases, SERVICES } from './deploy/manifests.ts';
+import { SERVICES } from './deploy/manifests.ts';
 import { rollBack, rollBackTarget } from './deploy/roll-back.ts';
 import { locked, runInCluster, say } from './deploy/run.ts';
 import { runTool } from './sqs-tool.ts';
@@ -29,26 +30,27 @@ await runTool(async () => {
   );
   const { environment } = args;
   const webhook = process.env['ALERT_WEBHOOK_URL'];
-  let target: RunningReleases | undefined;
+  if (args.dryRun) return runInCluster(args, (session) => dryRun(session.kubectl, args.to));
+  let release = args.to ?? 'the release before';
+  let leftToDo: string | undefined;
   const status = await runInCluster(args, async (session) => {
-    if (args.dryRun) {
-      const wanted = await rollBackTarget(
-        session.kubectl,
-        await DeploymentLock.readState(session.kubectl),
-        args.to,
-      );
-      for (const service of SERVICES) say(`would bring ${service} back to ${wanted[service].release}`);
-      say('nothing was changed');
-      return 0;
-    }
     await locked(session, args, async (held, lock) => {
-      target = await rollBackTarget(held.kubectl, lock.state, args.to);
-      await rollBack(held, lock, target);
+      const target = await rollBackTarget(held.kubectl, lock.state, args.to);
+      release = target['order-producer'].release;
+      leftToDo = await rollBack(held, lock, target);
     });
     return 0;
   });
-  if (args.dryRun) return status;
-  const text = `${environment} ${status === 0 ? 'is back' : 'could not be brought back'} on ${target?.['order-producer'].release ?? 'the release before'}`;
-  await alert(webhook, { severity: status === 0 ? 'info' : 'warning', text }, say);
-  return status;
+  const how = status === 0 ? 'is back' : 'could not be brought back';
+  const severity = status === 0 && leftToDo === undefined ? 'info' : 'warning';
+  const text = [`${environment} ${how} on ${release}`, leftToDo].filter(Boolean).join('; ');
+  await alert(webhook, { severity, text }, say);
+  return leftToDo === undefined ? status : 1;
 });
+
+async function dryRun(kubectl: Kubectl, to: string | undefined): Promise<number> {
+  const target = await rollBackTarget(kubectl, await DeploymentLock.readState(kubectl), to);
+  for (const service of SERVICES) say(`would bring ${service} back to ${target[service].release}`);
+  say('nothing was changed');
+  return 0;
+}

@@ -15,6 +15,7 @@ export type DeploymentErrorCode =
   | 'NO_ANSWER'
   | 'NOTHING_TO_GO_BACK_TO'
   | 'NOT_BACK'
+  | 'NOT_REDRIVEN'
   | 'BROKEN_OFF';
 
 export class DeploymentError extends Error {

@@ -15,6 +15,7 @@ const LOOK_EVERY_MS = 1_000;
  * Brings both services, the traffic and the configuration back to `previous`, and redrives what the release that is left
  * has dead-lettered. All that takes effect at once comes first, and nothing of it asks a pod; then what needs time. One
  * part that fails keeps none of the others from being tried. Safe to run again.
+ * @returns what is left to a person, though all is back: dead letters that could not be redriven
  * @throws {DeploymentError} NOT_BACK with all that failed; UNREACHABLE, UNAUTHORIZED at once
  */
 export async function goBack(
@@ -22,19 +23,11 @@ export async function goBack(
   { release = '', startedAt, facts = {} }: DeploymentState,
   previous: RunningReleases,
   { redrive = true } = {},
-): Promise<void> {
-  const { kubectl, say, signal } = session;
+): Promise<string | undefined> {
+  const { kubectl, say } = session;
   const startedBackAt = performance.now();
-  const problems: string[] = [];
-  const part = async (work: () => Promise<void>) => {
-    try {
-      await work();
-    } catch (error) {
-      if (isOutOfReach(error) || signal.aborted) throw error;
-      problems.push(messageOf(error));
-      say(`  ${messageOf(error)}`);
-    }
-  };
+  const { part, problems } = collectProblems(session);
+  let leftToDo: string | undefined;
 
   say(`going back to ${describe(previous)}`);
   await part(() => trafficToStable(session, startedBackAt));
@@ -50,9 +43,7 @@ export async function goBack(
       `  order-consumer: only ${previous['order-consumer'].release} after ${secondsSince(startedBackAt)} s`,
     );
     if (!redrive) return;
-    const codeVersion = facts.codeVersion ?? release;
-    const redriven = await session.redrive(codeVersion, new Date(startedAt ?? 0));
-    say(`  ${redriven} messages that ${codeVersion} had dead-lettered are back in the queue`);
+    leftToDo = await redriveOrTell(session, facts.codeVersion ?? release, new Date(startedAt ?? 0));
   });
   const producer = part(async () => {
     await stableIsAvailable(session);
@@ -65,8 +56,38 @@ export async function goBack(
   for (const result of await Promise.allSettled([consumer, producer])) {
     if (result.status === 'rejected') throw result.reason;
   }
-  if (problems.length === 0) return;
+  if (problems.length === 0) return leftToDo;
   throw new DeploymentError('NOT_BACK', `not all is back: ${problems.join('; ')}. Run this again`);
+}
+
+function collectProblems({ say, signal }: Session) {
+  const problems: string[] = [];
+  const part = async (work: () => Promise<void>) => {
+    try {
+      await work();
+    } catch (error) {
+      if (isOutOfReach(error) || signal.aborted) throw error;
+      problems.push(messageOf(error));
+      say(`  ${messageOf(error)}`);
+    }
+  };
+  return { part, problems };
+}
+
+/** Without the rights for it, a deployment may be back all the same: the dead letters wait. */
+async function redriveOrTell(
+  { redrive, say }: Session,
+  codeVersion: string,
+  since: Date,
+): Promise<string | undefined> {
+  try {
+    const redriven = await redrive(codeVersion, since);
+    say(`  ${redriven} messages that ${codeVersion} had dead-lettered are back in the queue`);
+    return undefined;
+  } catch (error) {
+    say(`  ${messageOf(error)}`);
+    return messageOf(error);
+  }
 }
 
 export const secondsSince = (startedAt: number) => ((performance.now() - startedAt) / 1_000).toFixed(1);

@@ -80,7 +80,7 @@ test('redrive, of a release, moves what it dead-lettered since it came, and noth
 test('redrive, without the queues, says what to type', async () => {
   await startSqs();
   await expect(redriveRelease('staging', 'v2', BEGAN)).rejects.toMatchObject({
-    code: 'CHECK_FAILED',
+    code: 'NOT_REDRIVEN',
     message: expect.stringMatching(
       /does not exist .*Do: scripts\/dlq\.sh redrive staging --code-version=v2 --since=2026-11-20T10:00:00\.000Z/,
     ),

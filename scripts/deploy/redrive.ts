@@ -30,7 +30,7 @@ export async function codeVersionOf(
 /**
  * Moves back what a release dead-lettered since it came. With the credentials and variables of `scripts/dlq.sh`.
  * @returns how many
- * @throws {DeploymentError} CHECK_FAILED with the command to type
+ * @throws {DeploymentError} NOT_REDRIVEN with the command to type
  */
 export async function redriveRelease(
   environment: Environment,
@@ -43,7 +43,7 @@ export async function redriveRelease(
     return await new DeadLetterQueue(client, urls).redrive({ where: ofRelease(codeVersion, since) });
   } catch (cause) {
     throw new DeploymentError(
-      'CHECK_FAILED',
+      'NOT_REDRIVEN',
       `not redriven (${messageOf(cause)}). Do: scripts/dlq.sh redrive ${environment} ` +
         `--code-version=${codeVersion} --since=${since.toISOString()}`,
       { cause },

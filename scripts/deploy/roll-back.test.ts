@@ -77,6 +77,19 @@ describe('rollback', () => {
     expect(staging.workload.clients.failed).toEqual([]);
   });
 
+  test('without the rights to redrive is back, tells what to type, and keeps nobody from deploying', async () => {
+    const staging = await serving();
+    await staging.deploy('v2');
+    staging.refusal.redrive = 'not redriven (no AWS credentials). Do: …';
+    expect(await staging.rollBack()).toBe(staging.refusal.redrive);
+    await expectOnly(staging, 'v1');
+    staging.workload.faults['v3'] = { refusesClients: true };
+    await expect(staging.deploy('v3')).rejects.toMatchObject({ code: 'CHECK_FAILED' });
+    expect(saidOf(staging)).toContain('not redriven (no AWS credentials)');
+    await staging.deploy('v4');
+    await expectOnly(staging, 'v4');
+  });
+
   test('where nothing is deployed says so', async () => {
     await expect(createStaging().rollBack()).rejects.toMatchObject({ code: 'NOTHING_TO_GO_BACK_TO' });
   });

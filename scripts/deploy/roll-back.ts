@@ -51,12 +51,16 @@ async function choose(
   );
 }
 
-/** Both services to `target`, the candidates of a broken-off deployment away, its dead letters back in the queue. */
+/**
+ * Both services to `target`, the candidates of a broken-off deployment away, its dead letters back in the queue.
+ * @returns what is left to a person, though all is back
+ * @throws {DeploymentError} NOT_BACK
+ */
 export async function rollBack(
   session: Session,
   lock: DeploymentLock,
   target: RunningReleases,
-): Promise<void> {
+): Promise<string | undefined> {
   const { kubectl, say } = session;
   const startedAt = performance.now();
   const live = await findLive(kubectl);
@@ -68,7 +72,10 @@ export async function rollBack(
   // Broken off, it is half a deployment like any other: the next run goes on, or clears it away.
   const state = { ...lock.state, release: left, previous: target, step: 'rollback' };
   await lock.setState(state);
-  await goBack(session, state, target, { redrive: left !== target['order-consumer'].release });
+  const leftToDo = await goBack(session, state, target, {
+    redrive: left !== target['order-consumer'].release,
+  });
   await lock.setState({ release: target['order-producer'].release });
   say(`${target['order-producer'].release} runs again after ${secondsSince(startedAt)} s`);
+  return leftToDo;
 }

@@ -1,5 +1,6 @@
 import { expect, onTestFinished, vi } from 'vitest';
 import { deployRelease, type Request } from '../deploy-release.ts';
+import { DeploymentError } from '../errors.ts';
 import type { DeploymentObject, ServiceObject } from '../kubectl.ts';
 import { DeploymentLock } from '../lock.ts';
 import { readManifests, releaseOf, SERVICES } from '../manifests.ts';
@@ -66,6 +67,7 @@ export function createStaging() {
     metadata: { name: 'staging' },
   });
   const said: string[] = [];
+  const refusal: { redrive?: string } = {};
   const saidAt = new Map<string, number>();
   const interrupted = new AbortController();
   const session = {
@@ -73,6 +75,7 @@ export function createStaging() {
     http: cluster.http,
     redrive: async (codeVersion: string, since: Date) => {
       cluster.advance();
+      if (refusal.redrive) throw new DeploymentError('NOT_REDRIVEN', refusal.redrive);
       return cluster.workload.redrive(codeVersion, since);
     },
     say: (line: string) => {
@@ -99,6 +102,8 @@ export function createStaging() {
     /** When a line that holds the text was said last. */
     saidAt: (text: string) => saidAt.get(said.findLast((line) => line.includes(text)) ?? '') ?? Number.NaN,
     session,
+    /** Why SQS lets nobody redrive. */
+    refusal,
     request,
     interrupt: () => interrupted.abort(),
     deploy: async (tag: string, options?: Parameters<typeof request>[1]) => {
@@ -108,7 +113,7 @@ export function createStaging() {
     },
     rollBack: async (to?: string) => {
       await using lock = await DeploymentLock.acquire(cluster.kubectl);
-      await rollBack(session, lock, await rollBackTarget(cluster.kubectl, lock.state, to));
+      return await rollBack(session, lock, await rollBackTarget(cluster.kubectl, lock.state, to));
     },
     state: () => DeploymentLock.readState(cluster.kubectl),
     /** Lets time pass. */

@@ -93,6 +93,6 @@ describe('stalled', () => {
     ['that answer next to nobody', 5, 10, before, ['5 handled in 10 s, where 1000 were to be expected']],
     ['that had little to do before', 0, 10, of({ handled: 10 }), []],
   ])('pods %s', (_which, handled, seconds, ofBefore, reasons) =>
-    expect(stalled(of({ handled }), seconds, ofBefore, 10, THRESHOLDS)).toEqual(reasons),
+    expect(stalled(of({ handled }), seconds, { ...ofBefore, overSeconds: 10 }, THRESHOLDS)).toEqual(reasons),
   );
 });

@@ -14,6 +14,9 @@ export type Figures = {
   restarts: number;
 };
 
+/** What pods did, and how long they were watched. */
+export type Observed = Figures & { overSeconds: number };
+
 export type Judgement = { verdict: 'go on' | 'wait' | 'go back'; reasons: string[] };
 
 export const NO_FIGURES: Figures = {
@@ -59,16 +62,9 @@ export function worsened(now: Figures, before: Figures, thresholds: Thresholds):
 /**
  * Whether pods with all the traffic get far less done than was done before in the time: answers that never come are in
  * no other figure.
- * @param before what was done in `beforeSeconds`
  */
-export function stalled(
-  now: Figures,
-  seconds: number,
-  before: Figures,
-  beforeSeconds: number,
-  thresholds: Thresholds,
-): string[] {
-  const expected = (before.handled / beforeSeconds) * seconds;
+export function stalled(now: Figures, seconds: number, before: Observed, thresholds: Thresholds): string[] {
+  const expected = (before.handled / before.overSeconds) * seconds;
   const isEvidence = seconds >= thresholds.stalledAfterSeconds && expected >= thresholds.minHandled;
   if (!isEvidence || now.handled >= expected * thresholds.minThroughputShare) return [];
   return [

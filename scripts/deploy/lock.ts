@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { hostname, userInfo } from 'node:os';
 import { DeploymentError, hasCode } from './errors.ts';
-import type { Figures } from './judge.ts';
+import type { Observed } from './judge.ts';
 import type { Kubectl, KubernetesObject } from './kubectl.ts';
 import type { RunningReleases, ServiceName } from './manifests.ts';
 import { pause } from './pause.ts';
@@ -30,7 +30,7 @@ export type DeploymentState = {
 /** What a deployment has found out on its way. */
 export type Facts = {
   /** What the services did before anything was changed. */
-  before?: Record<ServiceName, Figures>;
+  before?: Record<ServiceName, Observed>;
   /** Objects of the overlay that the release changes, as they were applied before. */
   configuration?: KubernetesObject[];
   /** Such that were not there before, as kind and name. */

@@ -1,10 +1,10 @@
 import { checkHealth, checkStored, persistently, placeSyntheticOrder, serviceTarget } from './checks.ts';
 import type { Context } from './context.ts';
 import { DeploymentError, hasCode } from './errors.ts';
-import { type Figures, judge, stalled, summary, worsened } from './judge.ts';
+import { type Figures, judge, type Observed, stalled, summary, worsened } from './judge.ts';
 import { SERVICES, type ServiceName, type Track } from './manifests.ts';
 import { pause } from './pause.ts';
-import { growth, readFigures } from './pod-figures.ts';
+import { type FiguresByPod, growth, readFigures } from './pod-figures.ts';
 import { THRESHOLDS } from './thresholds.ts';
 
 const SAMPLE_EVERY_MS = 2_000;
@@ -20,7 +20,7 @@ export type Watched = {
   service: ServiceName;
   track: Track;
   image?: string;
-  reference?: Figures;
+  reference?: Observed;
   /** What the stable pods did before the release came: they must not get worse by it either. */
   before?: Figures;
 };
@@ -51,9 +51,7 @@ export async function watch(context: Watching, watched: Watched): Promise<void> 
     const { verdict, reasons } = judge(trial, reference ?? stable, THRESHOLDS, isOver);
     const against = [
       ...(verdict === 'go back' ? reasons : []),
-      ...(takesTraffic && reference
-        ? stalled(trial, seconds, reference, context.watchSeconds, THRESHOLDS)
-        : []),
+      ...(takesTraffic && reference ? stalled(trial, seconds, reference, THRESHOLDS) : []),
       ...(track === 'candidate' && before ? worsened(stable, before, THRESHOLDS) : []).map(
         (reason) => `the pods of before: ${reason}`,
       ),
@@ -74,16 +72,22 @@ export async function watch(context: Watching, watched: Watched): Promise<void> 
 }
 
 /** What both services do as they are, over the time of a watch. */
-export async function observe(context: Watching): Promise<Record<ServiceName, Figures>> {
+export async function observe(context: Watching): Promise<Record<ServiceName, Observed>> {
   const read = async (service: ServiceName) => (await readFigures(context, service, 'stable')).figures;
   const [producers, consumers] = [await read('order-producer'), await read('order-consumer')];
-  for (const endsAt = performance.now() + context.watchSeconds * 1_000; performance.now() < endsAt; ) {
+  const startedAt = performance.now();
+  const seconds = () => (performance.now() - startedAt) / 1_000;
+  while (seconds() < context.watchSeconds) {
     await pause(context.signal, SAMPLE_EVERY_MS);
     await order(context, 1, false);
   }
+  const since = async (service: ServiceName, before: FiguresByPod) => ({
+    ...growth(before, await read(service)),
+    overSeconds: seconds(),
+  });
   return {
-    'order-producer': growth(producers, await read('order-producer')),
-    'order-consumer': growth(consumers, await read('order-consumer')),
+    'order-producer': await since('order-producer', producers),
+    'order-consumer': await since('order-consumer', consumers),
   };
 }
 

@@ -27,8 +27,7 @@ export async function findChanges(kubectl: Kubectl, { others }: Manifests): Prom
     const found = live.find((each) => each.kind === kind && each.metadata.name === metadata.name);
     const before = found && (lastApplied(found) ?? bare(found));
     if (!before) changes.added.push([kindOf(object), metadata.name]);
-    else if (!isDeepStrictEqual(withTrack('stable', before), withTrack('stable', object)))
-      changes.configuration.push(before);
+    else if (!isDeepStrictEqual(comparable(before), comparable(object))) changes.configuration.push(before);
   }
   return changes;
 }
@@ -68,6 +67,12 @@ export async function restoreConfiguration(session: Session, { configuration, ad
       say(`  ${kind} ${name} is new and stays: ${messageOf(error)}`);
     });
   }
+}
+
+/** kubectl notes annotations also where there are none, and a switch has changed where the Service leads. */
+function comparable(object: KubernetesObject): KubernetesObject {
+  const { annotations = {}, ...metadata } = object.metadata;
+  return withTrack('stable', { ...object, metadata: { ...metadata, annotations } });
 }
 
 function withTrack(track: Track, object: KubernetesObject): KubernetesObject {

@@ -95,7 +95,7 @@ export class FakeCluster {
     get: (args, input) => this.#get(args, input),
     logs: () => ok('its last words'),
     apply: (_args, input) => {
-      for (const object of JSON.parse(input ?? '').items) this.#store(object, JSON.stringify(object));
+      for (const object of JSON.parse(input ?? '').items) this.#store(object, asKubectlNotes(object));
       return ok();
     },
     create: (_args, input) => {
@@ -236,6 +236,10 @@ export class FakeCluster {
     };
   }
 }
+
+/** With annotations, though there are none. */
+const asKubectlNotes = (object: Stored) =>
+  JSON.stringify({ ...object, metadata: { annotations: {}, ...object.metadata } });
 
 /** `add` of RFC 6902. */
 function setAt(object: unknown, pointer: string, value: unknown): void {

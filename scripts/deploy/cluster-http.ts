@@ -18,6 +18,9 @@ export type PodHttp = {
 /** Who waits longer for an order to be accepted has gone by then. */
 const TIMEOUT_MS = 5_000;
 
+/** Ends what it runs also when this process was killed: nobody else would close that port. */
+const WHILE_STDIN_IS_OPEN = 'exec 3<&0; "$@" & child=$!; (cat <&3 >/dev/null; kill $child) & wait $child';
+
 /**
  * From wherever kubectl works: through `kubectl proxy` and the API server, with the operator's own credentials (`get` and
  * `create` on `pods/proxy` and `services/proxy`).
@@ -37,8 +40,9 @@ export class ClusterHttp implements PodHttp, AsyncDisposable {
   static async open(namespace: string, signal: AbortSignal): Promise<ClusterHttp> {
     // The port is open to everyone on this machine while it lasts: nothing but this namespace's pods and Services.
     const paths = `^/api/v1/namespaces/${namespace}/(pods|services)/[^/]+/proxy/`;
-    const child = spawn('kubectl', ['proxy', '--port=0', `--accept-paths=${paths}`], {
-      stdio: ['ignore', 'pipe', 'inherit'],
+    const args = ['proxy', '--port=0', `--accept-paths=${paths}`];
+    const child = spawn('sh', ['-c', WHILE_STDIN_IS_OPEN, 'sh', 'kubectl', ...args], {
+      stdio: ['pipe', 'pipe', 'inherit'],
     });
     const origin = new Promise<string>((resolve, reject) => {
       child.once('error', reject);
@@ -74,8 +78,9 @@ export class ClusterHttp implements PodHttp, AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    if (this.#child.exitCode !== null) return;
-    this.#child.kill();
-    await once(this.#child, 'exit');
+    if (this.#child.exitCode !== null || this.#child.signalCode !== null) return;
+    const ended = once(this.#child, 'exit');
+    this.#child.stdin?.end();
+    await ended;
   }
 }

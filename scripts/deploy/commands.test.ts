@@ -52,6 +52,14 @@ test.each([
   );
 });
 
+test('deploy.sh, killed, leaves no port open behind it', async () => {
+  const { child, said } = await start('deploy.sh', '--image-tag=v2', '--lock-wait-seconds=60');
+  await once(child.stdout ?? child, 'data');
+  child.kill('SIGKILL');
+  // The proxy would hold its end of the output open.
+  expect(await said).toContain('waits up to 60 s');
+}, 10_000);
+
 test('deploy.sh, while another deploys, does not wait unless it is told to', async () => {
   const { child, said } = await start('deploy.sh', '--image-tag=v2');
   expect(await once(child, 'close')).toEqual([1, null]);

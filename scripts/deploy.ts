@@ -4,7 +4,7 @@ import { parseArguments } from './deploy/command-line.ts';
 import { deployRelease, findLeftOver, planSteps, type Request } from './deploy/deploy-release.ts';
 import { DeploymentError } from './deploy/errors.ts';
 import { DeploymentLock } from './deploy/lock.ts';
-import { readManifests } from './deploy/manifests.ts';
+import { readManifests, SERVICES } from './deploy/manifests.ts';
 import { locked, runInCluster, say } from './deploy/run.ts';
 import { runTool, UsageError } from './sqs-tool.ts';
 
@@ -50,7 +50,14 @@ await runTool(async () => {
 async function dryRun(request: Request): Promise<number> {
   const state = await DeploymentLock.readState(request.kubectl);
   const leftOver = await findLeftOver(request, state);
-  if (leftOver) say(`would first clear away what is left of ${leftOver.state.release}`);
+  if (leftOver) {
+    const releases = SERVICES.map((service) => leftOver.previous[service].release);
+    say(
+      `would first clear away what is left of ${leftOver.state.release}: back to ${releases.join(' and ')}`,
+    );
+    say('nothing was changed; the steps are known when that is done');
+    return 0;
+  }
   const { steps } = await planSteps(request, state);
   for (const [index, { title }] of steps.entries()) say(`would do ${index + 1}/${steps.length}: ${title}`);
   say(steps.length > 0 ? 'nothing was changed' : `${request.tag} is deployed already`);

@@ -19,7 +19,8 @@ export type PodHttp = {
 const TIMEOUT_MS = 5_000;
 
 /** Ends what it runs also when this process was killed: nobody else would close that port. */
-const WHILE_STDIN_IS_OPEN = 'exec 3<&0; "$@" & child=$!; (cat <&3 >/dev/null; kill $child) & wait $child';
+const WHILE_STDIN_IS_OPEN =
+  'exec 3<&0; "$@" & child=$!; (cat <&3 >/dev/null; kill $child) & wait $child 2>/dev/null';
 
 /**
  * From wherever kubectl works: through `kubectl proxy` and the API server, with the operator's own credentials (`get` and

@@ -23,7 +23,7 @@ esac
 async function start(
   script: string,
   ...args: string[]
-): Promise<{ child: ChildProcess; said: Promise<string> }> {
+): Promise<{ child: ChildProcess; said: Promise<string>; complained: Promise<string> }> {
   const folder = await mkdtemp(path.join(tmpdir(), 'deploy-'));
   await writeFile(path.join(folder, 'kubectl'), KUBECTL, { mode: 0o755 });
   await writeFile(path.join(folder, 'overlay.yaml'), overlay());
@@ -35,18 +35,19 @@ async function start(
     child.kill('SIGKILL');
     await rm(folder, { recursive: true });
   });
-  return { child, said: text(child.stdout) };
+  return { child, said: text(child.stdout), complained: text(child.stderr) };
 }
 
 test.each([
   ['deploy.sh', 'SIGTERM', ['--image-tag=v2', '--lock-wait-seconds=60']],
   ['rollback.sh', 'SIGINT', []],
 ] as const)('%s, told to stop by %s, ends itself, in good order', async (script, signal, args) => {
-  const { child, said } = await start(script, ...args);
+  const { child, said, complained } = await start(script, ...args);
   const ended = once(child, 'close');
   await once(child.stdout ?? child, 'data');
   child.kill(signal);
   expect(await ended).toEqual([1, null]);
+  expect(await complained).toBe('');
   expect(await said).toMatch(
     /waits up to \d+ s: another deploys to staging since(.|\n)*stopped: broken off by the operator/,
   );

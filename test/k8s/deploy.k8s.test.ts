@@ -16,8 +16,11 @@ const NAMESPACE = 'staging';
 const TEST_LABEL = 'order-pipeline/test';
 const QUEUE_URL = '/000000000000/order-dlq';
 const BACK_WITHIN_MS = 10_000;
-/** As much load as two processors carry beside the cluster; `DEPLOY_CLIENTS` and `DEPLOY_PAUSE_MS` ask for another one. */
-const [CLIENTS, PAUSE_MS] = [10, 50];
+/**
+ * What two processors carry beside the cluster, however busy they are with other things. `DEPLOY_CLIENTS` and
+ * `DEPLOY_PAUSE_MS` ask for more.
+ */
+const [CLIENTS, PAUSE_MS] = [20, 50];
 const kubectl = kubectlFor(NAMESPACE);
 const cluster = await clusterAvailable();
 

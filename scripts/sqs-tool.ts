@@ -30,7 +30,8 @@ export function createTool(
 
 /** Runs a tool: what a person did wrong or can mend is said in one line, exit status 1. */
 export async function runTool(main: () => Promise<number>): Promise<void> {
-  loadDotenv(process.env);
+  // A developer's settings are for `dev`: their endpoint would turn a tool for production to an emulator.
+  if (!process.argv.some((arg) => arg === 'staging' || arg === 'production')) loadDotenv(process.env);
   try {
     process.exitCode = await main();
   } catch (error) {

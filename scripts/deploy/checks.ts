@@ -1,9 +1,10 @@
 import { randomUUID } from 'node:crypto';
 import type { OrderRequest } from '@orders/shared/order.ts';
-import type { ClusterHttp } from './cluster-http.ts';
-import { type Context, pause } from './context.ts';
-import { DeploymentError } from './errors.ts';
+import type { PodHttp } from './cluster-http.ts';
+import type { Context } from './context.ts';
+import { DeploymentError, hasCode } from './errors.ts';
 import { PORTS, type ServiceName } from './manifests.ts';
+import { pause } from './pause.ts';
 import { THRESHOLDS } from './thresholds.ts';
 
 const LOOK_EVERY_MS = 250;
@@ -26,14 +27,14 @@ export function syntheticOrder(release: string): OrderRequest & { orderId: strin
 export const serviceTarget = (name: ServiceName) => `services/${name}:${PORTS[name]}`;
 
 /** @throws {DeploymentError} CHECK_FAILED unless the answer is 200 and UP */
-export async function checkHealth(http: ClusterHttp, target: string): Promise<void> {
+export async function checkHealth(http: PodHttp, target: string): Promise<void> {
   const { status, body } = await http.request(target, '/actuator/health/readiness');
   if (status !== 200) throw new DeploymentError('CHECK_FAILED', `${target} is not ready: ${status} ${body}`);
 }
 
 /** @returns id and seconds to the 202. @throws {DeploymentError} CHECK_FAILED for any other answer */
 export async function placeSyntheticOrder(
-  http: ClusterHttp,
+  http: PodHttp,
   target: string,
   release: string,
 ): Promise<{ orderId: string; seconds: number }> {
@@ -50,8 +51,10 @@ export async function checkStored({ http, signal }: Checks, orderIds: string[]):
   const giveUpAt = performance.now() + THRESHOLDS.storedWithinSeconds * 1_000;
   const path = `/orders?orderIds=${orderIds.join(',')}`;
   for (;;) {
-    const { status, body } = await http.request(serviceTarget('order-consumer'), path);
-    const stored = status === 200 ? JSON.parse(body).orders.length : 0;
+    const answer = await http.request(serviceTarget('order-consumer'), path).catch((error) => {
+      if (!hasCode(error, 'NO_ANSWER')) throw error;
+    });
+    const stored = answer?.status === 200 ? JSON.parse(answer.body).orders.length : 0;
     if (stored === orderIds.length) return;
     if (performance.now() > giveUpAt) {
       throw new DeploymentError(
@@ -60,6 +63,21 @@ export async function checkStored({ http, signal }: Checks, orderIds: string[]):
       );
     }
     await pause(signal, LOOK_EVERY_MS);
+  }
+}
+
+const TRIES = 3;
+const TRY_AGAIN_MS = 2_000;
+
+/** Of what serves already, a single refusal or a lost answer is no verdict. */
+export async function persistently<T>(signal: AbortSignal, check: () => Promise<T>): Promise<T> {
+  for (let tries = 1; ; tries++) {
+    try {
+      return await check();
+    } catch (error) {
+      if (tries === TRIES || !hasCode(error, 'CHECK_FAILED', 'NO_ANSWER')) throw error;
+      await pause(signal, TRY_AGAIN_MS);
+    }
   }
 }
 

@@ -12,9 +12,23 @@ describe('command line', () => {
       imageTag: '1.4.0',
       overlay: 'k8s/overlays/production',
       dryRun: false,
+      isFirst: false,
       watchSeconds: 60,
       rolloutTimeoutSeconds: 180,
+      lockWaitSeconds: 0,
     });
+  });
+
+  test('rollback names one release, or one a service, and waits for the lock', () => {
+    const rollback = (...args: string[]) =>
+      parseArguments(args, ['to', 'lock-wait-seconds'], 'usage', { lockWaitSeconds: 90 });
+    expect(rollback('staging', '--to=1.3.0')).toMatchObject({ to: '1.3.0', lockWaitSeconds: 90 });
+    expect(rollback('staging', '--to=1.3.0,1.3.1', '--lock-wait-seconds=5')).toMatchObject({
+      to: '1.3.0,1.3.1',
+      lockWaitSeconds: 5,
+    });
+    for (const bad of ['--to=', '--to=latest', '--to=1,', '--to=1,2,3'])
+      expect(() => rollback('staging', bad)).toThrow(UsageError);
   });
 
   test.each([

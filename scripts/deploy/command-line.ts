@@ -10,43 +10,63 @@ export type Arguments = {
   to?: string;
   overlay: string;
   dryRun: boolean;
+  isFirst: boolean;
   watchSeconds: number;
   rolloutTimeoutSeconds: number;
+  lockWaitSeconds: number;
 };
 
 /** How long each step is watched unless told otherwise: staging is there to be quick. */
 const WATCH_SECONDS: Record<Environment, number> = { staging: 15, production: 60 };
 const ROLLOUT_TIMEOUT_SECONDS = 180;
 
-type OptionName = 'image-tag' | 'to' | 'overlay' | 'dry-run' | 'watch-seconds' | 'timeout-seconds';
+const FLAGS = ['dry-run', 'first'] as const;
+const VALUES = [
+  'image-tag',
+  'to',
+  'overlay',
+  'watch-seconds',
+  'timeout-seconds',
+  'lock-wait-seconds',
+] as const;
+type OptionName = (typeof FLAGS)[number] | (typeof VALUES)[number];
 
-/** @throws {UsageError} for anything that is not exactly understood: a typing error must not deploy something else */
-export function parseArguments(args: string[], allowed: OptionName[], usage: string): Arguments {
+/**
+ * @param defaults of a command
+ * @throws {UsageError} for anything that is not exactly understood: a typing error must not deploy something else
+ */
+export function parseArguments(
+  args: string[],
+  allowed: OptionName[],
+  usage: string,
+  defaults: Pick<Arguments, 'lockWaitSeconds'> = { lockWaitSeconds: 0 },
+): Arguments {
   const { positionals, values } = parse(args, allowed, usage);
   const [environment, ...rest] = positionals;
   if (environment !== 'staging' && environment !== 'production')
     throw new UsageError(`which environment? ${environment ?? 'none'} is not staging or production`, usage);
   if (rest.length > 0) throw new UsageError(`what is ${rest.join(' ')}?`, usage);
-  const [imageTag, to] = [tag(values['image-tag'], usage), tag(values['to'], usage)];
+  const imageTag = tag(values['image-tag'], usage);
+  const to = values['to'] as string | undefined;
+  const parts = to?.split(',').map((part) => tag(part, usage)) ?? [];
+  if (parts.length > 2) throw new UsageError(`--to=${to}: there are two services`, usage);
+  const seconds = secondsOf(values, usage);
   return {
     environment,
     ...(imageTag === undefined ? {} : { imageTag }),
     ...(to === undefined ? {} : { to }),
     overlay: typeof values['overlay'] === 'string' ? values['overlay'] : `k8s/overlays/${environment}`,
     dryRun: values['dry-run'] === true,
-    watchSeconds: seconds(values['watch-seconds'], WATCH_SECONDS[environment], 'watch-seconds', usage),
-    rolloutTimeoutSeconds: seconds(
-      values['timeout-seconds'],
-      ROLLOUT_TIMEOUT_SECONDS,
-      'timeout-seconds',
-      usage,
-    ),
+    isFirst: values['first'] === true,
+    watchSeconds: seconds('watch-seconds', WATCH_SECONDS[environment]),
+    rolloutTimeoutSeconds: seconds('timeout-seconds', ROLLOUT_TIMEOUT_SECONDS),
+    lockWaitSeconds: seconds('lock-wait-seconds', defaults.lockWaitSeconds),
   };
 }
 
 function parse(args: string[], allowed: OptionName[], usage: string) {
   const options: NonNullable<ParseArgsConfig['options']> = Object.fromEntries(
-    allowed.map((name) => [name, { type: name === 'dry-run' ? 'boolean' : 'string' }]),
+    allowed.map((name) => [name, { type: FLAGS.some((flag) => flag === name) ? 'boolean' : 'string' }]),
   );
   try {
     return parseArgs({ args, allowPositionals: true, options });
@@ -62,9 +82,11 @@ function tag(value: unknown, usage: string): string | undefined {
   throw new UsageError(`${value} is no tag to deploy: "latest" means another image every day`, usage);
 }
 
-function seconds(value: unknown, byDefault: number, name: string, usage: string): number {
-  if (value === undefined) return byDefault;
-  const number = Number(value);
-  if (Number.isInteger(number) && number > 0 && number <= 3_600) return number;
-  throw new UsageError(`--${name} must be a whole number of seconds, 1 to 3600`, usage);
-}
+const secondsOf =
+  (values: Record<string, unknown>, usage: string) =>
+  (name: OptionName, byDefault: number): number => {
+    if (values[name] === undefined) return byDefault;
+    const number = Number(values[name]);
+    if (Number.isInteger(number) && number > 0 && number <= 3_600) return number;
+    throw new UsageError(`--${name} must be a whole number of seconds, 1 to 3600`, usage);
+  };

@@ -1,8 +1,8 @@
-import type { Context, Session, Step } from './context.ts';
-import type { Figures } from './judge.ts';
+import type { Context, Step } from './context.ts';
 import type { DeploymentObject } from './kubectl.ts';
-import { candidateName, candidateOf, type Running } from './manifests.ts';
-import { backTo, isRolledOut, podsGone, rolledOut, wouldChange } from './rollout.ts';
+import { candidateName, candidateOf } from './manifests.ts';
+import { codeVersionOf } from './redrive.ts';
+import { isRolledOut, put, rolledOut, wouldChange } from './rollout.ts';
 import { watch } from './watch.ts';
 
 const SERVICE = 'order-consumer';
@@ -13,47 +13,39 @@ export const aQuarterOf = (stableReplicas: number) => Math.max(1, Math.ceil(stab
 
 /** One pod, a quarter, all: each step is watched before the next. */
 export async function consumerSteps(context: Context, live: DeploymentObject): Promise<Step[]> {
-  const wanted = context.manifests.deployments[SERVICE];
-  const image = wanted.spec.template.spec.containers[0].image;
+  const { kubectl, manifests, memory, tag, watchSeconds } = context;
+  const wanted = manifests.deployments[SERVICE];
+  const { image } = wanted.spec.template.spec.containers[0];
   const replicas = live.spec.replicas ?? 1;
-  let reference: Figures | undefined;
 
   const candidates = (count: number): Step => ({
-    title: `${SERVICE}: ${count} candidate${count > 1 ? 's' : ''} beside ${replicas}, watched for ${context.watchSeconds} s`,
+    title: `${SERVICE}: ${count} candidate${count > 1 ? 's' : ''} beside ${replicas}, watched for ${watchSeconds} s`,
     run: async () => {
-      await context.kubectl.apply(candidateOf(wanted, count));
+      await put(kubectl, candidateOf(wanted, count));
       await rolledOut(context, CANDIDATE);
-      reference = await watch(context, { service: SERVICE, track: 'candidate' });
+      await memory.remember({ codeVersion: await codeVersionOf(context, tag) });
+      const before = memory.facts.before?.[SERVICE];
+      await watch(context, { service: SERVICE, track: 'candidate', ...(before ? { before } : {}) });
     },
   });
   const all: Step = {
-    title: `${SERVICE}: ${context.tag} on all ${replicas}, watched for ${context.watchSeconds} s`,
+    title: `${SERVICE}: ${tag} on all ${replicas}, watched for ${watchSeconds} s`,
     run: async () => {
-      await context.kubectl.apply(wanted);
+      await put(kubectl, wanted);
       await rolledOut(context, SERVICE);
+      const reference = memory.facts.before?.[SERVICE];
       await watch(context, { service: SERVICE, track: 'stable', image, ...(reference ? { reference } : {}) });
     },
   };
   const remove: Step = {
     title: `${SERVICE}: the candidate goes`,
-    run: () => context.kubectl.delete('deployment', CANDIDATE),
+    run: () => kubectl.delete('deployment', CANDIDATE),
   };
 
   const quarter = aQuarterOf(replicas);
-  if (await wouldChange(context.kubectl, wanted)) {
+  if (await wouldChange(kubectl, wanted)) {
     return [candidates(1), ...(quarter > 1 ? [candidates(quarter)] : []), all, remove];
   }
-  const leftOver = await context.kubectl.find('deployment', CANDIDATE);
+  const leftOver = await kubectl.find('deployment', CANDIDATE);
   return leftOver || !isRolledOut(live) ? [all, remove] : [];
-}
-
-/**
- * Ends the candidate and brings the stable pods back to `previous`.
- * Resolves when nothing of the other release runs any more, so that it rejects nothing after a redrive.
- */
-export async function consumerBack(context: Session, previous: Running): Promise<void> {
-  const { kubectl } = context;
-  await kubectl.delete('deployment', CANDIDATE);
-  await backTo(context, SERVICE, previous);
-  await podsGone(context, SERVICE, 'candidate');
 }

@@ -1,169 +1,175 @@
-import { consumerBack, consumerSteps } from './consumer-gradual.ts';
-import { type Context, type Step, throwIfBrokenOff } from './context.ts';
-import { DeploymentError, hasCode } from './errors.ts';
-import type { DeploymentObject, Kubectl } from './kubectl.ts';
-import type { DeploymentLock, DeploymentState } from './lock.ts';
-import {
-  candidateName,
-  type Running,
-  type RunningReleases,
-  releaseOf,
-  SERVICES,
-  type ServiceName,
-} from './manifests.ts';
-import { producerBack, producerSteps } from './producer-blue-green.ts';
-import { codeVersionOf, type Environment, redriveRelease } from './redrive.ts';
-import { revisionOf, rolledOut } from './rollout.ts';
+import { configurationStep, findChanges } from './configuration.ts';
+import { consumerSteps } from './consumer-gradual.ts';
+import type { Context, Memory, Step } from './context.ts';
+import { DeploymentError, isOutOfReach, messageOf } from './errors.ts';
+import { goBack } from './go-back.ts';
+import type { DeploymentObject } from './kubectl.ts';
+import { findLive, isAvailable, type LiveDeployments, releasesOf } from './live.ts';
+import type { DeploymentLock, DeploymentState, Facts } from './lock.ts';
+import { candidateName, type RunningReleases, releaseOf, SERVICES } from './manifests.ts';
+import { throwIfBrokenOff } from './pause.ts';
+import { producerSteps } from './producer-blue-green.ts';
+import { put, rolledOut } from './rollout.ts';
+import { observe } from './watch.ts';
 
-type LiveDeployments = Record<ServiceName, DeploymentObject>;
+/** What a deployment is told: `isFirst` that nothing that runs is worth protecting. */
+export type Request = Omit<Context, 'memory'> & { isFirst: boolean };
 
-/** What serves. Nothing of it can be protected where one is missing, or no pod of either is available. */
-export async function findLive(kubectl: Kubectl): Promise<LiveDeployments | undefined> {
-  const producer = await kubectl.find<DeploymentObject>('deployment', 'order-producer');
-  const consumer = await kubectl.find<DeploymentObject>('deployment', 'order-consumer');
-  if (!producer || !consumer) return undefined;
-  const available = [producer, consumer].some(({ status }) => status?.availableReplicas);
-  return available ? { 'order-producer': producer, 'order-consumer': consumer } : undefined;
-}
-
-const runningOf = (deployment: DeploymentObject): Running => ({
-  release: releaseOf(deployment),
-  revision: revisionOf(deployment),
-});
-export const releasesOf = (live: LiveDeployments): RunningReleases => ({
-  'order-producer': runningOf(live['order-producer']),
-  'order-consumer': runningOf(live['order-consumer']),
-});
-
-/** @throws {DeploymentError} NOT_FOUND with what to do, or what kubectl says of an unreachable cluster, a token … */
-export async function checkNamespace(kubectl: Kubectl): Promise<void> {
-  const { namespace } = kubectl;
-  const found = await kubectl.find('namespace', namespace).catch((cause) => {
-    if (!hasCode(cause, 'FORBIDDEN')) throw cause;
-    // Rights come with the namespace: whoever has none may not even see that it is missing.
-    const how = `missing, or without the rights of: kubectl apply -n ${namespace} -k k8s/deployer`;
-    throw new DeploymentError('FORBIDDEN', `the namespace ${namespace} is ${how}`, { cause });
-  });
-  if (found) return;
-  const how = `kubectl apply -f k8s/overlays/${namespace}/namespace.yaml`;
-  throw new DeploymentError('NOT_FOUND', `the cluster has no namespace ${namespace}. Do: ${how}`);
-}
+/** `previous` is what to go back to; nothing, when nothing that serves would be protected by that. */
+export type Plan = { steps: Step[]; previous?: RunningReleases; isFirst: boolean };
 
 /**
  * The steps from what runs to the new release. The consumer comes first: it reads every older message, while a
  * producer may write newer ones. Steps that a broken-off run has done are safe to do again, or left out.
+ * @throws {DeploymentError} NOT_READY when what runs serves nobody, so that nothing could be compared with it
  */
-export async function planSteps(context: Context, state: DeploymentState): Promise<Step[]> {
-  const { kubectl, manifests } = context;
+export async function planSteps(request: Request, state: DeploymentState, memory = inVain): Promise<Plan> {
+  const { kubectl, manifests, tag } = request;
+  const context: Context = { ...request, memory };
   const live = await findLive(kubectl);
-  const configuration: Step = {
-    title: 'configuration of the overlay',
-    run: () => kubectl.apply(...manifests.others),
-  };
-  if (!live) return [configuration, firstDeployment(context)];
-  const steps = [
-    ...(await leftOvers(context, previousOf(state) ?? releasesOf(live))),
+  const changes = await findChanges(kubectl, manifests);
+  const isFirst = !live || request.isFirst || (isHalfWay(state) && !state.previous);
+  if (isFirst) {
+    return {
+      steps: [firstDeployment(context)],
+      ...(live && request.isFirst ? { previous: releasesOf(live) } : {}),
+      isFirst,
+    };
+  }
+  const isResumed = isHalfWay(state) && state.release === tag;
+  if (!isResumed) checkServing(live);
+  const release = [
     ...(await consumerSteps(context, live['order-consumer'])),
     ...(await producerSteps(context, live['order-producer'])),
   ];
-  return steps.length > 0 ? [configuration, ...steps] : [];
+  const isChange = release.length + changes.configuration.length + changes.added.length > 0;
+  return {
+    steps: isChange ? [asItIs(context), configurationStep(context, changes), ...release] : [],
+    previous: (isResumed && state.previous) || releasesOf(live),
+    isFirst,
+  };
+}
+
+/** Of a run that broke off: it did not end, in whatever way. */
+const isHalfWay = ({ step }: DeploymentState) => step !== undefined;
+
+/** An outage looks like a first deployment, and must not become one: nothing would be watched, or could go back. */
+function checkServing(live: LiveDeployments): void {
+  for (const [service, deployment] of Object.entries(live)) {
+    if (isAvailable(deployment)) continue;
+    throw new DeploymentError(
+      'NOT_READY',
+      `${service} ${releaseOf(deployment)} has no pod that is available, so nothing can be compared with it. Mend what ` +
+        'it needs, or go back with scripts/rollback.sh; --first replaces it without any comparison',
+    );
+  }
 }
 
 function firstDeployment(context: Context): Step {
   const { kubectl, manifests } = context;
   return {
-    title: `first deployment of ${SERVICES.join(' and ')}`,
+    title: `first deployment of ${SERVICES.join(' and ')}: nothing is compared`,
     run: async () => {
+      await kubectl.apply(...manifests.others);
       for (const name of SERVICES) await kubectl.delete('deployment', candidateName(name));
-      await kubectl.apply(...Object.values(manifests.deployments));
+      for (const manifest of Object.values(manifests.deployments)) await put(kubectl, manifest);
       for (const name of SERVICES) await rolledOut(context, name);
     },
   };
 }
 
-/** What ran before a deployment that broke off. Half of it may run now, which is nothing to go back to. */
-const previousOf = ({ step, previous }: DeploymentState) => (step === undefined ? undefined : previous);
-
-/** A run for another release broke off: what it left is taken away, after traffic is with the stable pods. */
-async function leftOvers(context: Context, previous: RunningReleases): Promise<Step[]> {
-  const { kubectl, tag } = context;
-  for (const service of SERVICES) {
-    const candidate = await kubectl.find<DeploymentObject>('deployment', candidateName(service));
-    if (!candidate || releaseOf(candidate) === tag) continue;
-    return [
-      {
-        title: `what is left of ${releaseOf(candidate)}, whose deployment broke off, goes`,
-        run: async () => {
-          await producerBack(context, previous['order-producer']);
-          await consumerBack(context, previous['order-consumer']);
-        },
-      },
-    ];
-  }
-  return [];
+/** Later steps are compared with it. A run that goes on keeps what the one before saw: the release was not there yet. */
+function asItIs(context: Context): Step {
+  const { memory, say, watchSeconds } = context;
+  return {
+    title: `as it is, watched for ${watchSeconds} s`,
+    run: async () => {
+      if (memory.facts.before) say('  seen already');
+      else await memory.remember({ before: await observe(context) });
+    },
+  };
 }
 
 /**
  * Deploys, or goes back to what ran before, and then throws why.
  * @throws {DeploymentError} the reason. UNREACHABLE, UNAUTHORIZED and a lost lock leave things as they are
  */
-export async function deployRelease(
-  context: Context,
-  lock: DeploymentLock,
-  environment: Environment,
-): Promise<void> {
-  const { kubectl, tag, say } = context;
-  const { step: brokenOffAt, ...before } = lock.state;
-  const live = await findLive(kubectl);
-  const resumed = brokenOffAt !== undefined && before.release === tag;
-  const steps = await planSteps(context, lock.state);
+export async function deployRelease(request: Request, lock: DeploymentLock): Promise<void> {
+  const { tag, say } = request;
+  await clearAway(request, lock);
+  const before = lock.state;
+  const isResumed = isHalfWay(before);
+  const state: DeploymentState = isResumed ? before : { release: tag, startedAt: new Date().toISOString() };
+  const memory = createMemory(lock, state);
+  const { steps, previous, isFirst } = await planSteps(request, before, memory);
   if (steps.length === 0) {
     say(`${tag} is deployed already`);
-    await lock.setState(before);
+    if (isResumed) await lock.setState(ended(state));
     return;
   }
-  const previous = previousOf(lock.state) ?? (live && releasesOf(live));
-  const state: DeploymentState = {
-    release: tag,
-    ...(previous ? { previous } : {}),
-    startedAt: (resumed ? before.startedAt : undefined) ?? new Date().toISOString(),
-  };
-  if (resumed) say(`goes on with a deployment that broke off at: ${brokenOffAt}`);
+  if (previous) state.previous = previous;
+  if (isResumed) say(`goes on with a deployment that broke off at: ${before.step}`);
   try {
     for (const [index, { title, run }] of steps.entries()) {
-      throwIfBrokenOff(context.signal);
+      throwIfBrokenOff(request.signal);
       say(`[${index + 1}/${steps.length}] ${title}`);
-      await lock.setState({ ...state, step: title });
+      state.step = title;
+      await lock.setState(state);
       await run();
     }
-    await lock.setState(state);
+    await lock.setState(ended(state));
   } catch (error) {
-    const untouchable = hasCode(error, 'UNREACHABLE', 'UNAUTHORIZED', 'FORBIDDEN') || lock.signal.aborted;
-    if (untouchable || !previous) throw error;
-    say(`FAILED: ${error instanceof Error ? error.message : error}`);
-    await goBack({ ...context, signal: lock.signal }, environment, state, previous);
-    await lock.setState(brokenOffAt === undefined ? before : { release: previous['order-producer'].release });
+    if (isOutOfReach(error) || lock.signal.aborted || isFirst || !previous) throw error;
+    say(`FAILED: ${messageOf(error)}`);
+    await goBack({ ...request, signal: lock.signal }, state, previous);
+    await lock.setState(isResumed ? { release: previous['order-producer'].release } : before);
     throw error;
   }
 }
 
-/** The producer first: it must not write what the older consumers do not read. */
-async function goBack(
-  context: Context,
-  environment: Environment,
-  { startedAt = '' }: DeploymentState,
-  previous: RunningReleases,
-): Promise<void> {
-  const { tag, say } = context;
-  const startedBackAt = performance.now();
-  say(`going back to ${previous['order-producer'].release}`);
-  const codeVersion = await codeVersionOf(context, tag);
-  await producerBack(context, previous['order-producer']);
-  say(`  order-producer: only ${previous['order-producer'].release} after ${secondsSince(startedBackAt)} s`);
-  await consumerBack(context, previous['order-consumer']);
-  say(`  order-consumer: only ${previous['order-consumer'].release} after ${secondsSince(startedBackAt)} s`);
-  const redriven = await redriveRelease(environment, codeVersion, new Date(startedAt));
-  say(`  ${redriven} messages that ${codeVersion} had dead-lettered are back in the queue`);
+/** What another run left, whether it was for another release or is unknown to the lock: it goes first. */
+async function clearAway(request: Request, lock: DeploymentLock): Promise<void> {
+  const leftOver = await findLeftOver(request, lock.state);
+  if (!leftOver) return;
+  const { state, previous } = leftOver;
+  request.say(`what is left of ${state.release}, whose deployment broke off, goes`);
+  await goBack(request, state, previous);
+  await lock.setState({ release: previous['order-producer'].release });
 }
 
-export const secondsSince = (startedAt: number) => ((performance.now() - startedAt) / 1_000).toFixed(1);
+/** What {@link deployRelease} clears away before it begins. */
+export async function findLeftOver(
+  { kubectl, tag, isFirst }: Request,
+  state: DeploymentState,
+): Promise<{ state: DeploymentState; previous: RunningReleases } | undefined> {
+  if (isFirst) return undefined;
+  if (isHalfWay(state)) {
+    const { previous, release } = state;
+    return previous && release !== tag ? { state, previous } : undefined;
+  }
+  const live = await findLive(kubectl);
+  for (const service of SERVICES) {
+    const candidate = await kubectl.find<DeploymentObject>('deployment', candidateName(service));
+    if (live && candidate) return { state: { release: releaseOf(candidate) }, previous: releasesOf(live) };
+  }
+  return undefined;
+}
+
+function createMemory(lock: DeploymentLock, state: DeploymentState): Memory {
+  const facts: Facts = { ...state.facts };
+  state.facts = facts;
+  return {
+    facts,
+    remember: async (more) => {
+      Object.assign(facts, more);
+      await lock.setState(state);
+    },
+  };
+}
+
+/** For a dry run. */
+const inVain: Memory = { facts: {}, remember: async () => {} };
+
+function ended({ step: _, ...state }: DeploymentState): DeploymentState {
+  return state;
+}

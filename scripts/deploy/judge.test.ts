@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { type Figures, judge, NO_FIGURES } from './judge.ts';
+import { type Figures, judge, NO_FIGURES, stalled, worsened } from './judge.ts';
 import { THRESHOLDS } from './thresholds.ts';
 
 const of = (figures: Partial<Figures>): Figures => ({ ...NO_FIGURES, ...figures });
@@ -68,4 +68,31 @@ describe('judge', () => {
       '10 of 10 dead-lettered (100.0 %; stable 0.0 %)',
     ]);
   });
+});
+
+describe('worsened', () => {
+  const before = of({ handled: 1_000, failed: 10 });
+  test.each<[string, Partial<Figures>, string[]]>([
+    ['as they were', { handled: 100, failed: 2 }, []],
+    ['without work', {}, []],
+    ['that fail now', { handled: 100, failed: 50 }, ['50 of 100 failed (50.0 %; before 1.0 %)']],
+    [
+      'that dead-letter now',
+      { handled: 100, deadLettered: 3 },
+      ['3 of 100 dead-lettered (3.0 %; before 0.0 %)'],
+    ],
+  ])('pods %s', (_which, now, reasons) => expect(worsened(of(now), before, THRESHOLDS)).toEqual(reasons));
+});
+
+describe('stalled', () => {
+  const before = of({ handled: 1_000 });
+  test.each<[string, number, number, Figures, string[]]>([
+    ['that do as much as before', 1_000, 10, before, []],
+    ['that get a third of the orders, as the other connections are still elsewhere', 330, 10, before, []],
+    ['that have only just got the traffic', 0, 5, before, []],
+    ['that answer next to nobody', 5, 10, before, ['5 handled in 10 s, where 1000 were to be expected']],
+    ['that had little to do before', 0, 10, of({ handled: 10 }), []],
+  ])('pods %s', (_which, handled, seconds, ofBefore, reasons) =>
+    expect(stalled(of({ handled }), seconds, { ...ofBefore, overSeconds: 10 }, THRESHOLDS)).toEqual(reasons),
+  );
 });

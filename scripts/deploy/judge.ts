@@ -14,6 +14,9 @@ export type Figures = {
   restarts: number;
 };
 
+/** What pods did, and how long they were watched. */
+export type Observed = Figures & { overSeconds: number };
+
 export type Judgement = { verdict: 'go on' | 'wait' | 'go back'; reasons: string[] };
 
 export const NO_FIGURES: Figures = {
@@ -48,6 +51,27 @@ export function judge(
   return { verdict: watchIsOver ? 'go on' : 'wait', reasons: [summary(candidate)] };
 }
 
+/** Why pods that nobody changed do worse than before the release came: it shares its database and its queue with them. */
+export function worsened(now: Figures, before: Figures, thresholds: Thresholds): string[] {
+  return [
+    exceeds('failed', now, before, thresholds.extraErrorShare, thresholds.minFailures, 'before'),
+    exceeds('deadLettered', now, before, thresholds.extraDeadLetterShare, thresholds.minFailures, 'before'),
+  ].filter((reason) => reason !== false);
+}
+
+/**
+ * Whether pods with all the traffic get far less done than was done before in the time: answers that never come are in
+ * no other figure.
+ */
+export function stalled(now: Figures, seconds: number, before: Observed, thresholds: Thresholds): string[] {
+  const expected = (before.handled / before.overSeconds) * seconds;
+  const isEvidence = seconds >= thresholds.stalledAfterSeconds && expected >= thresholds.minHandled;
+  if (!isEvidence || now.handled >= expected * thresholds.minThroughputShare) return [];
+  return [
+    `${now.handled} handled in ${seconds.toFixed(0)} s, where ${expected.toFixed(0)} were to be expected`,
+  ];
+}
+
 export function summary({ handled, failed, deadLettered, ...rest }: Figures): string {
   const milliseconds = (meanSeconds({ handled, failed, deadLettered, ...rest }) * 1_000).toFixed(0);
   return `${handled} handled, ${failed} failed, ${deadLettered} dead-lettered, ${milliseconds} ms on average`;
@@ -64,11 +88,12 @@ function exceeds(
   stable: Figures,
   extraShare: number,
   minFailures: number,
+  whose = 'stable',
 ): string | false {
   const [ours, theirs] = [share(candidate, what), share(stable, what)];
   if (candidate[what] < minFailures || ours <= theirs + extraShare) return false;
   const word = what === 'failed' ? 'failed' : 'dead-lettered';
-  return `${candidate[what]} of ${candidate.handled} ${word} (${percent(ours)}; stable ${percent(theirs)})`;
+  return `${candidate[what]} of ${candidate.handled} ${word} (${percent(ours)}; ${whose} ${percent(theirs)})`;
 }
 
 function tooSlow(candidate: Figures, stable: Figures, thresholds: Thresholds): string | false {

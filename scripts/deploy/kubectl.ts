@@ -1,7 +1,7 @@
 import { spawn } from 'node:child_process';
 import { text } from 'node:stream/consumers';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { DeploymentError, type DeploymentErrorCode, hasCode } from './errors.ts';
+import { pause } from './pause.ts';
 
 /** The few fields that are looked at; a manifest goes back as it came. */
 export type KubernetesObject = {
@@ -20,6 +20,7 @@ type Container = { name: string; image: string; [field: string]: unknown };
 export type DeploymentObject = KubernetesObject & {
   spec: {
     replicas?: number;
+    strategy?: object;
     selector: { matchLabels: Record<string, string> };
     template: {
       metadata: { labels: Record<string, string> };
@@ -40,9 +41,10 @@ type ContainerStatus = {
 };
 export type PodObject = KubernetesObject & {
   metadata: { deletionTimestamp?: string };
-  spec: { containers: Container[] };
+  spec: { containers: Container[]; nodeName?: string };
   status: {
     phase?: string;
+    conditions?: { type: string; status: string; message?: string }[];
     containerStatuses?: ContainerStatus[];
     initContainerStatuses?: ContainerStatus[];
   };
@@ -53,6 +55,10 @@ export type Execute = (
   input?: string,
 ) => Promise<{ status: number; stdout: string; stderr: string }>;
 
+/** A call of kubectl is seen to its end, also when the operator breaks off: else nobody knows what it did. */
+const NEVER = new AbortController().signal;
+/** kubectl itself may hang, for instance in the program that gets its token. */
+const PROCESS_TIMEOUT_MS = 60_000;
 const REQUEST_TIMEOUT = '--request-timeout=10s';
 /** For so long an API server that does not answer is asked again: a restart or a failover of it takes seconds. */
 const UNREACHABLE_RETRY_MS = 20_000;
@@ -90,7 +96,7 @@ export class Kubectl {
       if (result.status === 0) return result.stdout;
       const error = toError(args, result.stderr);
       if (error.code !== 'UNREACHABLE' || performance.now() + pauseMs > giveUpAt) throw error;
-      await sleep(pauseMs);
+      await pause(NEVER, pauseMs);
     }
   }
 
@@ -110,9 +116,17 @@ export class Kubectl {
     return JSON.parse(await this.run(['get', kind, '-l', selector.join(','), '-o', 'json'])).items;
   }
 
+  /** Those of the objects that are there, as they are. */
+  async findAll(objects: KubernetesObject[]): Promise<KubernetesObject[]> {
+    if (objects.length === 0) return [];
+    const args = ['get', '--ignore-not-found', '-o', 'json', '-f', '-'];
+    const found = JSON.parse((await this.run(args, listOf(objects))) || '{"items":[]}');
+    return found.items ?? [found];
+  }
+
   /** Creates what is not there and changes what differs. */
   async apply(...objects: KubernetesObject[]): Promise<void> {
-    await this.run(['apply', '-f', '-'], JSON.stringify({ apiVersion: 'v1', kind: 'List', items: objects }));
+    if (objects.length > 0) await this.run(['apply', '-f', '-'], listOf(objects));
   }
 
   /** Writes one object, which must be as it was read: @throws {DeploymentError} CONFLICT, ALREADY_EXISTS */
@@ -120,8 +134,16 @@ export class Kubectl {
     return JSON.parse(await this.run([verb, '-f', '-', '-o', 'json'], JSON.stringify(object)));
   }
 
-  async patch(kind: string, name: string, patch: unknown): Promise<void> {
-    await this.run(['patch', kind, name, '--type=merge', '-p', JSON.stringify(patch)]);
+  /** @param patch members to merge (RFC 7396), or operations on single paths (RFC 6902) */
+  async patch<T extends KubernetesObject>(
+    kind: string,
+    name: string,
+    patch: object,
+    { dryRun = false } = {},
+  ): Promise<T> {
+    const type = Array.isArray(patch) ? 'json' : 'merge';
+    const args = ['patch', kind, name, `--type=${type}`, '-p', JSON.stringify(patch), '-o', 'json'];
+    return JSON.parse(await this.run(dryRun ? [...args, '--dry-run=server'] : args));
   }
 
   /** Its pods end by themselves, in their grace period. */
@@ -130,6 +152,8 @@ export class Kubectl {
   }
 }
 
+const listOf = (items: KubernetesObject[]) => JSON.stringify({ apiVersion: 'v1', kind: 'List', items });
+
 function toError(args: string[], stderr: string): DeploymentError {
   const said = stderr.trim().split('\n').at(-1) ?? '';
   const code = ERROR_PATTERNS.find(([, pattern]) => pattern.test(stderr))?.[0] ?? 'KUBECTL';
@@ -137,7 +161,11 @@ function toError(args: string[], stderr: string): DeploymentError {
 }
 
 const executeKubectl: Execute = async (args, input) => {
-  const child = spawn('kubectl', args, { stdio: ['pipe', 'pipe', 'pipe'] });
+  const child = spawn('kubectl', args, {
+    stdio: ['pipe', 'pipe', 'pipe'],
+    timeout: PROCESS_TIMEOUT_MS,
+    killSignal: 'SIGKILL',
+  });
   // It may end before it has read its input, which its status tells better.
   child.stdin.on('error', () => {}).end(input);
   const ended = new Promise<number>((resolve, reject) => {
@@ -147,5 +175,5 @@ const executeKubectl: Execute = async (args, input) => {
     child.once('close', (status) => resolve(status ?? 1));
   });
   const [status, stdout, stderr] = await Promise.all([ended, text(child.stdout), text(child.stderr)]);
-  return { status, stdout, stderr };
+  return { status, stdout, stderr: child.killed ? `Unable to connect in time. ${stderr}` : stderr };
 };

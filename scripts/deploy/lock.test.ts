@@ -1,4 +1,4 @@
-import { describe, expect, test } from 'vitest';
+import { describe, expect, test, vi } from 'vitest';
 import { type Execute, Kubectl } from './kubectl.ts';
 import { DeploymentLock } from './lock.ts';
 
@@ -12,7 +12,14 @@ function apiServer() {
     stdout: '',
     stderr: `Error from server (${reason}): lease`,
   });
+  let isLost = false;
   const execute: Execute = async (args, input) => {
+    const answer = take(args, input);
+    if (!isLost || args.includes('get')) return answer;
+    isLost = false;
+    return { status: 1, stdout: '', stderr: 'read: connection reset by peer' };
+  };
+  const take = (args: string[], input: string | undefined) => {
     const verb = args.find((arg) => ['get', 'create', 'replace'].includes(arg));
     if (verb === 'get') return stored ? ok(stored) : refuse('NotFound');
     const object = JSON.parse(input ?? '');
@@ -22,7 +29,10 @@ function apiServer() {
     stored = { ...object, metadata: { ...object.metadata, resourceVersion: String(++version) } };
     return ok(stored);
   };
-  return { kubectl: new Kubectl('staging', execute), lease: () => stored };
+  const loseNextAnswer = () => {
+    isLost = true;
+  };
+  return { kubectl: new Kubectl('staging', execute), lease: () => stored, loseNextAnswer };
 }
 
 const later = (seconds: number) => new Date(Date.now() + seconds * 1_000);
@@ -56,6 +66,40 @@ describe('lock', () => {
     // The dead one was only slow: it must not write any more.
     await expect(dead.setState({ release: '1' })).rejects.toMatchObject({ code: 'CONFLICT' });
     await taken.setState({ release: '2' });
+  });
+
+  test('lock, whose answer to a write was lost, is held on: the repetition meets what was stored', async () => {
+    const { kubectl, loseNextAnswer } = apiServer();
+    loseNextAnswer();
+    await using lock = await DeploymentLock.acquire(kubectl);
+    loseNextAnswer();
+    await lock.setState({ release: '2' });
+    expect(lock.signal.aborted).toBe(false);
+    expect(await DeploymentLock.readState(kubectl)).toEqual({ release: '2' });
+    await lock.setState({ release: '3' });
+  });
+
+  test('lock, taken over by another, is lost with the next write', async () => {
+    const { kubectl } = apiServer();
+    await using dead = await DeploymentLock.acquire(kubectl);
+    await using _taken = await DeploymentLock.acquire(kubectl, later(65));
+    await expect(dead.setState({})).rejects.toMatchObject({ code: 'CONFLICT' });
+    await vi.waitFor(() => expect(dead.signal.aborted).toBe(true));
+  });
+
+  test('lock that is waited for is had when the other gives it up', async () => {
+    const { kubectl } = apiServer();
+    const said: string[] = [];
+    const options = { signal: new AbortController().signal, say: (line: string) => void said.push(line) };
+    const first = await DeploymentLock.acquire(kubectl);
+    await expect(DeploymentLock.waitFor(kubectl, { ...options, waitSeconds: 0 })).rejects.toMatchObject({
+      code: 'LOCKED',
+    });
+    const second = DeploymentLock.waitFor(kubectl, { ...options, waitSeconds: 60 });
+    await vi.waitFor(() => expect(said.join()).toContain('waits up to 60 s'));
+    await first[Symbol.asyncDispose]();
+    await using lock = await second;
+    expect(lock.state).toEqual({});
   });
 
   test('two that begin at once: one gets the lock', async () => {

@@ -1,7 +1,10 @@
+import { randomUUID } from 'node:crypto';
 import { hostname, userInfo } from 'node:os';
 import { DeploymentError, hasCode } from './errors.ts';
+import type { Observed } from './judge.ts';
 import type { Kubectl, KubernetesObject } from './kubectl.ts';
-import type { RunningReleases } from './manifests.ts';
+import type { RunningReleases, ServiceName } from './manifests.ts';
+import { pause } from './pause.ts';
 
 type Lease = KubernetesObject & {
   spec: {
@@ -21,12 +24,26 @@ export type DeploymentState = {
   startedAt?: string;
   /** The step that was begun last; absent when the deployment has ended. */
   step?: string;
+  facts?: Facts;
+};
+
+/** What a deployment has found out on its way. */
+export type Facts = {
+  /** What the services did before anything was changed. */
+  before?: Record<ServiceName, Observed>;
+  /** Objects of the overlay that the release changes, as they were applied before. */
+  configuration?: KubernetesObject[];
+  /** Such that were not there before, as kind and name. */
+  added?: [kind: string, name: string][];
+  /** What the release's consumers call themselves in dead letters. */
+  codeVersion?: string;
 };
 
 const LEASE_NAME = 'order-pipeline-deployment';
 const STATE_ANNOTATION = 'order-pipeline/deployment';
 const DURATION_SECONDS = 60;
 const RENEW_EVERY_MS = 15_000;
+const LOOK_EVERY_MS = 2_000;
 
 /**
  * One deployment a namespace at a time: a Lease that its holder renews, and that others may take a minute after the
@@ -35,7 +52,7 @@ const RENEW_EVERY_MS = 15_000;
 export class DeploymentLock implements AsyncDisposable {
   readonly #kubectl: Kubectl;
   readonly #lost = new AbortController();
-  readonly #timer: NodeJS.Timeout;
+  readonly #timer: ReturnType<typeof setInterval>;
   #lease: Lease;
   #writing: Promise<void> = Promise.resolve();
 
@@ -63,19 +80,36 @@ export class DeploymentLock implements AsyncDisposable {
         metadata: { name: LEASE_NAME, namespace: kubectl.namespace },
       }),
       spec: {
-        holderIdentity: `${userInfo().username}@${hostname()} (process ${process.pid})`,
+        holderIdentity: `${userInfo().username}@${hostname()} (process ${process.pid}, run ${randomUUID().slice(0, 8)})`,
         leaseDurationSeconds: DURATION_SECONDS,
         acquireTime: microTime(now),
         renewTime: microTime(now),
       },
     };
     try {
-      return new DeploymentLock(kubectl, await kubectl.write(found ? 'replace' : 'create', wanted));
+      return new DeploymentLock(kubectl, await store(kubectl, found ? 'replace' : 'create', wanted));
     } catch (cause) {
       if (!hasCode(cause, 'CONFLICT', 'ALREADY_EXISTS')) throw cause;
       throw new DeploymentError('LOCKED', `another deployment to ${kubectl.namespace} has just begun`, {
         cause,
       });
+    }
+  }
+
+  /** The same, waiting for so long: a holder that was killed leaves its lock for a minute. */
+  static async waitFor(
+    kubectl: Kubectl,
+    { signal, say, waitSeconds }: { signal: AbortSignal; say: (line: string) => void; waitSeconds: number },
+  ): Promise<DeploymentLock> {
+    const giveUpAt = performance.now() + waitSeconds * 1_000;
+    for (let looks = 0; ; looks++) {
+      try {
+        return await DeploymentLock.acquire(kubectl);
+      } catch (error) {
+        if (!hasCode(error, 'LOCKED') || performance.now() >= giveUpAt) throw error;
+        if (looks === 0) say(`waits up to ${waitSeconds} s: ${(error as DeploymentError).message}`);
+        await pause(signal, LOOK_EVERY_MS);
+      }
     }
   }
 
@@ -114,7 +148,7 @@ export class DeploymentLock implements AsyncDisposable {
   async #renew(): Promise<void> {
     await this.#write({ renewTime: microTime(new Date()) }).catch((error) => {
       const expired = (expiry(this.#lease) ?? new Date(0)) <= new Date();
-      if (hasCode(error, 'CONFLICT', 'NOT_FOUND') || expired) this.#lost.abort(error);
+      if (expired) this.#lost.abort(error);
     });
   }
 
@@ -122,10 +156,31 @@ export class DeploymentLock implements AsyncDisposable {
   #write(spec: Partial<Lease['spec']>): Promise<void> {
     const written = this.#writing.then(async () => {
       const wanted = { ...this.#lease, spec: { ...this.#lease.spec, ...spec } };
-      this.#lease = await this.#kubectl.write('replace', wanted);
+      this.#lease = await store(this.#kubectl, 'replace', wanted);
     });
-    this.#writing = written.catch(() => {});
+    this.#writing = written.catch((error) => {
+      if (hasCode(error, 'CONFLICT', 'NOT_FOUND')) this.#lost.abort(error);
+    });
     return written;
+  }
+}
+
+/**
+ * Writes the lease. Where the answer to a write was lost, its repetition meets what the first one has stored: a lease that
+ * this very run holds is no conflict.
+ */
+async function store(kubectl: Kubectl, verb: 'create' | 'replace', wanted: Lease): Promise<Lease> {
+  try {
+    return await kubectl.write(verb, wanted);
+  } catch (error) {
+    if (!hasCode(error, 'CONFLICT', 'ALREADY_EXISTS')) throw error;
+    const { metadata, spec } = await kubectl.get<Lease>('lease', LEASE_NAME);
+    if (!spec.holderIdentity || spec.holderIdentity !== wanted.spec.holderIdentity) throw error;
+    const { resourceVersion } = metadata;
+    return kubectl.write('replace', {
+      ...wanted,
+      metadata: { ...wanted.metadata, ...(resourceVersion ? { resourceVersion } : {}) },
+    });
   }
 }
 

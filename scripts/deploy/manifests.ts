@@ -59,13 +59,12 @@ function withTag(deployment: DeploymentObject, tag: string): DeploymentObject {
   for (const container of [...containers, ...initContainers]) {
     if (repositoryOf(container.image) === repository) container.image = `${repository}:${tag}`;
   }
-  copy.metadata.annotations = {
-    ...copy.metadata.annotations,
-    // What `kubectl rollout history` shows.
-    'kubernetes.io/change-cause': `release ${tag}`,
-  };
+  copy.metadata.annotations = { ...copy.metadata.annotations, ...changeCause(tag) };
   return copy;
 }
+
+/** What `kubectl rollout history` shows. */
+export const changeCause = (tag: string) => ({ 'kubernetes.io/change-cause': `release ${tag}` });
 
 const repositoryOf = (image: string) => image.replace(/[:@][^/]+$/, '');
 

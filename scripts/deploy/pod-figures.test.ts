@@ -15,22 +15,48 @@ describe('parseSamples', () => {
 
 /** From the services' own registries, so that a renamed metric is found here. */
 describe('figuresOf', () => {
-  test('producer, counts orders and their 5xx, and nothing else', async () => {
-    const { registry, httpRequestDuration } = createProducerMetrics('1', () => 0);
-    const observe = (route: string, status: number, method = 'POST') =>
-      httpRequestDuration.observe({ method, route, status }, 0.5);
-    observe('/orders', 202);
-    observe('/orders', 503);
-    observe('/orders/batch', 207);
-    observe('/orders', 400);
-    observe('/readyz', 503, 'GET');
-    expect(figuresOf('order-producer', await registry.metrics())).toEqual({
-      handled: 4,
-      failed: 1,
-      deadLettered: 0,
-      seconds: 2,
-      measured: 4,
-    });
+  const producer = () => {
+    const metrics = createProducerMetrics('1', () => 0);
+    const answer = (route: string, status: number, method = 'POST') =>
+      metrics.httpRequestDuration.observe({ method, route, status }, 0.5);
+    return {
+      ...metrics,
+      answer,
+      figures: async () => figuresOf('order-producer', await metrics.registry.metrics()),
+    };
+  };
+
+  test('producer, counts orders and what failed through no fault of a client, and nothing else', async () => {
+    const { ordersAccepted, ordersRefused, answer, figures } = producer();
+    answer('/orders', 202);
+    ordersAccepted.inc();
+    answer('/orders', 503);
+    ordersRefused.inc({ reason: 'queue_unavailable' });
+    answer('/orders/batch', 207);
+    ordersAccepted.inc(2);
+    ordersRefused.inc({ reason: 'invalid' });
+    answer('/orders', 400);
+    ordersRefused.inc({ reason: 'invalid' });
+    answer('/readyz', 503, 'GET');
+    expect(await figures()).toEqual({ handled: 6, failed: 1, deadLettered: 0, seconds: 2, measured: 4 });
+  });
+
+  test('producer, that refuses the orders of batches, which are answered with 207, has failed them', async () => {
+    const { ordersRefused, answer, figures } = producer();
+    for (let batch = 0; batch < 3; batch++) {
+      answer('/orders/batch', 207);
+      ordersRefused.inc({ reason: 'queue_unavailable' }, 10);
+    }
+    expect(await figures()).toMatchObject({ handled: 30, failed: 30 });
+  });
+
+  test('producer, whose batches bring nothing and no reason either, has failed each', async () => {
+    const { ordersAccepted, answer, figures } = producer();
+    for (let batch = 0; batch < 3; batch++) answer('/orders/batch', 207);
+    answer('/orders', 202);
+    ordersAccepted.inc();
+    answer('/orders', 500);
+    expect(await figures()).toMatchObject({ handled: 5, failed: 4 });
   });
 
   test('consumer, counts what failed, what was dead-lettered, and not what a stop released', async () => {

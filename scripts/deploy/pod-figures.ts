@@ -1,4 +1,5 @@
-import type { ClusterHttp } from './cluster-http.ts';
+import type { PodHttp } from './cluster-http.ts';
+import { hasCode } from './errors.ts';
 import { type Figures, NO_FIGURES } from './judge.ts';
 import type { Kubectl, PodObject } from './kubectl.ts';
 import { PORTS, podLabels, type ServiceName, type Track } from './manifests.ts';
@@ -20,25 +21,11 @@ export function parseSamples(text: string): Sample[] {
 /** What a pod has done since it started. */
 export function figuresOf(service: ServiceName, metrics: string): Omit<Figures, 'restarts'> {
   const samples = parseSamples(metrics);
-  const sum = (name: string, where: (labels: Record<string, string>) => boolean = () => true) =>
+  const sum: Sum = (name, where = () => true) =>
     samples.reduce((total, sample) => {
       return sample.name === name && where(sample.labels) ? total + sample.value : total;
     }, 0);
-  if (service === 'order-producer') {
-    const ofOrders = ({ route, method }: Record<string, string>) =>
-      method === 'POST' && (route?.startsWith('/orders') ?? false);
-    const requests = sum('http_server_request_duration_seconds_count', ofOrders);
-    return {
-      handled: requests,
-      failed: sum(
-        'http_server_request_duration_seconds_count',
-        (labels) => ofOrders(labels) && (labels['status']?.startsWith('5') ?? false),
-      ),
-      deadLettered: 0,
-      seconds: sum('http_server_request_duration_seconds_sum', ofOrders),
-      measured: requests,
-    };
-  }
+  if (service === 'order-producer') return { ...ordersOf(sum), deadLettered: 0 };
   return {
     handled: sum('orders_processed_total', ({ cause }) => cause !== 'stopping'),
     failed: sum(
@@ -52,15 +39,52 @@ export function figuresOf(service: ServiceName, metrics: string): Omit<Figures, 
   };
 }
 
+type Sum = (name: string, where?: (labels: Record<string, string>) => boolean) => number;
+
+/** Refusals for which no client is to blame. */
+const OUR_REFUSALS = ['queue_unavailable', 'buffer_full'];
+
+/**
+ * Counts orders and not requests: a batch is answered with 207 whatever became of its orders. Orders of a batch that met
+ * an unknown error are in no counter; a batch from which nothing came, neither accepted nor refused, shows them.
+ */
+function ordersOf(sum: Sum) {
+  const requests = (where: (labels: Record<string, string>) => boolean) =>
+    sum('http_server_request_duration_seconds_count', (labels) => isOrders(labels) && where(labels));
+  const accepted = sum('orders_accepted_total');
+  const refused = sum('orders_refused_total');
+  const refusedByUs = sum('orders_refused_total', ({ reason }) => OUR_REFUSALS.includes(reason ?? ''));
+  const acceptedAlone = requests(({ route, status }) => route === '/orders' && status === '202');
+  const batches = requests(({ status }) => status === '207');
+  const silent = Math.max(0, batches - (accepted - acceptedAlone) - refused);
+  const failed =
+    Math.max(
+      refusedByUs,
+      requests(({ status }) => status?.startsWith('5') ?? false),
+    ) + silent;
+  return {
+    handled: accepted + refused - refusedByUs + failed,
+    failed,
+    seconds: sum('http_server_request_duration_seconds_sum', isOrders),
+    measured: requests(() => true),
+  };
+}
+
+const isOrders = ({ route, method }: Record<string, string>) =>
+  method === 'POST' && (route?.startsWith('/orders') ?? false);
+
 export type FiguresByPod = Map<string, Figures>;
 
-/** Figures of each pod that answers; one that starts or ends need not. */
+/** @param silent pods that count as ready and do not answer */
+export type Reading = { figures: FiguresByPod; silent: string[] };
+
+/** Figures of each pod that runs. One that is about to start or to end need not answer. */
 export async function readFigures(
-  { kubectl, http }: { kubectl: Kubectl; http: ClusterHttp },
+  { kubectl, http }: { kubectl: Kubectl; http: PodHttp },
   service: ServiceName,
   track: Track,
   image?: string,
-): Promise<FiguresByPod> {
+): Promise<Reading> {
   const pods = await kubectl.list<PodObject>('pods', podLabels(service, track));
   const running = pods.filter(
     ({ metadata, spec, status }) =>
@@ -68,21 +92,24 @@ export async function readFigures(
       status.phase === 'Running' &&
       (image === undefined || spec.containers.some((container) => container.image === image)),
   );
+  const silent: string[] = [];
   const entries = await Promise.all(
-    running.map(async ({ metadata, status }) => {
-      const answer = await http
-        .request(`pods/${metadata.name}:${PORTS[service]}`, '/metrics')
-        .catch(() => undefined);
-      const restarts = (status.containerStatuses ?? []).reduce(
-        (sum, { restartCount }) => sum + restartCount,
-        0,
-      );
-      if (answer?.status !== 200) return [metadata.name, { ...NO_FIGURES, restarts }] as const;
-      return [metadata.name, { ...figuresOf(service, answer.body), restarts }] as const;
+    running.map(async ({ metadata: { name }, status }) => {
+      const answer = await http.request(`pods/${name}:${PORTS[service]}`, '/metrics').catch((error) => {
+        if (hasCode(error, 'NO_ANSWER')) return undefined;
+        throw error;
+      });
+      const restarts = (status.containerStatuses ?? []).reduce((sum, each) => sum + each.restartCount, 0);
+      if (answer?.status === 200) return [name, { ...figuresOf(service, answer.body), restarts }] as const;
+      if (isReady(status)) silent.push(name);
+      return [name, { ...NO_FIGURES, restarts }] as const;
     }),
   );
-  return new Map(entries);
+  return { figures: new Map(entries), silent };
 }
+
+const isReady = ({ conditions = [] }: PodObject['status']) =>
+  conditions.some(({ type, status }) => type === 'Ready' && status === 'True');
 
 /** The sum over pods of what was added since `before`. A pod that is new, or whose counters began anew, counts from 0. */
 export function growth(before: FiguresByPod, now: FiguresByPod): Figures {

@@ -2,27 +2,27 @@ import { DeadLetterQueue, ofRelease } from '@orders/consumer/dlq/dead-letter-que
 import { resolveQueues } from '@orders/shared/queue-admin.ts';
 import { createTool } from '../sqs-tool.ts';
 import type { Context } from './context.ts';
-import { DeploymentError } from './errors.ts';
+import { DeploymentError, messageOf } from './errors.ts';
 import type { PodObject } from './kubectl.ts';
-import { PORTS, podLabels, type Track, tagOf } from './manifests.ts';
+import { PORTS, podLabels } from './manifests.ts';
 
 export type Environment = 'staging' | 'production';
 
-/** What the consumers of a release call themselves in reasons. A pod that answers knows best; else it is the tag. */
+/**
+ * What the consumers of a release call themselves in reasons: the version that was built into the image. The tag where
+ * no candidate says it.
+ */
 export async function codeVersionOf(
   { kubectl, http }: Pick<Context, 'kubectl' | 'http'>,
   release: string,
 ): Promise<string> {
-  for (const track of ['candidate', 'stable'] satisfies Track[]) {
-    for (const { metadata, spec } of await kubectl.list<PodObject>(
-      'pods',
-      podLabels('order-consumer', track),
-    )) {
-      if (!spec.containers.some(({ image }) => tagOf(image) === release)) continue;
-      const target = `pods/${metadata.name}:${PORTS['order-consumer']}`;
-      const answer = await http.request(target, '/actuator/info').catch(() => undefined);
-      if (answer?.status === 200) return JSON.parse(answer.body).build.version;
-    }
+  for (const { metadata } of await kubectl.list<PodObject>(
+    'pods',
+    podLabels('order-consumer', 'candidate'),
+  )) {
+    const target = `pods/${metadata.name}:${PORTS['order-consumer']}`;
+    const answer = await http.request(target, '/actuator/info').catch(() => undefined);
+    if (answer?.status === 200) return JSON.parse(answer.body).build?.version ?? release;
   }
   return release;
 }
@@ -30,7 +30,7 @@ export async function codeVersionOf(
 /**
  * Moves back what a release dead-lettered since it came. With the credentials and variables of `scripts/dlq.sh`.
  * @returns how many
- * @throws {DeploymentError} CHECK_FAILED with the command to type
+ * @throws {DeploymentError} NOT_REDRIVEN with the command to type
  */
 export async function redriveRelease(
   environment: Environment,
@@ -43,8 +43,8 @@ export async function redriveRelease(
     return await new DeadLetterQueue(client, urls).redrive({ where: ofRelease(codeVersion, since) });
   } catch (cause) {
     throw new DeploymentError(
-      'CHECK_FAILED',
-      `not redriven (${cause instanceof Error ? cause.message : cause}). Do: scripts/dlq.sh redrive ${environment} ` +
+      'NOT_REDRIVEN',
+      `not redriven (${messageOf(cause)}). Do: scripts/dlq.sh redrive ${environment} ` +
         `--code-version=${codeVersion} --since=${since.toISOString()}`,
       { cause },
     );

@@ -1,12 +1,12 @@
 import { describe, expect, test } from 'vitest';
 import { type Execute, Kubectl } from './kubectl.ts';
-import { backTo, rolledOut } from './rollout.ts';
+import { revert, rolledOut } from './rollout.ts';
 
 const labels = { app: 'order-producer', track: 'stable' };
 const template = (image: string) => ({ metadata: { labels }, spec: { containers: [{ name: 'a', image }] } });
 const deployment = (available: number, generation = 2) => ({
   metadata: { name: 'order-producer', generation, annotations: { 'deployment.kubernetes.io/revision': '2' } },
-  spec: { replicas: 2, selector: { matchLabels: labels }, template: template('order-producer:v2') },
+  spec: { replicas: 2, selector: { matchLabels: labels }, template: template('order-producer:v3') },
   status: { observedGeneration: 2, replicas: 2, updatedReplicas: 2, availableReplicas: available },
 });
 const replicaSet = (revision: number, tag: string) => ({
@@ -25,7 +25,7 @@ const pod = (hash: string, waiting?: { reason: string; message?: string }, resta
 
 /** A cluster that answers lists by kind, and records the rest. */
 function cluster(answers: { deployments?: unknown[]; replicaSets?: unknown[]; pods?: unknown[] }) {
-  const calls: string[] = [];
+  const calls: string[][] = [];
   const execute: Execute = async (args) => {
     const [verb, kind] = args.slice(3);
     const ok = (value: unknown) => ({ status: 0, stdout: JSON.stringify(value), stderr: '' });
@@ -39,8 +39,8 @@ function cluster(answers: { deployments?: unknown[]; replicaSets?: unknown[]; po
       const hash = /pod-template-hash=([\w-]+)/.exec(args.join(' '))?.[1] ?? '';
       return ok({ items: (answers.pods ?? []).filter((each) => JSON.stringify(each).includes(hash)) });
     }
-    calls.push(args.slice(3).join(' '));
-    return { status: 0, stdout: '', stderr: '' };
+    calls.push(args.slice(3));
+    return { status: 0, stdout: '{}', stderr: '' };
   };
   const kubectl = new Kubectl('staging', execute, 0);
   return {
@@ -63,7 +63,7 @@ describe('rollout', () => {
       rolledOut(cluster({ deployments: [found] }).rollout, 'order-producer'),
     ).rejects.toMatchObject({
       code: 'NOT_READY',
-      message: 'order-producer with order-producer:v2 is not ready in 0 s',
+      message: 'order-producer with order-producer:v3 is not ready in 0 s',
     });
   });
 
@@ -86,6 +86,18 @@ describe('rollout', () => {
     },
   );
 
+  test('pod that waits for a Secret, which an operator may be about to bring, is waited for; time up, it says so', async () => {
+    const waiting = { reason: 'CreateContainerConfigError', message: 'secret "order-database" not found' };
+    const { rollout } = cluster({
+      deployments: [deployment(1)],
+      replicaSets: [replicaSet(2, 'v2')],
+      pods: [pod('hash-2', waiting)],
+    });
+    await expect(rolledOut(rollout, 'order-producer')).rejects.toThrow(
+      'is not ready in 0 s: CreateContainerConfigError: secret "order-database" not found',
+    );
+  });
+
   test('pod that died once is given another chance', async () => {
     const { rollout } = cluster({
       deployments: [deployment(1), deployment(2)],
@@ -106,35 +118,61 @@ describe('rollout', () => {
 });
 
 describe('back', () => {
-  const replicaSets = [replicaSet(3, 'v1'), replicaSet(7, 'v3'), replicaSet(6, 'v2'), replicaSet(5, 'v1')];
+  const other = (tag: string) => ({
+    ...replicaSet(6, tag),
+    spec: {
+      ...replicaSet(6, tag).spec,
+      template: {
+        ...template(`order-producer:${tag}`),
+        spec: { containers: [{ name: 'a', image: `order-producer:${tag}`, env: [] }] },
+      },
+    },
+  });
+  const replicaSets = [replicaSet(3, 'v1'), replicaSet(7, 'v3'), other('v3'), replicaSet(5, 'v1')];
   const deployments = [deployment(2)];
+  /** The template that the Deployment was given, and how many pods may be started at once. */
+  const given = (calls: string[][]) =>
+    calls.map((args) => {
+      const patch: { path: string; value: unknown }[] = JSON.parse(args[args.indexOf('-p') + 1] ?? '');
+      const value = (path: string) => patch.find((each) => each.path === path)?.value;
+      return {
+        template: value('/spec/template'),
+        strategy: value('/spec/strategy'),
+        replicas: value('/spec/replicas'),
+      };
+    });
+  const strategy = { type: 'RollingUpdate', rollingUpdate: { maxSurge: '100%', maxUnavailable: 0 } };
 
   test.each([
-    ['a revision takes that one', { release: 'v1', revision: 3 }, 3],
+    ['a revision takes that one', { release: 'v1', revision: 3 }, replicaSet(3, 'v1')],
     [
       'a revision that has another number by now takes the newest of its release',
       { release: 'v1', revision: 2 },
-      5,
+      replicaSet(5, 'v1'),
     ],
-    ['a release takes its newest revision', { release: 'v1' }, 5],
-    ['another configuration of the release that runs is a change', { release: 'v3', revision: 6 }, 6],
-  ])('going back to %s', async (_what, wanted, revision) => {
-    const { rollout, calls } = cluster({ deployments, replicaSets });
-    await backTo(rollout, 'order-producer', wanted);
-    expect(calls).toEqual([`rollout undo deployment/order-producer --to-revision=${revision}`]);
+    ['a release takes its newest revision', { release: 'v1' }, replicaSet(5, 'v1')],
+    [
+      'another configuration of the release that runs is a change',
+      { release: 'v3', revision: 6 },
+      other('v3'),
+    ],
+  ])('going back to %s, all pods at once, however many', async (_what, wanted, set) => {
+    const { kubectl, calls } = cluster({ deployments, replicaSets });
+    await revert(kubectl, 'order-producer', wanted);
+    expect(given(calls)).toEqual([{ template: set.spec.template, strategy, replicas: undefined }]);
   });
 
   test('going back to what runs changes nothing', async () => {
-    const { rollout, calls } = cluster({ deployments, replicaSets });
-    await backTo(rollout, 'order-producer', { release: 'v3', revision: 7 });
+    const { kubectl, calls } = cluster({ deployments, replicaSets });
+    await revert(kubectl, 'order-producer', { release: 'v3', revision: 7 });
     expect(calls).toEqual([]);
   });
 
   test('going back to a release that is not kept says which are', async () => {
-    const { rollout } = cluster({ deployments, replicaSets });
-    await expect(backTo(rollout, 'order-producer', { release: 'v0' })).rejects.toMatchObject({
+    const { kubectl } = cluster({ deployments, replicaSets });
+    await expect(revert(kubectl, 'order-producer', { release: 'v0' })).rejects.toMatchObject({
       code: 'NOTHING_TO_GO_BACK_TO',
-      message: expect.stringContaining('v3, v2, v1, v1'),
+      message: expect.stringContaining('v3, v3, v1, v1'),
     });
   });
 });

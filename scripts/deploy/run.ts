@@ -1,54 +1,65 @@
 import { ClusterHttp } from './cluster-http.ts';
 import type { Arguments } from './command-line.ts';
 import type { Session } from './context.ts';
-import { checkNamespace } from './deploy-release.ts';
 import { DeploymentError } from './errors.ts';
 import { Kubectl } from './kubectl.ts';
+import { checkNamespace, describeSituation } from './live.ts';
 import { DeploymentLock } from './lock.ts';
-import { describeSituation } from './situation.ts';
+import { redriveRelease } from './redrive.ts';
 
 export const say = (line: string) => console.log(line);
 
 /**
- * Opens what all three commands need. Ctrl-C and SIGTERM break a run off in good order.
+ * Opens what all three commands need. Ctrl-C and SIGTERM break a run off in good order; the second one at once.
  * @returns exit status: what `work` answers, or 1 after telling why it stopped and how things stand
  */
 export async function runInCluster(
   args: Arguments,
   work: (session: Session) => Promise<number>,
 ): Promise<number> {
-  const kubectl = new Kubectl(args.environment);
-  const interrupted = new AbortController();
-  for (const name of ['SIGINT', 'SIGTERM'] as const) process.once(name, () => interrupted.abort());
+  const { environment, watchSeconds, rolloutTimeoutSeconds } = args;
+  const kubectl = new Kubectl(environment);
+  const { signal, abort } = interruption();
   try {
     await checkNamespace(kubectl);
-    await using http = await ClusterHttp.open(args.environment);
-    const { watchSeconds, rolloutTimeoutSeconds } = args;
-    return await work({
-      kubectl,
-      http,
-      say,
-      signal: interrupted.signal,
-      watchSeconds,
-      rolloutTimeoutSeconds,
-    });
+    await using http = await ClusterHttp.open(environment, signal);
+    const redrive: Session['redrive'] = (codeVersion, since) =>
+      redriveRelease(environment, codeVersion, since);
+    return await work({ kubectl, http, redrive, say, signal, watchSeconds, rolloutTimeoutSeconds });
   } catch (error) {
     if (!(error instanceof DeploymentError)) throw error;
-    say(`stopped: ${error.message}`);
-    const situation = await describeSituation(kubectl).catch((cause) => [
-      `how things stand cannot be seen: ${cause.message}`,
-      'pods and Services go on as they were; when the cluster answers, run this again',
-    ]);
-    for (const line of situation) say(`  ${line}`);
+    await explain(kubectl, error);
     return 1;
+  } finally {
+    for (const name of SIGNALS) process.off(name, abort);
   }
+}
+
+const SIGNALS = ['SIGINT', 'SIGTERM'] as const;
+
+function interruption() {
+  const interrupted = new AbortController();
+  const abort = () => interrupted.abort();
+  for (const name of SIGNALS) process.once(name, abort);
+  return { signal: interrupted.signal, abort };
+}
+
+async function explain(kubectl: Kubectl, error: DeploymentError): Promise<void> {
+  say(`stopped: ${error.message}`);
+  const situation = await describeSituation(kubectl).catch((cause) => [
+    `how things stand cannot be seen: ${cause.message}`,
+    'pods and Services go on as they were; when the cluster answers, run this again',
+  ]);
+  for (const line of situation) say(`  ${line}`);
 }
 
 /** Runs `work` while holding the lock of the namespace. */
 export async function locked(
   session: Session,
+  { lockWaitSeconds }: Arguments,
   work: (session: Session, lock: DeploymentLock) => Promise<void>,
 ): Promise<void> {
-  await using lock = await DeploymentLock.acquire(session.kubectl);
-  await work({ ...session, signal: AbortSignal.any([session.signal, lock.signal]) }, lock);
+  const { kubectl, say, signal } = session;
+  await using lock = await DeploymentLock.waitFor(kubectl, { signal, say, waitSeconds: lockWaitSeconds });
+  await work({ ...session, signal: AbortSignal.any([signal, lock.signal]) }, lock);
 }

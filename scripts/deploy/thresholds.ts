@@ -12,10 +12,18 @@ export const THRESHOLDS = {
   slowdown: 2,
   /** … counted only above this, since twice a millisecond harms nobody. */
   slowAboveSeconds: 0.25,
+  /** Share of the orders of before that the pods with all the traffic must handle in the same time, … */
+  minThroughputShare: 0.2,
+  /** … looked at only after this: connections follow a switch within 5 s. */
+  stalledAfterSeconds: 8,
   /** Answer to one order through the preview Service, the median of several. */
   previewLatencySeconds: 1,
   /** A synthetic order must be stored within. */
   storedWithinSeconds: 30,
+  /** After a deployment, so many pods may be missing, rounded up: an autoscaler adds them when it likes, … */
+  unavailableShare: 0.25,
+  /** … and this soon no more than that. */
+  settledWithinSeconds: 60,
 } as const;
 
 export type Thresholds = { readonly [Name in keyof typeof THRESHOLDS]: number };

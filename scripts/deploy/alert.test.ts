@@ -1,0 +1,40 @@
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { json } from 'node:stream/consumers';
+import { expect, onTestFinished, test } from 'vitest';
+import { alert } from './alert.ts';
+
+const DONE = { severity: 'info', text: 'v2 is deployed to staging' } as const;
+
+async function startReceiver(status: number) {
+  const received: unknown[] = [];
+  const server = createServer(async (request, response) => {
+    received.push(await json(request));
+    response.writeHead(status).end();
+  });
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  onTestFinished(() => void server.close());
+  return { url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`, received };
+}
+
+async function send(url?: string): Promise<string[]> {
+  const said: string[] = [];
+  await alert(url, DONE, (line) => void said.push(line));
+  return said;
+}
+
+test('alert, with a receiver, is posted and said', async () => {
+  const { url, received } = await startReceiver(200);
+  expect(await send(url)).toEqual(['info: v2 is deployed to staging']);
+  expect(received).toEqual([DONE]);
+});
+
+test('alert, without a receiver, is said', async () => {
+  expect(await send()).toEqual(['info: v2 is deployed to staging']);
+});
+
+test('alert, that is not taken, or whose receiver is away, changes nothing but a line', async () => {
+  const { url } = await startReceiver(500);
+  expect(await send(url)).toContain('the alert was not taken: 500');
+  expect(await send('http://127.0.0.1:1')).toContainEqual(expect.stringContaining('the alert was not sent'));
+});

@@ -1,0 +1,104 @@
+import { describe, expect, test } from 'vitest';
+import { findLeftOver } from './deploy-release.ts';
+import { expectOnly, once, saidOf, serving, trackOf } from './testing/staging.ts';
+
+const UNAUTHORIZED = 'error: You must be logged in to the server (Unauthorized)';
+const UNREACHABLE = 'The connection to the server was refused';
+
+describe('deployment that breaks off', () => {
+  test.each([
+    ['the token expires', UNAUTHORIZED, 'UNAUTHORIZED'],
+    ['the cluster goes out of reach', UNREACHABLE, 'UNREACHABLE'],
+  ])(
+    'half-way, as %s, leaves things as they are, and goes on with the next run',
+    async (_why, stderr, code) => {
+      const staging = await serving();
+      const { cluster } = staging;
+      let isAway = false;
+      cluster.fault = () => {
+        isAway ||= trackOf(staging) === 'candidate';
+        return isAway ? stderr : undefined;
+      };
+      const changesBefore = cluster.changes.length;
+      await expect(staging.deploy('v2')).rejects.toMatchObject({ code });
+      expect(trackOf(staging)).toBe('candidate');
+      expect(
+        cluster.changes.slice(changesBefore).filter((change) => change.startsWith('delete deployment')),
+      ).toHaveLength(1);
+      cluster.fault = () => undefined;
+      await staging.wait(70);
+      await staging.deploy('v2');
+      expect(saidOf(staging)).toContain(
+        'goes on with a deployment that broke off at: order-producer: traffic',
+      );
+      await expectOnly(staging, 'v2');
+      expect(staging.workload.clients.failed).toEqual([]);
+      expect(await staging.state()).toMatchObject({ previous: { 'order-producer': { release: 'v1' } } });
+    },
+  );
+
+  test('by the operator, with the traffic on the candidate, goes back in good order', async () => {
+    const staging = await serving();
+    once(staging, () => trackOf(staging) === 'candidate', staging.interrupt);
+    await expect(staging.deploy('v2')).rejects.toMatchObject({ code: 'BROKEN_OFF' });
+    await expectOnly(staging, 'v1');
+    expect(staging.workload.clients.failed).toEqual([]);
+  });
+
+  test('for good is cleared away, its dead letters with it, by the deployment of another release', async () => {
+    const staging = await serving();
+    staging.workload.faults['v2'] = { rejects: true, version: '2.0.0' };
+    let isAway = false;
+    staging.cluster.fault = () => {
+      const { annotations } = staging.cluster.get('lease', 'order-pipeline-deployment').metadata;
+      isAway ||= JSON.stringify(annotations).includes('2.0.0');
+      return isAway ? UNAUTHORIZED : undefined;
+    };
+    await expect(staging.deploy('v2')).rejects.toMatchObject({ code: 'UNAUTHORIZED' });
+    staging.cluster.fault = () => undefined;
+    await staging.wait(70);
+    const request = staging.request('v3');
+    expect(await findLeftOver(request, await staging.state())).toMatchObject({ state: { release: 'v2' } });
+    await staging.deploy('v3');
+    expect(saidOf(staging)).toMatch(/\d+ messages that 2\.0\.0 had dead-lettered are back/);
+    await expectOnly(staging, 'v3');
+    expect(await staging.state()).toMatchObject({ previous: { 'order-consumer': { release: 'v1' } } });
+  });
+
+  test('and is cleared away by a deployment of what ran before is over with that', async () => {
+    const staging = await serving();
+    staging.workload.faults['v2'] = { rejects: true };
+    let isAway = false;
+    staging.cluster.fault = () => {
+      isAway ||= staging.workload.deadLetters.length > 3;
+      return isAway ? UNAUTHORIZED : undefined;
+    };
+    await expect(staging.deploy('v2')).rejects.toMatchObject({ code: 'UNAUTHORIZED' });
+    staging.cluster.fault = () => undefined;
+    await staging.wait(70);
+    await staging.deploy('v1');
+    await expectOnly(staging, 'v1');
+    expect(await staging.state()).toEqual({ release: 'v1' });
+  });
+
+  test('on all pods of the consumer is judged, when it goes on, against what was before it', async () => {
+    const staging = await serving();
+    staging.workload.faults['v2'] = {};
+    let isAway = false;
+    staging.cluster.fault = () => {
+      isAway ||=
+        /v2 on all 2/.test(saidOf(staging)) &&
+        staging.workload.pods.some(
+          ({ release, labels, counts }) =>
+            release === 'v2' && labels['track'] === 'stable' && counts.processed > 0,
+        );
+      return isAway ? UNAUTHORIZED : undefined;
+    };
+    await expect(staging.deploy('v2')).rejects.toMatchObject({ code: 'UNAUTHORIZED' });
+    staging.cluster.fault = () => undefined;
+    await staging.wait(70);
+    staging.workload.faults['v2'] = { rejects: true };
+    await expect(staging.deploy('v2')).rejects.toThrow(/order-consumer stable: .*dead-lettered/);
+    await expectOnly(staging, 'v1');
+  });
+});

@@ -1,0 +1,254 @@
+import type { PodHttp } from '../cluster-http.ts';
+import { DeploymentError } from '../errors.ts';
+import {
+  type DeploymentObject,
+  type Execute,
+  Kubectl,
+  type KubernetesObject,
+  type ServiceObject,
+} from '../kubectl.ts';
+import { type FakePod, FakeWorkload } from './fake-workload.ts';
+
+type Answer = { status: number; stdout: string; stderr: string };
+type Stored = KubernetesObject & { spec?: unknown };
+
+const TICK_MS = 500;
+const REVISION = 'deployment.kubernetes.io/revision';
+const ok = (value?: unknown): Answer => ({
+  status: 0,
+  stdout: value === undefined ? '' : JSON.stringify(value),
+  stderr: '',
+});
+const refuse = (reason: string): Answer => ({
+  status: 1,
+  stdout: '',
+  stderr: `Error from server (${reason}): it`,
+});
+const key = (kind: string, name: string) => `${kind.toLowerCase().replace(/s$|\..*$/g, '')}/${name}`;
+
+/**
+ * A namespace of Kubernetes behind the port of the deployment tool, `kubectl` and HTTP: objects, a Deployment controller,
+ * Services, and pods that work. Time is that of vitest's fake timers; it moves when it is asked something.
+ */
+export class FakeCluster {
+  readonly objects = new Map<string, Stored>();
+  readonly workload = new FakeWorkload();
+  /** All that changed something, as typed. */
+  readonly changes: string[] = [];
+  /** What kubectl says instead of doing it; `undefined` lets it. */
+  fault: (verb: string, args: string[]) => string | undefined = () => undefined;
+  #replicaSets: DeploymentObject[] = [];
+  #version = 0;
+  #at = performance.now();
+
+  readonly execute: Execute = async (args, input) => {
+    this.advance();
+    const [verb = '', ...rest] = args.slice(3);
+    const stderr = this.fault(verb, rest);
+    if (stderr !== undefined) return { status: 1, stdout: '', stderr };
+    const answer = this.#verbs[verb]?.(rest, input) ?? refuse(`no verb ${verb}`);
+    if (!['get', 'logs'].includes(verb) && !rest.includes('--dry-run=server'))
+      this.changes.push(`${verb} ${rest.join(' ')}`);
+    return answer;
+  };
+  readonly kubectl = new Kubectl('staging', this.execute);
+  readonly http: PodHttp = {
+    request: async (target, path, body) => {
+      this.advance();
+      const [, kind, name] = /^(\w+)\/([\w-]+):/.exec(target) ?? [];
+      const pod =
+        kind === 'pods'
+          ? this.workload.pods.find((each) => each.name === name)
+          : this.endpoints(name ?? '')[0];
+      if (kind === 'pods' && !pod) throw new DeploymentError('NO_ANSWER', `no answer from ${target}`);
+      if (!pod) return { status: 503, body: 'no endpoints available', durationMs: 1 };
+      return this.workload.answer(pod, path, body as { orderId: string } | undefined);
+    },
+  };
+
+  /** Lets the time that has passed take effect. */
+  advance(): void {
+    for (; this.#at <= performance.now(); this.#at += TICK_MS) {
+      for (const object of this.objects.values()) {
+        if (object.kind === 'Deployment') this.#reconcile(object as DeploymentObject);
+      }
+      this.workload.work(TICK_MS, this.endpoints('order-producer'));
+    }
+  }
+
+  get<T extends KubernetesObject>(kind: string, name: string): T {
+    return this.objects.get(key(kind, name)) as T;
+  }
+
+  scale(name: string, replicas: number): void {
+    this.get<DeploymentObject>('deployment', name).spec.replicas = replicas;
+  }
+
+  endpoints(service: string): FakePod[] {
+    const found = this.get<ServiceObject>('service', service);
+    const matches = ({ labels }: FakePod) =>
+      Object.entries(found?.spec.selector ?? { none: '' }).every(([name, value]) => labels[name] === value);
+    return this.workload.pods.filter((pod) => matches(pod) && this.workload.isReady(pod) && !pod.isEnding);
+  }
+
+  readonly #verbs: Record<string, (args: string[], input: string | undefined) => Answer> = {
+    get: (args, input) => this.#get(args, input),
+    logs: () => ok('its last words'),
+    apply: (_args, input) => {
+      for (const object of JSON.parse(input ?? '').items) this.#store(object, asKubectlNotes(object));
+      return ok();
+    },
+    create: (_args, input) => {
+      const object = JSON.parse(input ?? '');
+      return this.objects.has(key(object.kind, object.metadata.name))
+        ? refuse('AlreadyExists')
+        : ok(this.#store(object));
+    },
+    replace: (_args, input) => {
+      const object = JSON.parse(input ?? '');
+      const { metadata } = this.get(object.kind, object.metadata.name);
+      const isStale = metadata.resourceVersion !== object.metadata.resourceVersion;
+      return isStale ? refuse('Conflict') : ok(this.#store(object));
+    },
+    patch: ([kind = '', name = '', ...args]) => {
+      const patched = structuredClone(this.get(kind, name));
+      const patch = JSON.parse(args[args.indexOf('-p') + 1] ?? '');
+      if (Array.isArray(patch)) for (const { path, value } of patch) setAt(patched, path, value);
+      else Object.assign((patched as ServiceObject).spec.selector, patch.spec.selector);
+      return ok(args.includes('--dry-run=server') ? patched : this.#store(patched));
+    },
+    delete: ([kind = '', name = '']) => {
+      this.objects.delete(key(kind, name));
+      for (const pod of this.workload.pods) if (pod.deployment === name) this.workload.end(pod);
+      return ok();
+    },
+  };
+
+  #get(args: string[], input: string | undefined): Answer {
+    const [kind = '', name = ''] = args;
+    if (input !== undefined) {
+      const items = (JSON.parse(input).items as KubernetesObject[]).flatMap(
+        (each) => this.objects.get(key(each.kind, each.metadata.name)) ?? [],
+      );
+      return items.length === 0 ? ok() : ok({ items });
+    }
+    if (name !== '-l') {
+      const found = this.objects.get(key(kind, name));
+      return found ? ok(found) : refuse('NotFound');
+    }
+    const labels = Object.fromEntries((args[2] ?? '').split(',').map((pair) => pair.split('=')));
+    const matches = (of: Record<string, string> = {}) =>
+      Object.entries(labels).every(([label, value]) => of[label] === value);
+    const pods = this.workload.pods.map((pod) => this.#describe(pod));
+    const all = kind === 'pods' ? pods : this.#replicaSets;
+    return ok({ items: all.filter(({ metadata }) => matches(metadata.labels)) });
+  }
+
+  #store(object: Stored, applied?: string): Stored {
+    const id = key(object.kind, object.metadata.name);
+    const before = this.objects.get(id);
+    const stored = structuredClone(object);
+    stored.metadata.resourceVersion = String(++this.#version);
+    stored.metadata.generation = (before?.metadata.generation ?? 0) + 1;
+    stored.metadata.annotations = {
+      ...before?.metadata.annotations,
+      ...stored.metadata.annotations,
+      ...(applied ? { 'kubectl.kubernetes.io/last-applied-configuration': applied } : {}),
+    };
+    if (stored.kind === 'Deployment') {
+      const { spec } = stored as DeploymentObject;
+      spec.replicas ??= (before as DeploymentObject | undefined)?.spec.replicas ?? 2;
+    }
+    this.objects.set(id, stored);
+    return stored;
+  }
+
+  #reconcile(deployment: DeploymentObject): void {
+    const { metadata, spec } = deployment;
+    const set = this.#newestSet(deployment);
+    const hash = set.metadata.labels?.['pod-template-hash'] ?? '';
+    const { workload } = this;
+    const mine = workload.pods.filter((pod) => pod.deployment === metadata.name && !pod.isEnding);
+    const isNew = ({ labels }: FakePod) => labels['pod-template-hash'] === hash;
+    const [fresh, old] = [mine.filter(isNew), mine.filter((pod) => !isNew(pod))];
+    const wanted = spec.replicas ?? 1;
+    const surge = JSON.stringify(spec.strategy ?? {}).includes('100%') ? wanted : 1;
+    const room = Math.min(wanted - fresh.length, wanted + surge - mine.length);
+    for (let count = 0; count < room; count++) workload.start(deployment, hash);
+    const spare = mine.filter(workload.isReady).length - wanted;
+    const [useless, useful] = [old.filter((pod) => !workload.isReady(pod)), old.filter(workload.isReady)];
+    for (const pod of [...useless, ...useful.slice(0, Math.max(0, spare)), ...fresh.slice(wanted)])
+      workload.end(pod);
+    const left = workload.pods.filter((pod) => pod.deployment === metadata.name && !pod.isEnding);
+    deployment.status = {
+      observedGeneration: metadata.generation ?? 1,
+      replicas: left.length,
+      updatedReplicas: left.filter(isNew).length,
+      availableReplicas: left.filter(workload.isReady).length,
+    };
+  }
+
+  /** As the controller does it: an old template that comes back gets the newest number. */
+  #newestSet({ metadata, spec }: DeploymentObject): DeploymentObject {
+    const template = JSON.stringify(spec.template);
+    const ofSame = this.#replicaSets.filter((set) => set.metadata.name.startsWith(`${metadata.name}#`));
+    const newest = Math.max(0, ...ofSame.map((set) => Number(set.metadata.annotations?.[REVISION])));
+    let set = ofSame.find(({ metadata }) => metadata.annotations?.['template'] === template);
+    if (!set) {
+      const hash = `h${this.#replicaSets.length + 1}`;
+      const labels = { ...spec.template.metadata.labels, 'pod-template-hash': hash };
+      const copy = structuredClone(spec);
+      copy.template.metadata.labels = labels;
+      const annotations = { template, [REVISION]: '0' };
+      set = {
+        apiVersion: 'apps/v1',
+        kind: 'ReplicaSet',
+        metadata: { name: `${metadata.name}#${hash}`, labels, annotations },
+        spec: copy,
+      };
+      this.#replicaSets.push(set);
+    }
+    const annotations = set.metadata.annotations ?? {};
+    if (Number(annotations[REVISION]) !== newest || newest === 0) annotations[REVISION] = String(newest + 1);
+    metadata.annotations = { ...metadata.annotations, [REVISION]: annotations[REVISION] ?? '' };
+    return set;
+  }
+
+  #describe(pod: FakePod) {
+    const ready = this.workload.isReady(pod);
+    const { waits } = this.workload.faultOf(pod);
+    const unscheduled = { type: 'PodScheduled', status: 'False', message: 'no room' };
+    return {
+      metadata: {
+        name: pod.name,
+        labels: pod.labels,
+        ...(pod.isEnding ? { deletionTimestamp: 'now' } : {}),
+      },
+      spec: { containers: [{ name: pod.labels['app'], image: pod.image }] },
+      status: {
+        phase: pod.isPending ? 'Pending' : 'Running',
+        conditions: [
+          { type: 'Ready', status: ready ? 'True' : 'False' },
+          ...(pod.isPending ? [unscheduled] : []),
+        ],
+        containerStatuses: [{ restartCount: 0, state: waits ? { waiting: waits } : {} }],
+      },
+    };
+  }
+}
+
+/** With annotations, though there are none. */
+const asKubectlNotes = (object: Stored) =>
+  JSON.stringify({ ...object, metadata: { annotations: {}, ...object.metadata } });
+
+/** `add` of RFC 6902. */
+function setAt(object: unknown, pointer: string, value: unknown): void {
+  const path = pointer
+    .slice(1)
+    .split('/')
+    .map((part) => part.replaceAll('~1', '/').replaceAll('~0', '~'));
+  const last = path.pop() ?? '';
+  // biome-ignore lint/suspicious/noExplicitAny: any JSON
+  const parent = path.reduce((at: any, part) => at[part], object);
+  parent[last] = structuredClone(value);
+}

@@ -286,7 +286,7 @@ export async function sendAndAccountFor(
     for (const body of parts) {
       if (parts.length > 1 && isDeadLetter({ body, attributes: {} })) continue;
       try {
-        readable.add(decodeOrderMessage(body).order.orderId);
+        readable.add(decodeOrderMessage(body, {}, { packed: body !== message.body }).order.orderId);
       } catch (error) {
         if (!whole) lost.push(`${(error as UnreadableMessageError).code}: ${body.slice(0, 1_000)}`);
       }

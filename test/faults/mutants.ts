@@ -25,7 +25,7 @@ export const MUTATIONS: readonly Mutation[] = [
     edits: [
       {
         file: SETTLER,
-        find: 'const others = parts.filter(({ processed }) => !isStored(processed.outcome));',
+        find: 'const others = parts.filter((part) => !isStoredPart(part));',
         replace: 'const others: Part[] = [];',
       },
     ],
@@ -56,13 +56,13 @@ export const MUTATIONS: readonly Mutation[] = [
       },
       {
         file: CONSUMER,
-        find: '.map((part) => ({ body: part,',
-        replace: '.map((part) => ({ messageId, body: part,',
+        find: '    body: part,\n',
+        replace: '    messageId,\n    body: part,\n',
       },
       {
         file: PROCESS,
-        find: 'function readOrder({ body, attributes }: IncomingMessage)',
-        replace: 'function readOrder({ body, attributes, messageId }: any)',
+        find: 'function readOrder({ body, attributes, packed = false }: IncomingMessage)',
+        replace: 'function readOrder({ body, attributes, packed = false, messageId }: any)',
       },
       {
         file: PROCESS,

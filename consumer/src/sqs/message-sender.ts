@@ -9,13 +9,14 @@ export type MessageToSend = { MessageBody: string; MessageAttributes: Record<str
 export class MessageSender {
   readonly #batcher: Batcher<MessageToSend, { MessageId: string | undefined }>;
 
-  constructor(client: SQSClient, queueUrl: string) {
+  /** @param maxEntries of a request; with one, what SQS says of the request it says of the message */
+  constructor(client: SQSClient, queueUrl: string, maxEntries = MAX_BATCH_ENTRIES) {
     this.#batcher = new Batcher<MessageToSend, { MessageId: string | undefined }>({
       execute: (entries) =>
         sendEntries(entries, (Entries) =>
           client.send(new SendMessageBatchCommand({ QueueUrl: queueUrl, Entries })),
         ),
-      maxEntries: MAX_BATCH_ENTRIES,
+      maxEntries,
       maxBytes: MAX_REQUEST_BYTES,
       // Never less than what SQS counts: the JSON holds names, types and values, and more.
       sizeOf: ({ MessageBody, MessageAttributes }) =>

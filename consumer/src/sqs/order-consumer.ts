@@ -200,11 +200,16 @@ export class OrderConsumer {
   }
 }
 
+const PACKED = { attributes: {}, packed: true };
+
 /** One, or those of a packed message. What the attributes say is of the packed one. */
 function messagesIn({ body, attributes }: ReceivedMessage): IncomingMessage[] {
-  const [only, ...more] = unpackMessages(body);
-  if (only === body) return [{ body, attributes }];
-  return [only as string, ...more].map((part) => ({ body: part, attributes: {}, packed: true }));
+  return unpackMessages(body).map((part) => ({
+    body: part,
+    attributes,
+    packed: false,
+    ...(part === body ? {} : PACKED),
+  }));
 }
 
 /** Whether that ends before a time of the monotonic clock. It goes on all the same. */

@@ -1,4 +1,4 @@
-import type { SQSClient } from '@aws-sdk/client-sqs';
+import type { SQSClient, SQSServiceException } from '@aws-sdk/client-sqs';
 import { backoffMs, randomBetween } from '@orders/shared/backoff.ts';
 import type { Logger } from '@orders/shared/logger.ts';
 import { BatchEntryError } from '@orders/shared/sqs-batch.ts';
@@ -53,12 +53,15 @@ export class Settler {
   readonly #options: SettlerOptions;
   readonly #orders: MessageSender;
   readonly #deadLetters: MessageSender;
+  /** Of parts of packed messages, which SQS may refuse in many ways, each by a request of its own. */
+  readonly #deadParts: MessageSender;
 
   constructor(options: SettlerOptions) {
     const { client, queueUrl, deadLetterQueueUrl } = options;
     this.#options = options;
-    this.#orders = new MessageSender(client, queueUrl);
+    this.#orders = new MessageSender(client, queueUrl, 1);
     this.#deadLetters = new MessageSender(client, deadLetterQueueUrl);
+    this.#deadParts = new MessageSender(client, deadLetterQueueUrl, 1);
   }
 
   /** Never rejects: a call that fails leaves the message to its visibility time, and it comes again. */
@@ -124,7 +127,11 @@ export class Settler {
   async #sendAlone(message: ReceivedMessage, { body, processed }: Part): Promise<boolean> {
     try {
       if (processed.outcome.kind === 'rejected')
-        await this.#reject({ ...message, body, attributes: {}, rawAttributes: {} }, processed);
+        await this.#reject(
+          { ...message, body, attributes: {}, rawAttributes: {} },
+          processed,
+          this.#deadParts,
+        );
       else await this.#orders.send({ MessageBody: body, MessageAttributes: {} });
       return true;
     } catch (error) {
@@ -140,10 +147,14 @@ export class Settler {
     await this.#reject(message, { ...processed, outcome: { kind: 'rejected', reason, error } });
   }
 
-  async #reject(message: ReceivedMessage, processed: ProcessedMessage): Promise<void> {
+  async #reject(
+    message: ReceivedMessage,
+    processed: ProcessedMessage,
+    sender = this.#deadLetters,
+  ): Promise<void> {
     const outcome = processed.outcome as Outcome & { kind: 'rejected' };
     const log = () => this.#logger(message, processed);
-    await this.#sendToDeadLetterQueue(message, outcome, processed.traceId, log);
+    await this.#sendToDeadLetterQueue(message, outcome, processed.traceId, log, sender);
     this.#count(outcome);
   }
 
@@ -242,10 +253,11 @@ export class Settler {
     outcome: Unstored & { kind: 'rejected' },
     traceId: string,
     log: () => Logger,
+    sender = this.#deadLetters,
   ): Promise<void> {
     const { failures, version, metrics } = this.#options;
     const now = new Date();
-    await this.#deadLetters.send(
+    await sender.send(
       toDeadLetterMessage(message, {
         reason: outcome.reason,
         detail: outcome.error.message,
@@ -289,13 +301,12 @@ export class Settler {
   }
 }
 
-/** An entry that SQS refuses, or a request that has nothing else in it, since what is too long goes alone. */
-const isFaultOfMessage = (error: unknown) =>
-  error instanceof BatchEntryError
-    ? error.senderFault
-    : /^(AWS\.SimpleQueueService\.)?(BatchRequestTooLong|InvalidMessageContents)$/.test(
-        (error as Error).name,
-      );
+/** SQS refuses the entry, or the request with nothing else in it; not for who sends it, or how often. */
+const isFaultOfMessage = (error: unknown) => {
+  if (error instanceof BatchEntryError) return error.senderFault;
+  const { name = '', $metadata } = error as Partial<SQSServiceException>;
+  return $metadata?.httpStatusCode === 400 && !/Throttl|Denied|Kms|DoesNotExist|Signature|Token/.test(name);
+};
 
 const isStoredPart = ({ processed: { outcome } }: Part) =>
   outcome.kind === 'processed' || outcome.kind === 'duplicate';

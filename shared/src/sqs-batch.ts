@@ -15,7 +15,8 @@ export class BatchEntryError extends Error {
   constructor(entry: BatchResultErrorEntry) {
     super(`SQS refused the entry: ${entry.Code ?? 'unknown'}`);
     this.code = entry.Code ?? 'unknown';
-    this.senderFault = entry.SenderFault ?? false;
+    // LocalStack says false of characters that SQS takes in no message.
+    this.senderFault = entry.SenderFault || entry.Code === 'InvalidMessageContents';
   }
 }
 

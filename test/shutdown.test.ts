@@ -98,6 +98,25 @@ describe('SIGTERM in an outage', () => {
   });
 });
 
+/** Twice, while what it waits for holds back its answer; it stops once, in order, when that comes. */
+async function stopWhileItWaits(
+  child: ReturnType<typeof startService>,
+  gate: { reached: Promise<unknown>; open: () => void },
+): Promise<void> {
+  const output = buffer(child.stdout as NodeJS.ReadableStream);
+  await gate.reached;
+  child.kill('SIGTERM');
+  child.kill('SIGTERM');
+  gate.open();
+  await eventually(() => expect([child.exitCode, child.signalCode]).toEqual([0, null]));
+  const lines = (await output).toString().trim().split('\n');
+  const messages = lines.map((line) => JSON.parse(line).message);
+  expect(messages.filter((message) => message === 'stopping' || message === 'stopped')).toEqual([
+    'stopping',
+    'stopped',
+  ]);
+}
+
 describe('SIGTERM during start-up', () => {
   test.each(['producer', 'consumer'] as const)(
     '%s, that waits for the first answer of SQS, ends with status 0 and takes nothing',
@@ -110,18 +129,7 @@ describe('SIGTERM during start-up', () => {
         DATABASE_URL: `sqlite:${path.join(dataDir, 'orders.db')}`,
       });
       try {
-        const output = buffer(child.stdout as NodeJS.ReadableStream);
-        await gate.reached;
-        child.kill('SIGTERM');
-        child.kill('SIGTERM');
-        gate.open();
-        await eventually(() => expect([child.exitCode, child.signalCode]).toEqual([0, null]));
-        const lines = (await output).toString().trim().split('\n');
-        const messages = lines.map((line) => JSON.parse(line).message);
-        expect(messages.filter((message) => message === 'stopping' || message === 'stopped')).toEqual([
-          'stopping',
-          'stopped',
-        ]);
+        await stopWhileItWaits(child, gate);
       } finally {
         child.kill('SIGKILL');
         await gate.stop();
@@ -176,18 +184,7 @@ describe('SIGTERM during start-up', () => {
         DATABASE_CONNECT_TIMEOUT_MS: '30000',
       });
       try {
-        const output = buffer(child.stdout as NodeJS.ReadableStream);
-        await gate.reached;
-        child.kill('SIGTERM');
-        child.kill('SIGTERM');
-        gate.open();
-        await eventually(() => expect([child.exitCode, child.signalCode]).toEqual([0, null]));
-        const lines = (await output).toString().trim().split('\n');
-        const messages = lines.map((line) => JSON.parse(line).message);
-        expect(messages.filter((message) => message === 'stopping' || message === 'stopped')).toEqual([
-          'stopping',
-          'stopped',
-        ]);
+        await stopWhileItWaits(child, gate);
         const { visible, inFlight } = await depthOf(client, queue.url);
         const [stored] = await server.sql('SELECT count(*) FROM orders', 'starting');
         expect(inFlight).toBe(0);

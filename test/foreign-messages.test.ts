@@ -4,14 +4,12 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { promisify } from 'node:util';
 import { SendMessageCommand, SQSClient } from '@aws-sdk/client-sqs';
 import { DeadLetterQueue } from '@orders/consumer/dlq/dead-letter-queue.ts';
-import { resolveQueues } from '@orders/shared/queue-admin.ts';
 import { anOrder } from '@orders/shared/testing/orders.ts';
 import { Producer } from 'sqs-producer';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
-import { createTool } from '../scripts/sqs-tool.ts';
 import { eventually } from './eventually.ts';
-import { depth } from './hostile-messages.ts';
 import { getJson, type Pair, startPair } from './pair.ts';
+import { type FoundQueues, findQueues, messagesIn } from './queues.ts';
 
 const run = promisify(execFile);
 const AWS_CLI = process.env['AWS_CLI'] ?? 'aws';
@@ -24,16 +22,13 @@ const awsCli = await run(AWS_CLI, ['--version']).then(
 if (process.env['AWS_CLI'] && !awsCli) throw new Error(`AWS_CLI=${AWS_CLI} is none that speaks JSON`);
 
 let pair: Pair;
-let client: SQSClient;
 /** Of somebody else, as the SDK comes. */
 let theirs: SQSClient;
-let queues: { queueUrl: string; deadLetterQueueUrl: string };
+let queues: FoundQueues;
 
 beforeAll(async () => {
   pair = await startPair();
-  const tool = createTool('dev', { AWS_ENDPOINT_URL: pair.endpoint });
-  client = tool.client;
-  queues = await resolveQueues(client, tool.config);
+  queues = await findQueues(pair.endpoint);
   theirs = new SQSClient({
     endpoint: pair.endpoint,
     region: 'ap-northeast-2',
@@ -42,7 +37,7 @@ beforeAll(async () => {
 });
 afterAll(async () => {
   theirs?.destroy();
-  client?.destroy();
+  queues?.[Symbol.dispose]();
   await pair?.[Symbol.asyncDispose]();
 });
 
@@ -64,7 +59,7 @@ const isStored = (orderId: string) =>
 const isDeadLettered = (body: string, reason: string) =>
   vi.waitFor(
     async () => {
-      const found = await new DeadLetterQueue(client, queues).peek(100);
+      const found = await new DeadLetterQueue(queues.client, queues.urls).peek(100);
       expect(found.find(({ message }) => message.body === body)?.deadLetter?.reason).toBe(reason);
     },
     { timeout: 15_000, interval: 200 },
@@ -72,7 +67,7 @@ const isDeadLettered = (body: string, reason: string) =>
 
 describe('messages of sqs-producer', () => {
   const send = (body: string) =>
-    Producer.create({ queueUrl: queues.queueUrl, sqs: theirs }).send([{ id: '1', body }]);
+    Producer.create({ queueUrl: queues.urls.queueUrl, sqs: theirs }).send([{ id: '1', body }]);
 
   test('consumer, with a valid envelope of somebody else, stores the order', async () => {
     const order = anOrder({ orderId: randomUUID() });
@@ -103,10 +98,13 @@ describe('recorded messages of all versions', () => {
       /[\uD800-\uDFFF]/g,
       (half: string) => `\\u${half.charCodeAt(0).toString(16)}`,
     );
-    const deadLetters = await depth(client, queues.deadLetterQueueUrl);
-    await theirs.send(new SendMessageCommand({ QueueUrl: queues.queueUrl, MessageBody, MessageAttributes }));
-    await eventually(async () => expect(await depth(client, queues.queueUrl)).toBe(0));
-    expect(await depth(client, queues.deadLetterQueueUrl)).toBe(deadLetters);
+    const { client, urls } = queues;
+    const deadLetters = await messagesIn(client, urls.deadLetterQueueUrl);
+    await theirs.send(
+      new SendMessageCommand({ QueueUrl: queues.urls.queueUrl, MessageBody, MessageAttributes }),
+    );
+    await eventually(async () => expect(await messagesIn(client, queues.urls.queueUrl)).toBe(0));
+    expect(await messagesIn(client, urls.deadLetterQueueUrl)).toBe(deadLetters);
     for (const { order } of [decoded].flat())
       expect((await getJson(`${pair.consumerUrl}/orders/${order.orderId}`)).body).toMatchObject(order);
   });
@@ -122,7 +120,7 @@ describe.skipIf(!awsCli)(
         AWS_SECRET_ACCESS_KEY: 'x',
         AWS_DEFAULT_REGION: 'ap-northeast-2',
       };
-      const target = ['--endpoint-url', pair.endpoint, '--queue-url', queues.queueUrl];
+      const target = ['--endpoint-url', pair.endpoint, '--queue-url', queues.urls.queueUrl];
       return run(AWS_CLI, ['sqs', 'send-message', ...target, '--message-body', body], { env });
     };
 

@@ -2,22 +2,14 @@ import { randomUUID } from 'node:crypto';
 import http from 'node:http';
 import { text } from 'node:stream/consumers';
 import zlib from 'node:zlib';
-import type { SQSClient } from '@aws-sdk/client-sqs';
 import { DeadLetterQueue } from '@orders/consumer/dlq/dead-letter-queue.ts';
-import { resolveQueues } from '@orders/shared/queue-admin.ts';
 import { anOrderRequest } from '@orders/shared/testing/orders.ts';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
-import { createTool } from '../scripts/sqs-tool.ts';
 import { mutatedTexts } from './hostile-input.ts';
-import {
-  depth,
-  type HostileMessage,
-  hostileMessages,
-  sendAll,
-  sendAndAccountFor,
-} from './hostile-messages.ts';
+import { type HostileMessage, hostileMessages, sendAll, sendAndAccountFor } from './hostile-messages.ts';
 import { allStored } from './load.ts';
 import { getJson, type Pair, startPair } from './pair.ts';
+import { type FoundQueues, findQueues, messagesIn } from './queues.ts';
 
 /** Of each kind; the nightly run takes HOSTILE_INPUTS=100000. */
 const COUNT = Number(process.env['HOSTILE_INPUTS'] ?? 3_000);
@@ -26,18 +18,15 @@ const SEED = Number(process.env['HOSTILE_SEED'] ?? 20_261_123);
 const MESSAGES_A_ROUND = 1_000;
 
 let pair: Pair;
-let client: SQSClient;
-let urls: { queueUrl: string; deadLetterQueueUrl: string };
+let queues: FoundQueues;
 
 beforeAll(async () => {
   // A mutated version may be a newer one: no newer consumer will come for it.
   pair = await startPair({ NEWER_VERSION_REJECT_SECONDS: '0' });
-  const tool = createTool('dev', { AWS_ENDPOINT_URL: pair.endpoint });
-  client = tool.client;
-  urls = await resolveQueues(client, tool.config);
+  queues = await findQueues(pair.endpoint);
 });
 afterAll(async () => {
-  client?.destroy();
+  queues?.[Symbol.dispose]();
   await pair?.[Symbol.asyncDispose]();
 });
 
@@ -91,7 +80,7 @@ describe('hostile input over HTTP', () => {
     // What the producer takes, the consumer takes too.
     expect(accepted.length).toBeGreaterThan(0);
     await allStored(pair.consumerUrl, accepted);
-    expect(await depth(client, urls.deadLetterQueueUrl)).toBe(0);
+    expect(await messagesIn(queues.client, queues.urls.deadLetterQueueUrl)).toBe(0);
     await stillServing();
   });
 });
@@ -105,8 +94,7 @@ describe('hostile input on the queue', () => {
     const settle = async (messages: HostileMessage[]) => {
       const before = await received();
       const { stored, deadLettered } = await sendAndAccountFor(messages, {
-        client,
-        urls,
+        ...queues,
         consumerUrl: pair.consumerUrl,
       });
       expect((await received()) - before).toBe(messages.length);
@@ -164,8 +152,8 @@ describe('hostile input on the queue', () => {
         data_base64: bomb,
         ...of,
       });
-      await sendAll([{ body, attributes: {} }], { client, urls });
-      const queue = new DeadLetterQueue(client, urls);
+      await sendAll([{ body, attributes: {} }], queues);
+      const queue = new DeadLetterQueue(queues.client, queues.urls);
       await vi.waitFor(
         async () => {
           const found = (await queue.peek(10)).find(({ message }) => message.body.includes(marker));

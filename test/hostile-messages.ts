@@ -16,7 +16,6 @@ import {
 } from '@orders/shared/message.ts';
 import { contentHash, type Order } from '@orders/shared/order.ts';
 import { unpackMessages } from '@orders/shared/packed-message.ts';
-import { queueAttributes } from '@orders/shared/queue-admin.ts';
 import { MAX_MESSAGE_BYTES } from '@orders/shared/queues.ts';
 import { sendEntries } from '@orders/shared/sqs-batch.ts';
 import { anOrder } from '@orders/shared/testing/orders.ts';
@@ -25,6 +24,7 @@ import { expect } from 'vitest';
 import { findStored } from '../dev/order-follower.ts';
 import { eventually } from './eventually.ts';
 import { drawn, type Mutation, mutated, mutation, NASTY, position } from './hostile-input.ts';
+import { messagesIn, type Queues } from './queues.ts';
 
 export type HostileMessage = { body: string; attributes: Record<string, MessageAttributeValue> };
 
@@ -245,8 +245,6 @@ function sizeOf({ body, attributes }: HostileMessage): number {
   return sizes.reduce((sum, size) => sum + size, Buffer.byteLength(body));
 }
 
-export type Queues = { client: SQSClient; urls: { queueUrl: string; deadLetterQueueUrl: string } };
-
 /**
  * Sends the messages and waits until all are settled. Then each must be in the DLQ as it was sent, with a reason, or
  * its order in the store; so must be each order of a packed message. Leaves the DLQ empty.
@@ -256,7 +254,7 @@ export async function sendAndAccountFor(
   { client, urls, consumerUrl }: Queues & { consumerUrl: string },
 ): Promise<{ deadLettered: number; stored: number }> {
   await sendAll(messages, { client, urls });
-  await eventually(async () => expect(await depth(client, urls.queueUrl)).toBe(0), 120_000);
+  await eventually(async () => expect(await messagesIn(client, urls.queueUrl)).toBe(0), 120_000);
   const letters = new Map<string, number>();
   let deadLettered = 0;
   for await (const { original, deadLetter } of emptied(client, urls.deadLetterQueueUrl)) {
@@ -311,7 +309,7 @@ function keyOf({ body, attributes }: HostileMessage): string {
 type Letter = { original: HostileMessage; deadLetter: DeadLetter | undefined };
 
 async function* emptied(client: SQSClient, QueueUrl: string): AsyncGenerator<Letter> {
-  while ((await depth(client, QueueUrl)) > 0) {
+  while ((await messagesIn(client, QueueUrl)) > 0) {
     const { Messages = [] } = await client.send(
       new ReceiveMessageCommand({ QueueUrl, MaxNumberOfMessages: 10, MessageAttributeNames: ['All'] }),
     );
@@ -323,12 +321,6 @@ async function* emptied(client: SQSClient, QueueUrl: string): AsyncGenerator<Let
       yield { original: { body: original.MessageBody, attributes: original.MessageAttributes }, deadLetter };
     }
   }
-}
-
-export async function depth(client: SQSClient, url: string): Promise<number> {
-  const { ApproximateNumberOfMessages: waiting, ApproximateNumberOfMessagesNotVisible: inFlight } =
-    await queueAttributes(client, url);
-  return Number(waiting) + Number(inFlight);
 }
 
 const BATCH = { entries: 10, bytes: 200_000 };

@@ -1,13 +1,11 @@
 import { randomUUID } from 'node:crypto';
 import zlib from 'node:zlib';
-import type { SQSClient } from '@aws-sdk/client-sqs';
-import { resolveQueues } from '@orders/shared/queue-admin.ts';
 import { anOrder } from '@orders/shared/testing/orders.ts';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { createTool } from '../scripts/sqs-tool.ts';
 import { eventually } from './eventually.ts';
-import { depth, type HostileMessage, sendAll } from './hostile-messages.ts';
+import { type HostileMessage, sendAll } from './hostile-messages.ts';
 import { getJson, type Pair, startPair } from './pair.ts';
+import { type FoundQueues, findQueues, messagesIn } from './queues.ts';
 
 /** A packed message with lines that no queue would take, or that unpack to more and more. */
 const packed = (...lines: string[]) =>
@@ -40,16 +38,13 @@ const attributes = (name: (index: number) => number) =>
   );
 
 let pair: Pair;
-let client: SQSClient;
-let urls: { queueUrl: string; deadLetterQueueUrl: string };
+let queues: FoundQueues;
 beforeAll(async () => {
   pair = await startPair();
-  const tool = createTool('dev', { AWS_ENDPOINT_URL: pair.endpoint });
-  client = tool.client;
-  urls = await resolveQueues(client, tool.config);
+  queues = await findQueues(pair.endpoint);
 });
 afterAll(async () => {
-  client?.destroy();
+  queues?.[Symbol.dispose]();
   await pair?.[Symbol.asyncDispose]();
 });
 
@@ -86,11 +81,12 @@ test.each<[string, (orderId: string) => HostileMessage, { stored: boolean; lette
       (await getJson(`${pair.consumerUrl}/actuator/metrics/sqs.messages.received`)).body.measurements[0]
         .value;
     const before = await received();
-    const lettersBefore = await depth(client, urls.deadLetterQueueUrl);
+    const { client, urls } = queues;
+    const lettersBefore = await messagesIn(client, urls.deadLetterQueueUrl);
     const orderId = randomUUID();
-    await sendAll([make(orderId)], { client, urls });
-    await eventually(async () => expect(await depth(client, urls.queueUrl)).toBe(0), 10_000);
-    expect(await depth(client, urls.deadLetterQueueUrl)).toBe(lettersBefore + letters);
+    await sendAll([make(orderId)], queues);
+    await eventually(async () => expect(await messagesIn(client, urls.queueUrl)).toBe(0), 10_000);
+    expect(await messagesIn(client, urls.deadLetterQueueUrl)).toBe(lettersBefore + letters);
     if (stored) expect((await getJson(`${pair.consumerUrl}/orders/${orderId}`)).status).toBe(200);
     expect((await received()) - before).toBeLessThan(10);
   },

@@ -1,36 +1,25 @@
 import { randomUUID } from 'node:crypto';
-import { SendMessageCommand, type SQSClient } from '@aws-sdk/client-sqs';
-import { consumerConfigSchema } from '@orders/consumer/config.ts';
+import { SendMessageCommand } from '@aws-sdk/client-sqs';
 import { DeadLetterQueue } from '@orders/consumer/dlq/dead-letter-queue.ts';
-import { loadConfig } from '@orders/shared/config.ts';
-import { createLogger } from '@orders/shared/logger.ts';
-import { ensureQueues } from '@orders/shared/queue-admin.ts';
-import { createSqsClient } from '@orders/shared/sqs-client.ts';
 import { anOrderRequest } from '@orders/shared/testing/orders.ts';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { getJson, type Pair, post, startPair } from './pair.ts';
+import { type FoundQueues, findQueues } from './queues.ts';
 
 const eventually = <T>(assertion: () => T | Promise<T>) =>
   vi.waitFor(assertion, { timeout: 15_000, interval: 20 });
 
 let pair: Pair;
-let client: SQSClient;
-let urls: { queueUrl: string; deadLetterQueueUrl: string };
+let queues: FoundQueues;
 
 beforeAll(async () => {
   pair = await startPair();
-  const config = loadConfig(consumerConfigSchema, { AWS_ENDPOINT_URL: pair.endpoint });
-  client = createSqsClient({
-    config,
-    logger: createLogger({ ...config, LOG_LEVEL: 'fatal', service: 'test', version: '' }),
-  });
-  const { queue, deadLetterQueue } = await ensureQueues(client, 'dev', {
-    queue: 'order-queue',
-    deadLetterQueue: 'order-dlq',
-  });
-  urls = { queueUrl: queue.url, deadLetterQueueUrl: deadLetterQueue.url };
+  queues = await findQueues(pair.endpoint);
 });
-afterAll(async () => pair?.[Symbol.asyncDispose]());
+afterAll(async () => {
+  queues?.[Symbol.dispose]();
+  await pair?.[Symbol.asyncDispose]();
+});
 
 const isStored = (orderId: string) =>
   eventually(async () => {
@@ -159,7 +148,7 @@ describe('look-up', () => {
 
 describe('dead-letter queue', () => {
   const sendRaw = (MessageBody: string) =>
-    client.send(new SendMessageCommand({ QueueUrl: urls.queueUrl, MessageBody }));
+    queues.client.send(new SendMessageCommand({ QueueUrl: queues.urls.queueUrl, MessageBody }));
 
   test('messages that nobody can read, end in the DLQ with their reason, can be looked at and come back by redrive', async () => {
     await sendRaw('not json');
@@ -172,7 +161,7 @@ describe('dead-letter queue', () => {
         data: { customerId: '' },
       }),
     );
-    const deadLetterQueue = new DeadLetterQueue(client, urls);
+    const deadLetterQueue = new DeadLetterQueue(queues.client, queues.urls);
     const seen = await eventually(async () => {
       const messages = await deadLetterQueue.peek(10);
       expect(messages).toHaveLength(2);

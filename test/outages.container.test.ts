@@ -13,7 +13,7 @@ import { containersAvailable } from './containers.ts';
 import { eventually } from './eventually.ts';
 import { allStored, type Load, startLoad } from './load.ts';
 import { type Pair, startPair } from './pair.ts';
-import { depthOf, openQueues } from './scenarios.ts';
+import { depthOf, openQueues } from './queues.ts';
 import { type ProxiedLink, startToxiproxy, TOXIPROXY, type Toxiproxy } from './toxiproxy.ts';
 
 /** What lease and heartbeat are is scaled down; breaker, back-off and time-outs are those of production. */
@@ -201,9 +201,8 @@ describe.skipIf(!engine.available)(`outages (${engine.reason})`, () => {
       await using pair = await startPair({
         ...ENV,
         ...env,
+        ...queues.env,
         AWS_ENDPOINT_URL: `http://127.0.0.1:${proxies.sqs.port}`,
-        ORDER_QUEUE_NAME: queues.names.queue,
-        ORDER_DLQ_NAME: queues.names.deadLetterQueue,
         DATABASE_URL: databaseUrl.href,
       });
       const load = startLoad(pair.producerUrl);

@@ -1,10 +1,9 @@
 import { randomUUID } from 'node:crypto';
 import { DeadLetterQueue } from '@orders/consumer/dlq/dead-letter-queue.ts';
-import { resolveQueues } from '@orders/shared/queue-admin.ts';
 import { anOrderRequest } from '@orders/shared/testing/orders.ts';
 import { expect, test, vi } from 'vitest';
-import { createTool } from '../scripts/sqs-tool.ts';
 import { getJson, post, startPair } from './pair.ts';
+import { findQueues } from './queues.ts';
 
 async function messagesReceived(consumerUrl: string): Promise<number> {
   const { body } = await getJson(`${consumerUrl}/actuator/metrics/sqs_messages_received_total`);
@@ -31,8 +30,8 @@ test('packed batches, with orders that contradict stored ones, store the others 
   const second = await post(`${pair.producerUrl}/orders/batch`, [...contradictions, ...orders.slice(200)]);
   expect(second.body).toMatchObject({ accepted: 55, refused: 0 });
   await eventually(async () => expect(await storedOf('C-PACKED')).toHaveLength(250));
-  const { client, config } = createTool('dev', { AWS_ENDPOINT_URL: pair.endpoint });
-  const deadLetters = new DeadLetterQueue(client, await resolveQueues(client, config));
+  using queues = await findQueues(pair.endpoint);
+  const deadLetters = new DeadLetterQueue(queues.client, queues.urls);
   await eventually(async () => {
     const letters = await deadLetters.peek(10);
     expect(letters.map(({ deadLetter }) => deadLetter?.reason)).toEqual(Array(5).fill('CONFLICT'));

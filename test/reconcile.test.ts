@@ -6,16 +6,13 @@ import path from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { text } from 'node:stream/consumers';
 import { gzipSync } from 'node:zlib';
-import { ReceiveMessageCommand, SendMessageCommand, type SQSClient } from '@aws-sdk/client-sqs';
-import { consumerConfigSchema } from '@orders/consumer/config.ts';
+import { ReceiveMessageCommand, SendMessageCommand } from '@aws-sdk/client-sqs';
 import { DeadLetterQueue } from '@orders/consumer/dlq/dead-letter-queue.ts';
-import { loadConfig } from '@orders/shared/config.ts';
-import { createLogger } from '@orders/shared/logger.ts';
-import { type QueueUrls, queueAttributes, resolveQueues } from '@orders/shared/queue-admin.ts';
-import { createSqsClient } from '@orders/shared/sqs-client.ts';
+import { queueAttributes } from '@orders/shared/queue-admin.ts';
 import { anOrderRequest } from '@orders/shared/testing/orders.ts';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { type Pair, post, startPair } from './pair.ts';
+import { type FoundQueues, findQueues, messagesIn } from './queues.ts';
 
 const eventually = <T>(assertion: () => T | Promise<T>) =>
   vi.waitFor(assertion, { timeout: 30_000, interval: 20 });
@@ -26,21 +23,17 @@ let folder: string;
 let journal: string;
 let databaseUrl: string;
 let pair: Pair;
-let client: SQSClient;
-let urls: QueueUrls;
+let queues: FoundQueues;
 
 beforeEach(async () => {
   folder = await mkdtemp(path.join(tmpdir(), 'reconcile-'));
   journal = path.join(folder, 'accepted.ndjson');
   databaseUrl = `sqlite:${path.join(folder, 'orders.db')}`;
   pair = await startPair({ ACCEPTANCE_JOURNAL: journal, DATABASE_URL: databaseUrl });
-  const config = loadConfig(consumerConfigSchema, { AWS_ENDPOINT_URL: pair.endpoint });
-  const logger = createLogger({ ...config, LOG_LEVEL: 'fatal', service: 'test', version: '' });
-  client = createSqsClient({ config, logger });
-  urls = await resolveQueues(client, config);
+  queues = await findQueues(pair.endpoint);
 });
 afterEach(async () => {
-  client.destroy();
+  queues[Symbol.dispose]();
   await pair[Symbol.asyncDispose]();
   await rm(folder, { recursive: true });
 });
@@ -68,13 +61,8 @@ async function place(overrides: object = {}): Promise<string> {
   return body.orderId;
 }
 const placeMany = (count: number) => Promise.all(Array.from({ length: count }, () => place()));
-const depth = async (url: string) => {
-  const attributes = await queueAttributes(client, url);
-  return (
-    Number(attributes.ApproximateNumberOfMessages) + Number(attributes.ApproximateNumberOfMessagesNotVisible)
-  );
-};
-const workedOff = () => eventually(async () => expect(await depth(urls.queueUrl)).toBe(0));
+const workedOff = () =>
+  eventually(async () => expect(await messagesIn(queues.client, queues.urls.queueUrl)).toBe(0));
 function inStore<T>(work: (db: DatabaseSync) => T): T {
   const db = new DatabaseSync(databaseUrl.slice('sqlite:'.length), { timeout: 5_000 });
   try {
@@ -170,9 +158,9 @@ describe('reconcile', { timeout: 120_000 }, () => {
     for (const id of ids) removeRow(id);
     const messageOf = (id: string | undefined) => lines.find(({ orderId }) => orderId === id).messageId;
     const deadLetter = (body: string, reason: string, messageId: string) =>
-      client.send(
+      queues.client.send(
         new SendMessageCommand({
-          QueueUrl: urls.deadLetterQueueUrl,
+          QueueUrl: queues.urls.deadLetterQueueUrl,
           MessageBody: body,
           MessageAttributes: {
             deadLetter: {
@@ -211,9 +199,12 @@ describe('reconcile', { timeout: 120_000 }, () => {
     });
     expect(status).toBe(1);
     // What was looked at is there, and visible at once.
-    const { ApproximateNumberOfMessages } = await queueAttributes(client, urls.deadLetterQueueUrl);
+    const { ApproximateNumberOfMessages } = await queueAttributes(
+      queues.client,
+      queues.urls.deadLetterQueueUrl,
+    );
     expect(ApproximateNumberOfMessages).toBe('3');
-    expect(await new DeadLetterQueue(client, urls).peek(10)).toHaveLength(3);
+    expect(await new DeadLetterQueue(queues.client, queues.urls).peek(10)).toHaveLength(3);
 
     const without = await reconcileJson(journal, '--no-dlq');
     expect(without.report).toMatchObject({
@@ -241,8 +232,8 @@ describe('reconcile', { timeout: 120_000 }, () => {
     });
     expect(waiting.status).toBe(3);
     // Also those that a consumer holds are not visible, and not lost.
-    const receive = { QueueUrl: urls.queueUrl, MaxNumberOfMessages: 10, VisibilityTimeout: 2 };
-    await client.send(new ReceiveMessageCommand(receive));
+    const receive = { QueueUrl: queues.urls.queueUrl, MaxNumberOfMessages: 10, VisibilityTimeout: 2 };
+    await queues.client.send(new ReceiveMessageCommand(receive));
     expect((await reconcileJson(journal)).status).toBe(3);
     await pair.startConsumerAgain();
     await workedOff();

@@ -11,38 +11,21 @@ import { openOrderRepository } from '@orders/consumer/adapters/open-order-reposi
 import { DeadLetterQueue } from '@orders/consumer/dlq/dead-letter-queue.ts';
 import type { Environment } from '@orders/shared/config.ts';
 import { decodeOrderMessage } from '@orders/shared/message.ts';
-import { deleteQueue, ensureQueues, queueAttributes } from '@orders/shared/queue-admin.ts';
+import { ensureQueues, queueAttributes } from '@orders/shared/queue-admin.ts';
 import { anOrderRequest } from '@orders/shared/testing/orders.ts';
-import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
+import { describe, expect, test, vi } from 'vitest';
 import { findStored } from '../dev/order-follower.ts';
-import {
-  type Backend,
-  type Capabilities,
-  type RunningBackend,
-  type RunningStore,
-  type Store,
-  sqsClient,
-} from './backends.ts';
+import type { Backend, Capabilities, Store } from './backends.ts';
 import { eventually } from './eventually.ts';
 import { hostileMessages, sendAndAccountFor } from './hostile-messages.ts';
+import { describeOn, type Running } from './on-backend.ts';
 import { getJson, type LogLine, type Pair, post, startPair } from './pair.ts';
+import { depthOf, type OwnQueues, openQueues, type Queues } from './queues.ts';
 
 /** The same scenarios on every SQS and store: what one of them cannot do is in the table of `backends.ts`. */
 export async function describeScenarios(backend: Backend, store: Store): Promise<void> {
-  const found = [await backend.availability(), await store.availability()];
-  const missing = found.find(({ available }) => !available);
-  const reason = missing?.reason ?? found[0]?.reason;
-  describe.skipIf(missing)(`${backend.name} and ${store.name} (${reason})`, () => {
-    let runningBackend: RunningBackend;
-    let runningStore: RunningStore;
-    beforeAll(async () => {
-      [runningBackend, runningStore] = await Promise.all([backend.start(), store.start()]);
-    });
-    afterAll(async () => {
-      await Promise.all([runningBackend?.stop(), runningStore?.stop()]);
-    });
-    const open = (env: Environment = {}) =>
-      openScenario(runningBackend.env, runningStore, env, backend.capabilities);
+  await describeOn(backend, store, (running) => {
+    const open = (env: Environment = {}) => openScenario(running(), env, backend.capabilities);
 
     describe.concurrent('scenarios', () => {
       for (const [name, { env, play }] of Object.entries(SCENARIOS)) {
@@ -57,7 +40,7 @@ export async function describeScenarios(backend: Backend, store: Store): Promise
       for (const [capability, observe] of Object.entries(OBSERVATIONS)) {
         const expected = backend.capabilities[capability as keyof Capabilities];
         test(`${capability}, is ${expected}, as the table says`, async () => {
-          await using queues = await openQueues(runningBackend.env);
+          await using queues = await openQueues(running().backend.env);
           expect(await observe(queues)).toBe(expected);
         });
       }
@@ -67,7 +50,7 @@ export async function describeScenarios(backend: Backend, store: Store): Promise
     test('restart of SQS under the running services, when its queues are there again, is got over by both', async ({
       skip,
     }) => {
-      const { restart } = runningBackend;
+      const { restart } = running().backend;
       if (!restart) return skip('it is not ours to restart');
       await using scenario = await open();
       const { pair, client, urls, names } = scenario;
@@ -86,14 +69,7 @@ export async function describeScenarios(backend: Backend, store: Store): Promise
   });
 }
 
-type Queues = {
-  client: SQSClient;
-  names: { queue: string; deadLetterQueue: string };
-  urls: { queueUrl: string; deadLetterQueueUrl: string };
-  [Symbol.asyncDispose]: () => Promise<void>;
-};
-
-type Scenario = Queues & {
+type Scenario = OwnQueues & {
   capabilities: Capabilities;
   pair: Pair;
   databaseUrl: string;
@@ -108,36 +84,16 @@ type Scenario = Queues & {
   isEmpty: () => Promise<void>;
 };
 
-/** Queues of its own, deleted afterwards, so that scenarios can share one SQS. */
-export async function openQueues(env: Environment): Promise<Queues> {
-  const client = sqsClient(env);
-  const id = randomUUID();
-  const names = { queue: `orders-test-${id}`, deadLetterQueue: `orders-test-${id}-dlq` };
-  const { queue, deadLetterQueue } = await ensureQueues(client, 'dev', names);
-  return {
-    client,
-    names,
-    urls: { queueUrl: queue.url, deadLetterQueueUrl: deadLetterQueue.url },
-    [Symbol.asyncDispose]: async () => {
-      for (const url of [queue.url, deadLetterQueue.url]) await deleteQueue(client, url).catch(() => {});
-      client.destroy();
-    },
-  };
-}
-
 async function openScenario(
-  backendEnv: Environment,
-  store: RunningStore,
+  { backend, store }: Running,
   env: Environment,
   capabilities: Capabilities,
 ): Promise<Scenario> {
-  const queues = await openQueues(backendEnv);
-  const { client, urls, names } = queues;
+  const queues = await openQueues(backend.env);
+  const { client, urls } = queues;
   const databaseUrl = await store.newDatabase();
   const pair = await startPair({
-    ...backendEnv,
-    ORDER_QUEUE_NAME: names.queue,
-    ORDER_DLQ_NAME: names.deadLetterQueue,
+    ...queues.env,
     DATABASE_URL: databaseUrl,
     ...env,
   });
@@ -168,20 +124,6 @@ async function openScenario(
       await pair[Symbol.asyncDispose]();
       await queues[Symbol.asyncDispose]();
     },
-  };
-}
-
-export async function depthOf(
-  client: SQSClient,
-  url: string,
-): Promise<{ visible: number; inFlight: number }> {
-  const { ApproximateNumberOfMessages, ApproximateNumberOfMessagesNotVisible } = await queueAttributes(
-    client,
-    url,
-  );
-  return {
-    visible: Number(ApproximateNumberOfMessages),
-    inFlight: Number(ApproximateNumberOfMessagesNotVisible),
   };
 }
 

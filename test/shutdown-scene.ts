@@ -3,14 +3,13 @@ import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import type { Environment } from '@orders/shared/config.ts';
-import { queueAttributes } from '@orders/shared/queue-admin.ts';
 import { anOrderRequest } from '@orders/shared/testing/orders.ts';
 import { describe, expect, test, vi } from 'vitest';
 import { type Pipeline, type PipelineEvent, type PipelineOptions, startPipeline } from '../dev/pipeline.ts';
-import { sqsClient } from './backends.ts';
 import { eventually } from './eventually.ts';
 import { allStored, startLoad } from './load.ts';
 import { post } from './pair.ts';
+import { findQueues, messagesIn, openQueues, type Queues } from './queues.ts';
 
 export type Service = 'producer' | 'consumer';
 
@@ -40,8 +39,7 @@ export async function openScene(options: PipelineOptions = {}, backends?: Enviro
   const onEvent = (event: PipelineEvent) => {
     if (event.type === 'died') died.set(event.pid, event.status);
   };
-  const id = randomUUID();
-  const queues = { ORDER_QUEUE_NAME: `order-queue-${id}`, ORDER_DLQ_NAME: `order-dlq-${id}` };
+  const own = backends && (await openQueues(backends));
   const { env = {}, services } = options;
   const pipeline = await startPipeline({
     ports: 'free',
@@ -52,11 +50,10 @@ export async function openScene(options: PipelineOptions = {}, backends?: Enviro
     ...(backends ? { services: ['producer', 'consumer'] } : services ? { services } : {}),
     env: {
       ...env,
-      producer: { ...queues, ...backends, ...env.producer },
-      consumer: { ...queues, ...backends, ...env.consumer },
+      producer: { ...own?.env, ...env.producer },
+      consumer: { ...own?.env, ...env.consumer },
     },
   });
-  const endpoint = backends?.['AWS_ENDPOINT_URL'] ?? pipeline.endpoint;
   const log = async (service: Service, message: string) => {
     const text = await readFile(path.join(dataDir, 'logs', `${service}.log`), 'utf8');
     const lines = text.split('\n').filter((line) => line.startsWith('{') && line.endsWith('}'));
@@ -83,18 +80,14 @@ export async function openScene(options: PipelineOptions = {}, backends?: Enviro
       return { status: died.get(pid) ?? '', afterMs: performance.now() - startedAt, signals };
     },
     queuesAreEmpty: async () => {
-      const client = sqsClient({ AWS_ENDPOINT_URL: endpoint });
-      for (const queue of Object.values(queues)) {
-        await eventually(async () => {
-          const { ApproximateNumberOfMessages, ApproximateNumberOfMessagesNotVisible } =
-            await queueAttributes(client, `${endpoint}/000000000000/${queue}`);
-          expect([ApproximateNumberOfMessages, ApproximateNumberOfMessagesNotVisible]).toEqual(['0', '0']);
-        });
-      }
-      client.destroy();
+      using found = own ? undefined : await findQueues(pipeline.endpoint);
+      const { client, urls } = (own ?? found) as Queues;
+      for (const url of Object.values(urls))
+        await eventually(async () => expect(await messagesIn(client, url)).toBe(0));
     },
     [Symbol.asyncDispose]: async () => {
       await pipeline.stop();
+      await own?.[Symbol.asyncDispose]();
       await rm(dataDir, { recursive: true });
     },
   };

@@ -18,7 +18,7 @@ import { sqsClient } from './backends.ts';
 import { eventually } from './eventually.ts';
 import { findPostgres, PostgresServer } from './faults/postgres-server.ts';
 import { allStored, startLoad } from './load.ts';
-import { depthOf } from './scenarios.ts';
+import { depthOf } from './queues.ts';
 import { describeStopUnderLoad, GRACE_MS, openScene, type Service } from './shutdown-scene.ts';
 
 vi.setConfig({ testTimeout: 120_000 });

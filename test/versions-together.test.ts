@@ -2,20 +2,19 @@ import { randomUUID } from 'node:crypto';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { queueAttributes, resolveQueues } from '@orders/shared/queue-admin.ts';
 import { anOrderRequest } from '@orders/shared/testing/orders.ts';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest';
 import { startEmulator } from '../dev/emulator.ts';
 import { freePorts } from '../dev/port-owner.ts';
 import { SERVICE_FLAGS, SERVICE_SCRIPT } from '../dev/services.ts';
 import { SupervisedProcess } from '../dev/supervised-process.ts';
-import { createTool } from '../scripts/sqs-tool.ts';
 import { checkOut, earlierCode } from './earlier-code.ts';
 import { eventually } from './eventually.ts';
 import { findPostgres, PostgresServer } from './faults/postgres-server.ts';
 import { openPostgresStore, openSqliteStore, type Store } from './faults/store.ts';
 import { allStored } from './load.ts';
 import { post } from './pair.ts';
+import { findQueues, messagesIn } from './queues.ts';
 
 vi.setConfig({ testTimeout: 180_000, hookTimeout: 120_000 });
 
@@ -180,16 +179,9 @@ describe(`old and new code together (${reason})`, () => {
           await allStored(oldAgain.url, placed);
 
           expect((await store.rows()).map(({ orderId }) => orderId).toSorted()).toEqual(placed.toSorted());
-          const { client, config } = createTool('dev', { AWS_ENDPOINT_URL: emulator.endpoint });
-          const { queueUrl, deadLetterQueueUrl } = await resolveQueues(client, config);
-          await eventually(async () => {
-            for (const url of [queueUrl, deadLetterQueueUrl])
-              expect(await queueAttributes(client, url)).toMatchObject({
-                ApproximateNumberOfMessages: '0',
-                ApproximateNumberOfMessagesNotVisible: '0',
-              });
-          });
-          client.destroy();
+          using queues = await findQueues(emulator.endpoint);
+          for (const url of Object.values(queues.urls))
+            await eventually(async () => expect(await messagesIn(queues.client, url)).toBe(0));
           await oldAgain.stop();
           await oldProducer.stop();
           expect(ends).toEqual([]);

@@ -6,7 +6,7 @@ import { count } from '../probe.ts';
  * A store that is near, then far, then near again: each for as many orders. Near it is quick, but calls beyond a few are
  * in each other's way, as those that wait for the same locks; far it is slow, and takes many at once.
  */
-export const ORDERS_A_STEP = 10_000;
+export const ORDERS_A_STEP = 20_000;
 const STEPS = [
   { latencyMs: 5, knee: 4 },
   { latencyMs: 50, knee: 20 },

@@ -4,7 +4,7 @@ import { readManifests } from '../../scripts/deploy/manifests.ts';
 import { sqsClient } from '../backends.ts';
 import { eventually } from '../eventually.ts';
 import { allStored } from '../load.ts';
-import { clusterAvailable, forwardPort, kubectlFor } from './cluster.ts';
+import { clusterAvailable, forwardPort, freshNamespace, kubectlFor } from './cluster.ts';
 import { type LoadPod, startLoadPod } from './load-pod.ts';
 import { type Operator, startOperator } from './operator.ts';
 import { buildReleases } from './releases.ts';
@@ -13,7 +13,6 @@ vi.setConfig({ testTimeout: 300_000, hookTimeout: 600_000 });
 
 const OVERLAY = 'test/k8s/staging';
 const NAMESPACE = 'staging';
-const TEST_LABEL = 'order-pipeline/test';
 const QUEUE_URL = '/000000000000/order-dlq';
 const BACK_WITHIN_MS = 10_000;
 /**
@@ -25,6 +24,7 @@ const kubectl = kubectlFor(NAMESPACE);
 const cluster = await clusterAvailable();
 
 describe.skipIf(!cluster.available)(`deployment (${cluster.reason})`, () => {
+  let namespace: AsyncDisposable;
   let load: LoadPod;
   let operator: Operator;
   let queues: Awaited<ReturnType<typeof forwardPort>>;
@@ -52,7 +52,7 @@ describe.skipIf(!cluster.available)(`deployment (${cluster.reason})`, () => {
 
   beforeAll(async () => {
     await buildReleases();
-    await freshNamespace();
+    namespace = await freshNamespace('k8s/overlays/staging/namespace.yaml');
     const overlay = await kubectlFor()('kustomize', OVERLAY);
     const { others } = readManifests(overlay, 'v1');
     await kubectl.withInput(
@@ -83,7 +83,7 @@ describe.skipIf(!cluster.available)(`deployment (${cluster.reason})`, () => {
     await load?.stop();
     await queues?.[Symbol.asyncDispose]();
     await operator?.stop();
-    if (cluster.available) await kubectlFor()('delete', 'namespace', NAMESPACE, '--wait=false');
+    await namespace?.[Symbol.asyncDispose]();
   });
 
   /** No order was refused since then; all that were accepted are stored, and nothing is in the DLQ. */
@@ -259,14 +259,3 @@ describe.skipIf(!cluster.available)(`deployment (${cluster.reason})`, () => {
     await only('v2');
   });
 });
-
-/** An empty `staging`. One that is not ours is not touched. */
-async function freshNamespace(): Promise<void> {
-  const any = kubectlFor();
-  const found = await any.json('get', 'namespace', NAMESPACE).catch(() => undefined);
-  if (found && (found.metadata as { labels?: Record<string, string> }).labels?.[TEST_LABEL] !== 'true')
-    throw new Error(`the cluster has a namespace ${NAMESPACE} that no test made`);
-  if (found) await any('delete', 'namespace', NAMESPACE, '--timeout=120s');
-  await any('apply', '-f', 'k8s/overlays/staging/namespace.yaml');
-  await any('label', 'namespace', NAMESPACE, `${TEST_LABEL}=true`);
-}

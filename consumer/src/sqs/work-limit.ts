@@ -1,31 +1,38 @@
-/** A rate within so much of the one before says nothing. */
-const TOLERANCE = 0.05;
-const STEP = 1.25;
+/** A rate that is better by less may be so by chance. */
+const BETTER = 1.03;
+const STEP = { least: 1.2, most: 1.5 };
 const POLL_MESSAGES = 10;
-/** Long enough for a rate, short enough to follow. */
-const WINDOW_MS = 100;
-const MAX_WINDOW_MS = 10 * WINDOW_MS;
+/** Long enough for a rate, short enough to follow: so many rounds, in each of which every place is taken once. */
+const WINDOW = { ms: 50, messages: 10 * POLL_MESSAGES, rounds: 2 };
+const PAUSE_MS = 10_000;
 
 /**
- * How many messages may be in work: between a least and a most, by climbing. As long as the rate at which messages are
- * worked off does not fall, the limit goes on in its direction; when it falls, it turns. So it follows a store whose
- * latency grows (more in work keep up the rate) and one that is overrun (fewer do). While the limit is not reached, it
- * is not what holds the rate down, and stays.
+ * How many messages may be in work: between a least and a most, by climbing. A step up or down is tried, and kept when
+ * messages are then worked off at a better rate, with a larger step after it; when not, the limit goes back to where it was,
+ * is measured anew, and tries a smaller step the other way. So it follows a store whose latency grows (more in work keep up
+ * the rate), one that is overrun (fewer do), and one that has changed meanwhile. While the limit is not reached, it is not what
+ * holds the rate down, and stays.
  */
 export class WorkLimit {
   readonly #least: number;
   readonly #most: number;
   #limit: number;
+  /** The limit from which steps are tried, and its rate. */
+  #base: { limit: number; rate: number };
+  #trying = false;
   #rising = true;
+  #step = STEP.most;
   #reached = false;
+  /** Of messages that were in work when the limit changed: their rate is still of the one before. */
+  #workedOffBefore = 0;
   #workedOff = 0;
-  #windowSinceMs = performance.now();
-  #lastRate = 0;
+  #measuredSinceMs: number | undefined;
 
   constructor(least: number, most: number) {
     this.#least = least;
     this.#most = most;
     this.#limit = least;
+    this.#base = { limit: least, rate: 0 };
   }
 
   /** Whole polls: a place beside them would be asked for by a request of its own. */
@@ -41,22 +48,57 @@ export class WorkLimit {
 
   /** So many messages more have met their fate. */
   workedOff(messages: number): void {
+    const nowMs = performance.now();
+    if (this.#measuredSinceMs === undefined) {
+      this.#workedOffBefore += messages;
+      if (this.#workedOffBefore >= this.value) this.#measureFrom(nowMs);
+      return;
+    }
     this.#workedOff += messages;
-    const elapsedMs = performance.now() - this.#windowSinceMs;
-    if (elapsedMs < WINDOW_MS) return;
-    // A pause is none of the limit's doing.
-    if (this.#reached && elapsedMs < MAX_WINDOW_MS) this.#climb(this.#workedOff / elapsedMs);
-    this.#reached = false;
+    const elapsedMs = nowMs - this.#measuredSinceMs;
+    const enough = Math.max(WINDOW.messages, WINDOW.rounds * this.value);
+    if (elapsedMs < WINDOW.ms || this.#workedOff < enough) return;
+    if (this.#reached && elapsedMs < PAUSE_MS) this.#climb(this.#workedOff / elapsedMs);
+    else this.#measureFrom(nowMs);
+  }
+
+  #measureFrom(nowMs: number): void {
+    this.#measuredSinceMs = nowMs;
     this.#workedOff = 0;
-    this.#windowSinceMs = performance.now();
+    this.#reached = false;
   }
 
   #climb(rate: number): void {
-    if (rate < this.#lastRate * (1 - TOLERANCE)) this.#rising = !this.#rising;
-    this.#lastRate = rate;
-    const next = this.#rising ? this.#limit * STEP : this.#limit / STEP;
-    if (next <= this.#least) this.#rising = true;
-    if (next >= this.#most) this.#rising = false;
-    this.#limit = Math.min(this.#most, Math.max(this.#least, next));
+    if (!this.#trying) {
+      this.#base.rate = rate;
+      this.#try();
+    } else if (rate > this.#base.rate * BETTER) {
+      this.#base = { limit: this.#limit, rate };
+      this.#step = Math.min(STEP.most, this.#step ** 2);
+      this.#try();
+    } else {
+      this.#step = Math.max(STEP.least, Math.sqrt(this.#step));
+      this.#rising = !this.#rising;
+      this.#trying = false;
+      this.#setLimit(this.#base.limit);
+    }
+  }
+
+  #try(): void {
+    const { limit } = this.#base;
+    if (limit >= this.#most) this.#rising = false;
+    if (limit <= this.#least) this.#rising = true;
+    this.#trying = true;
+    this.#setLimit(
+      this.#rising
+        ? Math.max(limit * this.#step, limit + POLL_MESSAGES)
+        : Math.min(limit / this.#step, limit - POLL_MESSAGES),
+    );
+  }
+
+  #setLimit(limit: number): void {
+    this.#limit = Math.min(this.#most, Math.max(this.#least, limit));
+    this.#workedOffBefore = 0;
+    this.#measuredSinceMs = undefined;
   }
 }

@@ -8,11 +8,14 @@ import type { OrderRepository } from './domain/order-repository.ts';
 import { type ProcessMessages, processMessages } from './domain/process-messages.ts';
 import type { ConsumerMetrics } from './metrics.ts';
 import { Acknowledger } from './sqs/acknowledger.ts';
+import { DeadLetterSender } from './sqs/dead-letter-sender.ts';
 import { FailureCounter } from './sqs/failure-counter.ts';
 import { LeaseKeeper } from './sqs/lease.ts';
 import { OrderConsumer } from './sqs/order-consumer.ts';
+import { PackedSettler } from './sqs/packed-settler.ts';
 import { Places } from './sqs/places.ts';
 import { PollerScale } from './sqs/poller-scale.ts';
+import { RetryPolicy } from './sqs/retry-policy.ts';
 import { Settler } from './sqs/settler.ts';
 import { StoreGate } from './sqs/store-gate.ts';
 import { Watchdog } from './sqs/watchdog.ts';
@@ -61,15 +64,20 @@ export function createOrderConsumer(dependencies: OrderConsumerDependencies) {
     logger,
   });
   const failures = new FailureCounter();
-  const settler = new Settler({
+  const deadLetters = new DeadLetterSender({
     client,
-    queueUrl,
     deadLetterQueueUrl,
-    maxReceiveCount,
-    acknowledger,
     failures,
-    config,
     version,
+    metrics,
+    logger,
+  });
+  const settler = new Settler({
+    acknowledger,
+    deadLetters,
+    packed: new PackedSettler({ client, queueUrl, acknowledger, deadLetters, metrics, logger }),
+    failures,
+    retryPolicy: new RetryPolicy({ maxReceiveCount, failures, config }),
     metrics,
     logger,
   });

@@ -12,6 +12,8 @@ export type Mutation = {
 const CONSUMER = 'consumer/src/sqs/order-consumer.ts';
 const POLLER = 'consumer/src/sqs/poller.ts';
 const SETTLER = 'consumer/src/sqs/settler.ts';
+const PACKED_SETTLER = 'consumer/src/sqs/packed-settler.ts';
+const RETRY_POLICY = 'consumer/src/sqs/retry-policy.ts';
 const FAILURES = 'consumer/src/sqs/failure-counter.ts';
 const PROCESS = 'consumer/src/domain/process-messages.ts';
 const SQLITE = 'consumer/src/adapters/sqlite-order-repository.ts';
@@ -24,7 +26,7 @@ export const MUTATIONS: readonly Mutation[] = [
     fault: 'producer stopped',
     edits: [
       {
-        file: SETTLER,
+        file: PACKED_SETTLER,
         find: 'const others = parts.filter((part) => !isStoredPart(part));',
         replace: 'const others: Part[] = [];',
       },
@@ -56,8 +58,8 @@ export const MUTATIONS: readonly Mutation[] = [
       },
       {
         file: CONSUMER,
-        find: '    body: part,\n',
-        replace: '    messageId,\n    body: part,\n',
+        find: '{ body, attributes, packed: false }',
+        replace: '{ messageId, body, attributes, packed: false }',
       },
       {
         file: PROCESS,
@@ -169,7 +171,7 @@ export const MUTATIONS: readonly Mutation[] = [
     fault: 'producer stopped',
     edits: [
       {
-        file: SETTLER,
+        file: RETRY_POLICY,
         find: 'failures.add(message.messageId) >= config.MAX_FAILURES',
         replace: 'failures.add(message.messageId) >= 1',
       },
@@ -181,7 +183,7 @@ export const MUTATIONS: readonly Mutation[] = [
     fault: 'delivered three times',
     edits: [
       {
-        file: SETTLER,
+        file: RETRY_POLICY,
         find: 'failures.add(message.messageId) >= config.MAX_FAILURES',
         replace: '(failures.add(message.messageId), message.receiveCount) >= config.MAX_FAILURES',
       },
@@ -242,7 +244,7 @@ export type SqsOrderPublisherOptions`,
     edits: [
       {
         file: SETTLER,
-        find: '        await this.#sendToDeadLetterQueue(lease.message, outcome, traceId, log);\n',
+        find: '      await deadLetters.send(message, outcome, processed);\n',
         replace: '',
       },
     ],

@@ -12,3 +12,8 @@ export type Outcome =
   | { kind: 'released'; cause: ReleaseCause };
 
 export type ReleaseCause = 'stopping' | 'store-unavailable' | 'newer-version';
+
+/** What became of a message whose order is not in the store. */
+export type Unstored = Exclude<Outcome, { kind: 'processed' | 'duplicate' }>;
+
+export type Rejected = Outcome & { kind: 'rejected' };

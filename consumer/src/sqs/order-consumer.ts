@@ -10,7 +10,8 @@ import type { Lease, LeaseKeeper } from './lease.ts';
 import type { Places } from './places.ts';
 import { Poller, type PollerOptions } from './poller.ts';
 import type { ReceivedMessage } from './received-message.ts';
-import { isStored, type Part, type Settlement, type Settler } from './settler.ts';
+import { isStored, type Part, type Settlement } from './settlement.ts';
+import type { Settler } from './settler.ts';
 import type { StoreGate } from './store-gate.ts';
 import type { Watchdog } from './watchdog.ts';
 import type { WorkLimit } from './work-limit.ts';
@@ -200,16 +201,11 @@ export class OrderConsumer {
   }
 }
 
-const PACKED = { attributes: {}, packed: true };
-
 /** One, or those of a packed message. What the attributes say is of the packed one. */
 function messagesIn({ body, attributes }: ReceivedMessage): IncomingMessage[] {
-  return unpackMessages(body).map((part) => ({
-    body: part,
-    attributes,
-    packed: false,
-    ...(part === body ? {} : PACKED),
-  }));
+  return unpackMessages(body).map((part) =>
+    part === body ? { body, attributes, packed: false } : { body: part, attributes: {}, packed: true },
+  );
 }
 
 /** Whether that ends before a time of the monotonic clock. It goes on all the same. */

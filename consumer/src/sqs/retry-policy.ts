@@ -1,0 +1,78 @@
+import { backoffMs, randomBetween } from '@orders/shared/backoff.ts';
+import type { ConsumerConfig } from '../config.ts';
+import type { Rejected, Unstored } from '../domain/outcome.ts';
+import type { FailureCounter } from './failure-counter.ts';
+import type { ReceivedMessage } from './received-message.ts';
+
+export type RetryPolicyOptions = {
+  /** After so many receives SQS moves a message to the DLQ by itself, without a reason. */
+  maxReceiveCount: number;
+  failures: FailureCounter;
+  config: Pick<
+    ConsumerConfig,
+    | 'MAX_FAILURES'
+    | 'RETRY_BACKOFF_MIN_SECONDS'
+    | 'RETRY_BACKOFF_MAX_SECONDS'
+    | 'OUTAGE_RELEASE_MIN_SECONDS'
+    | 'OUTAGE_RELEASE_MAX_SECONDS'
+    | 'NEWER_VERSION_REJECT_SECONDS'
+  >;
+};
+
+const NEWER_VERSION_DELAY_SECONDS = { min: 60, max: 600 };
+
+/** How often a message is tried, and how long it waits in between. */
+export class RetryPolicy {
+  readonly #options: RetryPolicyOptions;
+
+  constructor(options: RetryPolicyOptions) {
+    this.#options = options;
+  }
+
+  /** Counts failures, and gives up on what failed or waited too often: before SQS does, which tells no reason. */
+  judge(message: ReceivedMessage, outcome: Unstored): Unstored {
+    const { failures, config, maxReceiveCount } = this.#options;
+    const isLastReceive = message.receiveCount >= maxReceiveCount;
+    if (outcome.kind === 'retry') {
+      const { error } = outcome;
+      if (failures.add(message.messageId) >= config.MAX_FAILURES)
+        return { kind: 'rejected', reason: 'MAX_FAILURES', error };
+      // Other consumers may have counted the other failures.
+      if (isLastReceive) return { kind: 'rejected', reason: 'MAX_RECEIVES', error };
+    }
+    if (outcome.kind === 'released' && outcome.cause === 'newer-version') {
+      const waitedMs = Date.now() - (message.firstReceivedAt?.getTime() ?? Date.now());
+      if (isLastReceive || waitedMs >= config.NEWER_VERSION_REJECT_SECONDS * 1_000) {
+        return {
+          kind: 'rejected',
+          reason: 'NEWER_VERSION',
+          error: new Error('no newer consumer has taken the message'),
+        };
+      }
+    }
+    return outcome;
+  }
+
+  /** For how many seconds the message is not received again. */
+  delaySeconds({ messageId, receiveCount }: ReceivedMessage, outcome: Exclude<Unstored, Rejected>): number {
+    const { config, failures } = this.#options;
+    if (outcome.kind === 'retry') {
+      const { RETRY_BACKOFF_MIN_SECONDS: min, RETRY_BACKOFF_MAX_SECONDS: max } = config;
+      const failed = failures.get(messageId) - 1;
+      return Math.ceil(backoffMs(failed, { baseMs: min * 1_000, maxMs: max * 1_000 }) / 1_000);
+    }
+    switch (outcome.cause) {
+      case 'stopping':
+        return 0;
+      case 'store-unavailable':
+        // Never 0: the other consumers, which have the same outage, would burn the message's receives.
+        return Math.ceil(randomBetween(config.OUTAGE_RELEASE_MIN_SECONDS, config.OUTAGE_RELEASE_MAX_SECONDS));
+      case 'newer-version': {
+        const { min, max } = NEWER_VERSION_DELAY_SECONDS;
+        return Math.min(max, min * 2 ** Math.min(receiveCount - 1, 10));
+      }
+      default:
+        return outcome.cause satisfies never;
+    }
+  }
+}

@@ -1,12 +1,11 @@
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
-import type { SQSClient } from '@aws-sdk/client-sqs';
 import { DeadLetterQueue } from '@orders/consumer/dlq/dead-letter-queue.ts';
 import { uuidOfHash } from '@orders/producer/domain/hash-uuid.ts';
 import type { OrderRequest } from '@orders/shared/order.ts';
 import type { Problem } from '@orders/shared/problem.ts';
-import { queueAttributes, resolveQueues } from '@orders/shared/queue-admin.ts';
+import { messagesIn, resolveQueues } from '@orders/shared/queue-admin.ts';
 import { createTool, runTool, UsageError } from '../scripts/sqs-tool.ts';
 import { findStored, followOrders } from './order-follower.ts';
 import { type Pipeline, startPipeline } from './pipeline.ts';
@@ -95,7 +94,7 @@ async function demo(file: string, limit: number | undefined, services: Services)
   );
   const { client, config } = createTool('dev', { ...process.env, AWS_ENDPOINT_URL: endpoint });
   const urls = await resolveQueues(client, config);
-  const strangers = await queueDepth(client, urls.queueUrl);
+  const strangers = await messagesIn(client, urls.queueUrl);
   const publishing = createProgress('accepted', orders.length);
   const published = await publishAll(producerUrl, orders, publishing.update);
   publishing.stop();
@@ -112,7 +111,7 @@ async function demo(file: string, limit: number | undefined, services: Services)
   storing.stop();
   // What was stored by an earlier run is found at once, while its messages of this run are still on their way.
   const patience = AbortSignal.timeout(DRAIN_MS);
-  while (!patience.aborted && (await queueDepth(client, urls.queueUrl)) > strangers) await sleep(200);
+  while (!patience.aborted && (await messagesIn(client, urls.queueUrl)) > strangers) await sleep(200);
 
   const seconds = (performance.now() - startedAt) / 1_000;
   const duplicates = published.accepted.filter((id) => before.has(id) && followed.stored.has(id)).length;
@@ -128,13 +127,6 @@ async function demo(file: string, limit: number | undefined, services: Services)
   );
   const nothingDone = published.accepted.length === 0 && orders.length + unreadable.length > 0;
   return followed.missing.length > 0 || nothingDone ? 1 : 0;
-}
-
-/** Messages that wait or are in flight. */
-async function queueDepth(client: SQSClient, queueUrl: string): Promise<number> {
-  const { ApproximateNumberOfMessages: waiting, ApproximateNumberOfMessagesNotVisible: inFlight } =
-    await queueAttributes(client, queueUrl);
-  return Number(waiting) + Number(inFlight);
 }
 
 /** An order without an id gets one of its content and its place in the file, so that a second run changes nothing. */

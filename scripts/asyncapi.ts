@@ -61,7 +61,7 @@ export function asyncApiDocument(version: string): object {
     {
       name: PACKED_TYPE,
       title: `Up to ${MAX_PACKED_ORDERS} messages in one, a line each, under zstd`,
-      description: `data_base64 is, in base64 (RFC 4648), text in UTF-8, packed with zstd (RFC 8878); unpacked it has at most ${MAX_ORDER_BYTES} bytes. Each of its lines, which a line feed (U+000A) separates, is the body of an ${MESSAGE_VERSIONS.map((version) => `order.placed.v${version}`).join(' or ')}, and means what that means by itself.`,
+      description: `data_base64 is, in base64 (RFC 4648), text in UTF-8, packed with zstd (RFC 8878); unpacked it has at most ${MAX_ORDER_BYTES} bytes. Each of its lines, which a line feed (U+000A) separates, is the body of an ${MESSAGE_VERSIONS.map((version) => `order.placed.v${version}`).join(' or ')}, with contentencoding identity, and means what that means by itself; there are at most ${MAX_PACKED_ORDERS}.`,
       contentType: CONTENT_TYPE,
       headers: {
         type: 'object',

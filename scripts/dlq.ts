@@ -5,7 +5,7 @@ import {
   ofRelease,
 } from '@orders/consumer/dlq/dead-letter-queue.ts';
 import { readableOrders } from '@orders/shared/packed-message.ts';
-import { queueAttributes, resolveQueues } from '@orders/shared/queue-admin.ts';
+import { queueDepth, resolveQueues } from '@orders/shared/queue-admin.ts';
 import { createTool, parseAppEnv, runTool, UsageError } from './sqs-tool.ts';
 
 const USAGE = `usage: scripts/dlq.sh status|peek|redrive [dev|staging|production] [options]
@@ -29,10 +29,8 @@ await runTool(async () => {
   const deadLetterQueue = new DeadLetterQueue(client, urls);
   switch (command) {
     case 'status': {
-      const attributes = await queueAttributes(client, urls.deadLetterQueueUrl);
-      const { ApproximateNumberOfMessages: waiting = 0, ApproximateNumberOfMessagesNotVisible: hidden = 0 } =
-        attributes;
-      console.log(`${config.ORDER_DLQ_NAME}: ${waiting} waiting, ${hidden} in flight`);
+      const { visible, inFlight } = await queueDepth(client, urls.deadLetterQueueUrl);
+      console.log(`${config.ORDER_DLQ_NAME}: ${visible} waiting, ${inFlight} in flight`);
       return 0;
     }
     case 'peek': {

@@ -6,16 +6,15 @@ import { stringify } from 'yaml';
 import { z } from 'zod';
 import { asyncApiDocument } from './asyncapi.ts';
 
-/**
- * Writes what is derived from the code: docs/configuration.md, docs/asyncapi.yaml and .env.example. With --check it writes nothing and
- * fails when a file is not what it would write.
- */
+// Writes what is derived from the code: docs/configuration.md, docs/asyncapi.yaml and .env.example. With --check it
+// writes nothing and fails when a file is not what it would write.
 const root = path.join(import.meta.dirname, '..');
 
 type Field = {
   description?: string;
   default?: unknown;
   enum?: unknown[];
+  const?: unknown;
   minimum?: number;
   maximum?: number;
   format?: string;
@@ -38,7 +37,12 @@ const groups = [
   { title: 'order-consumer', of: variables.filter((variable) => !variable.producer) },
 ];
 
-function allowed({ enum: values, minimum, maximum, format }: Field): string {
+function allowed({
+  const: only,
+  enum: values = only === undefined ? undefined : [only],
+  ...field
+}: Field): string {
+  const { minimum, maximum, format } = field;
   if (values) return values.map((value) => `\`${value}\``).join(' ');
   if (minimum !== undefined || maximum !== undefined) return `${minimum ?? ''} … ${maximum ?? ''}`;
   return format === 'uri' ? 'URL' : 'text';
@@ -65,7 +69,7 @@ ${tables.join('\n')}
 ## Rules across variables
 
 - \`VISIBILITY_TIMEOUT_SECONDS\` exceeds \`SQS_WAIT_TIME_SECONDS\` + \`HANDLING_TIMEOUT_SECONDS\` + \`LEASE_MARGIN_SECONDS\`
-- \`HEARTBEAT_SECONDS\` is at most half of \`VISIBILITY_TIMEOUT_SECONDS\`
+- \`HEARTBEAT_SECONDS\` is above 0, and at most half of \`VISIBILITY_TIMEOUT_SECONDS\`
 - \`SHUTDOWN_GRACE_MS\` of the consumer exceeds \`SQS_WAIT_TIME_SECONDS\` by more than 7 s: a poll under way is left to
   finish, and then flushed; that of the producer exceeds \`SHUTDOWN_DELAY_MS\` + \`PUBLISH_TIMEOUT_MS\`
 - \`ORDER_DLQ_NAME\` differs from \`ORDER_QUEUE_NAME\`

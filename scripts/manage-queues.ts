@@ -3,6 +3,7 @@ import { parseArgs } from 'node:util';
 import { DeadLetterQueue } from '@orders/consumer/dlq/dead-letter-queue.ts';
 import {
   deleteQueue,
+  depthIn,
   ensureQueues,
   explainSqsError,
   findQueueUrl,
@@ -25,7 +26,7 @@ const USAGE = `usage: scripts/manage-queues.sh create|delete|status dev|staging|
   AWS_ENDPOINT_URL, AWS_REGION, ORDER_QUEUE_NAME and ORDER_DLQ_NAME are respected; in dev the endpoint is
   http://127.0.0.1:4566 by default.`;
 
-/** Depths from the guideline's table: goal below 10, warning above 50, danger above 100. */
+/** Messages that wait. The goal is below 10. */
 const DEPTH = { warning: 50, danger: 100 };
 const LOOK_AT = 10;
 
@@ -124,15 +125,14 @@ async function status({ client, config }: Tool, consumerUrl: string): Promise<nu
   console.log(describe(config.ORDER_QUEUE_NAME, queue, await oldestAgeSeconds(consumerUrl)));
   console.log(describe(config.ORDER_DLQ_NAME, deadLetterQueue, dead.length === 0 ? 0 : age));
 
-  const [depth, deadDepth] = [queue, deadLetterQueue].map((attributes) =>
-    Number(attributes.ApproximateNumberOfMessages ?? 0),
-  );
+  const depth = depthIn(queue).visible;
+  const deadDepth = depthIn(deadLetterQueue).visible;
   const warnings: string[] = [];
-  if (deadDepth)
+  if (deadDepth > 0)
     warnings.push(
       `${config.ORDER_DLQ_NAME} holds ${deadDepth} messages: scripts/dlq.sh peek ${config.APP_ENV}`,
     );
-  if (depth && depth > DEPTH.warning) {
+  if (depth > DEPTH.warning) {
     warnings.push(
       `${config.ORDER_QUEUE_NAME} is ${depth > DEPTH.danger ? 'dangerously ' : ''}deep: ${depth} messages wait`,
     );
@@ -142,14 +142,9 @@ async function status({ client, config }: Tool, consumerUrl: string): Promise<nu
 }
 
 function describe(name: string, attributes: QueueAttributes, ageSeconds: number | undefined): string {
-  const {
-    ApproximateNumberOfMessages: waiting = 0,
-    ApproximateNumberOfMessagesNotVisible: inFlight = 0,
-    ApproximateNumberOfMessagesDelayed: delayed = 0,
-    MessageRetentionPeriod: retention,
-  } = attributes;
+  const { visible, inFlight, delayed } = depthIn(attributes);
   const age = ageSeconds === undefined ? 'unknown' : `${Math.round(ageSeconds)} s`;
-  return `${name}: ${waiting} waiting, ${inFlight} in flight, ${delayed} delayed, oldest ${age}, kept ${Number(retention) / 86_400} days`;
+  return `${name}: ${visible} waiting, ${inFlight} in flight, ${delayed} delayed, oldest ${age}, kept ${Number(attributes.MessageRetentionPeriod) / 86_400} days`;
 }
 
 /** As the consumer saw it in its last poll. */

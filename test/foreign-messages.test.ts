@@ -4,12 +4,13 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { promisify } from 'node:util';
 import { SendMessageCommand, SQSClient } from '@aws-sdk/client-sqs';
 import { DeadLetterQueue } from '@orders/consumer/dlq/dead-letter-queue.ts';
+import { messagesIn } from '@orders/shared/queue-admin.ts';
 import { anOrder } from '@orders/shared/testing/orders.ts';
 import { Producer } from 'sqs-producer';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { eventually } from './eventually.ts';
 import { getJson, type Pair, startPair } from './pair.ts';
-import { type FoundQueues, findQueues, messagesIn } from './queues.ts';
+import { type FoundQueues, findQueues } from './queues.ts';
 
 const run = promisify(execFile);
 const AWS_CLI = process.env['AWS_CLI'] ?? 'aws';

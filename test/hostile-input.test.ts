@@ -3,13 +3,14 @@ import http from 'node:http';
 import { text } from 'node:stream/consumers';
 import zlib from 'node:zlib';
 import { DeadLetterQueue } from '@orders/consumer/dlq/dead-letter-queue.ts';
+import { messagesIn } from '@orders/shared/queue-admin.ts';
 import { anOrderRequest } from '@orders/shared/testing/orders.ts';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { mutatedTexts } from './hostile-input.ts';
 import { type HostileMessage, hostileMessages, sendAll, sendAndAccountFor } from './hostile-messages.ts';
 import { allStored } from './load.ts';
 import { getJson, type Pair, startPair } from './pair.ts';
-import { type FoundQueues, findQueues, messagesIn } from './queues.ts';
+import { type FoundQueues, findQueues } from './queues.ts';
 
 /** Of each kind; the nightly run takes HOSTILE_INPUTS=100000. */
 const COUNT = Number(process.env['HOSTILE_INPUTS'] ?? 3_000);

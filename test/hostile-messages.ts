@@ -16,6 +16,7 @@ import {
 } from '@orders/shared/message.ts';
 import { contentHash, type Order } from '@orders/shared/order.ts';
 import { unpackMessages } from '@orders/shared/packed-message.ts';
+import { messagesIn } from '@orders/shared/queue-admin.ts';
 import { MAX_MESSAGE_BYTES } from '@orders/shared/queues.ts';
 import { sendEntries } from '@orders/shared/sqs-batch.ts';
 import { anOrder } from '@orders/shared/testing/orders.ts';
@@ -24,7 +25,7 @@ import { expect } from 'vitest';
 import { findStored } from '../dev/order-follower.ts';
 import { eventually } from './eventually.ts';
 import { drawn, type Mutation, mutated, mutation, NASTY, position } from './hostile-input.ts';
-import { messagesIn, type Queues } from './queues.ts';
+import type { Queues } from './queues.ts';
 
 export type HostileMessage = { body: string; attributes: Record<string, MessageAttributeValue> };
 

@@ -1,11 +1,12 @@
 import { randomUUID } from 'node:crypto';
 import zlib from 'node:zlib';
+import { messagesIn } from '@orders/shared/queue-admin.ts';
 import { anOrder } from '@orders/shared/testing/orders.ts';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { eventually } from './eventually.ts';
 import { type HostileMessage, sendAll } from './hostile-messages.ts';
 import { getJson, type Pair, startPair } from './pair.ts';
-import { type FoundQueues, findQueues, messagesIn } from './queues.ts';
+import { type FoundQueues, findQueues } from './queues.ts';
 
 /** A packed message with lines that no queue would take, or that unpack to more and more. */
 const packed = (...lines: string[]) =>

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import type { SQSClient } from '@aws-sdk/client-sqs';
 import type { Environment } from '@orders/shared/config.ts';
-import { deleteQueue, ensureQueues, queueAttributes, resolveQueues } from '@orders/shared/queue-admin.ts';
+import { deleteQueue, ensureQueues, queueDepth, resolveQueues } from '@orders/shared/queue-admin.ts';
 import { createTool } from '../scripts/sqs-tool.ts';
 import { sqsClient } from './backends.ts';
 
@@ -46,15 +46,6 @@ export async function depthOf(
   client: SQSClient,
   url: string,
 ): Promise<{ visible: number; inFlight: number }> {
-  const attributes = await queueAttributes(client, url);
-  return {
-    visible: Number(attributes.ApproximateNumberOfMessages),
-    inFlight: Number(attributes.ApproximateNumberOfMessagesNotVisible),
-  };
-}
-
-/** All that is in the queue, in flight or not. */
-export async function messagesIn(client: SQSClient, url: string): Promise<number> {
-  const { visible, inFlight } = await depthOf(client, url);
-  return visible + inFlight;
+  const { visible, inFlight } = await queueDepth(client, url);
+  return { visible, inFlight };
 }

@@ -8,11 +8,11 @@ import { text } from 'node:stream/consumers';
 import { gzipSync } from 'node:zlib';
 import { ReceiveMessageCommand, SendMessageCommand } from '@aws-sdk/client-sqs';
 import { DeadLetterQueue } from '@orders/consumer/dlq/dead-letter-queue.ts';
-import { queueAttributes } from '@orders/shared/queue-admin.ts';
+import { messagesIn, queueAttributes } from '@orders/shared/queue-admin.ts';
 import { anOrderRequest } from '@orders/shared/testing/orders.ts';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { type Pair, post, startPair } from './pair.ts';
-import { type FoundQueues, findQueues, messagesIn } from './queues.ts';
+import { type FoundQueues, findQueues } from './queues.ts';
 
 const eventually = <T>(assertion: () => T | Promise<T>) =>
   vi.waitFor(assertion, { timeout: 30_000, interval: 20 });

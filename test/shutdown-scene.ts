@@ -3,13 +3,14 @@ import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import type { Environment } from '@orders/shared/config.ts';
+import { messagesIn } from '@orders/shared/queue-admin.ts';
 import { anOrderRequest } from '@orders/shared/testing/orders.ts';
 import { describe, expect, test, vi } from 'vitest';
 import { type Pipeline, type PipelineEvent, type PipelineOptions, startPipeline } from '../dev/pipeline.ts';
 import { eventually } from './eventually.ts';
 import { allStored, startLoad } from './load.ts';
 import { post } from './pair.ts';
-import { findQueues, messagesIn, openQueues, type Queues } from './queues.ts';
+import { findQueues, openQueues, type Queues } from './queues.ts';
 
 export type Service = 'producer' | 'consumer';
 

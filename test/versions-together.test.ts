@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
+import { messagesIn } from '@orders/shared/queue-admin.ts';
 import { anOrderRequest } from '@orders/shared/testing/orders.ts';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest';
 import { startEmulator } from '../dev/emulator.ts';
@@ -14,7 +15,7 @@ import { findPostgres, PostgresServer } from './faults/postgres-server.ts';
 import { openPostgresStore, openSqliteStore, type Store } from './faults/store.ts';
 import { allStored } from './load.ts';
 import { post } from './pair.ts';
-import { findQueues, messagesIn } from './queues.ts';
+import { findQueues } from './queues.ts';
 
 vi.setConfig({ testTimeout: 180_000, hookTimeout: 120_000 });
 

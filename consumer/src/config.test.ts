@@ -2,7 +2,7 @@ import { StartupError } from '@orders/shared/startup-error.ts';
 import { expect, test } from 'vitest';
 import { loadConsumerConfig } from './config.ts';
 
-test('consumer config, with nothing set, has the defaults of the guideline', () => {
+test('consumer config, with nothing set, has the defaults that were asked for', () => {
   expect(loadConsumerConfig({})).toMatchObject({
     CONSUMER_PORT: 8081,
     MAX_MESSAGES_PER_POLL: 10,

@@ -104,7 +104,7 @@ export function createConsumerMetrics(version: string, gauges: ConsumerGauges): 
     pollErrors: counter('sqs_poll_errors_total', 'polls that failed'),
     outcomes: new Counter({
       name: 'orders_processed_total',
-      help: 'messages by outcome',
+      help: 'orders by outcome; a packed message that is released as it is counts once',
       labelNames: ['outcome', 'cause'],
       registers,
     }),

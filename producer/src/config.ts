@@ -25,10 +25,10 @@ export const producerConfigSchema = withRules(
       .pipe(z.literal(MESSAGE_VERSIONS))
       .default(1)
       .describe('version of the messages that are written; raise it after all consumers read it'),
-    MESSAGE_ENCODING: z.enum(CONTENT_ENCODINGS).default('zstd').describe('how large orders are packed'),
+    MESSAGE_ENCODING: z.enum(CONTENT_ENCODINGS).default('zstd').describe('how large orders are compressed'),
     COMPRESS_ABOVE_BYTES: integer(0, 1_048_576)
       .default(4_096)
-      .describe('orders from this size on are packed; below it packing does not pay'),
+      .describe('orders from this size on are compressed; below it that does not pay'),
     PUBLISH_PACKING: z
       .enum(['on', 'off'])
       .default('off')

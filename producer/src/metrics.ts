@@ -59,7 +59,7 @@ export function createProducerMetrics(version: string, bufferedOrders: () => num
     }),
     batchSize: new Histogram({
       name: 'sqs_publish_batch_entries',
-      help: 'orders a batch',
+      help: 'messages a request, of which one may hold 100 orders',
       buckets: [1, 2, 3, 4, 5, 6, 7, 8, 9, 10],
       registers,
     }),

@@ -36,6 +36,7 @@ export class Batcher<T, R> {
     return this.#waiting.length + this.#itemsInFlight;
   }
 
+  /** Resolves with the item's own result, and rejects with its own error. */
   add(item: T): Promise<R> {
     return new Promise((resolve, reject) => {
       this.#enqueue(item, (result) => (result instanceof Error ? reject(result) : resolve(result)));

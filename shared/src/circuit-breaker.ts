@@ -3,6 +3,7 @@ import {
   ConsecutiveBreaker,
   circuitBreaker,
   ExponentialBackoff,
+  halfJitterGenerator,
   handleWhen,
   type IBackoffFactory,
   isBrokenCircuitError,
@@ -14,7 +15,7 @@ export type BreakerOptions = {
   name: string;
   /** Failures in a row that open it. */
   failures: number;
-  /** How long it stays open before one trial call is let through: from `min`, doubling, to `max`. */
+  /** How long it stays open before one trial call is let through: from `min`, doubling, to `max`; of each between half and all. */
   openMs: { min: number; max: number };
   /** Which errors count as a failure of the dependency. */
   isFailure: (error: Error) => boolean;
@@ -29,6 +30,7 @@ export type CircuitBreaker = {
   readonly closed: boolean;
 };
 
+/** The call was not made, since the breaker is open. */
 export const isBreakerOpen: (error: unknown) => boolean = isBrokenCircuitError;
 
 const STATE_VALUE = {
@@ -38,12 +40,17 @@ const STATE_VALUE = {
   [CircuitState.HalfOpen]: 2,
 };
 
+/** Closed at first. Its state is a metric, and each change of it a log line. */
 export function createCircuitBreaker(options: BreakerOptions): CircuitBreaker {
   const { name, logger, metrics } = options;
   const policy = circuitBreaker(handleWhen(options.isFailure), {
     breaker: new ConsecutiveBreaker(options.failures),
     halfOpenAfter: monotonic(
-      new ExponentialBackoff({ initialDelay: options.openMs.min, maxDelay: options.openMs.max }),
+      new ExponentialBackoff({
+        initialDelay: options.openMs.min,
+        maxDelay: options.openMs.max,
+        generator: halfJitterGenerator,
+      }),
     ),
   });
   metrics.breakerState.set({ breaker: name }, 0);

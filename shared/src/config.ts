@@ -48,11 +48,11 @@ export const commonFields = {
   SQS_CLIENT: z
     .enum(['tuned', 'plain'])
     .default('tuned')
-    .describe('the AWS SDK with settings that halve its cost, or as it comes'),
+    .describe('the AWS SDK past its middleware, at a quarter of its cost, or as it comes'),
   BREAKER_MIN_OPEN_MS: integer(10, 600_000)
     .default(1_000)
     .describe(
-      'first wait before a dependency that is down (SQS for the producer, the store for the consumer) is asked again',
+      'first wait, at most, before a dependency that is down (SQS for the producer, the store for the consumer) is asked again',
     ),
   BREAKER_MAX_OPEN_MS: integer(10, 600_000).default(10_000).describe('longest wait between such questions'),
   SHUTDOWN_GRACE_MS: integer(1_000, 600_000)
@@ -117,6 +117,7 @@ export function loadConfig<T extends z.ZodType>(schema: T, env: Environment): z.
   throw new StartupError(`configuration is wrong:\n${problems.join('\n')}`);
 }
 
+/** The more specific name wins; without either it is AWS. */
 export function sqsEndpoint(
   config: Pick<CommonConfig, 'AWS_ENDPOINT_URL_SQS' | 'AWS_ENDPOINT_URL'>,
 ): string | undefined {

@@ -1,4 +1,4 @@
-/** Active ISO 4217 codes (list one, 2026). A constant and not `Intl`: what is valid must not change with the runtime. */
+/** ISO 4217 codes (list one of 2026, and two withdrawn since 2025: what was valid stays so). A constant and not `Intl`: what is valid must not change with the runtime. */
 export const CURRENCY_CODES = (
   'AED AFN ALL AMD ANG AOA ARS AUD AWG AZN BAM BBD BDT BGN BHD BIF BMD BND BOB BRL BSD BTN BWP BYN BZD CAD CDF ' +
   'CHF CLP CNY COP CRC CUP CVE CZK DJF DKK DOP DZD EGP ERN ETB EUR FJD FKP GBP GEL GHS GIP GMD GNF GTQ GYD HKD ' +

@@ -1,4 +1,4 @@
-import { type IncomingMessage, STATUS_CODES } from 'node:http';
+import { STATUS_CODES } from 'node:http';
 import type { Socket } from 'node:net';
 import swagger from '@fastify/swagger';
 import swaggerUi from '@fastify/swagger-ui';
@@ -17,6 +17,7 @@ import {
 } from 'fastify-type-provider-zod';
 import type { z } from 'zod';
 import { type ActuatorOptions, actuator } from './actuator.ts';
+import { type ConnectionOptions, manageConnections } from './http-connections.ts';
 import type { Logger } from './logger.ts';
 import type { CommonMetrics } from './metrics.ts';
 import {
@@ -43,34 +44,21 @@ export type HttpServer = FastifyInstance<
   ZodTypeProvider
 >;
 
-export type HttpServerOptions = ActuatorOptions & {
-  logger: Logger;
-  metrics: Pick<CommonMetrics, 'httpRequestDuration'>;
-  bodyLimitBytes: number;
-  /** After so long a connection is given up with its next answer; 5 s by default. */
-  connectionMaxAgeMs?: number;
-};
+export type HttpServerOptions = ActuatorOptions &
+  ConnectionOptions & {
+    logger: Logger;
+    metrics: Pick<CommonMetrics, 'httpRequestDuration'>;
+    bodyLimitBytes: number;
+  };
 
 const REQUEST_TIMEOUT_MS = 30_000;
-/** Of a request, or of a connection that brings none. Node takes the longer of the two limits for bodies. */
+/** Until all headers are there; ends a connection that sends nothing, too. For bodies Node takes the longer of the two limits. */
 const HEADERS_TIMEOUT_MS = 15_000;
 /** How often Node looks for those that are over their limit. */
 const TIMEOUT_CHECK_MS = 5_000;
 /** Longer than the idle time of the usual load balancers (60 s), so that they, not we, close an idle connection. */
 const KEEP_ALIVE_TIMEOUT_MS = 72_000;
 
-/**
- * Kubernetes chooses a pod when a connection opens, and never again. A client that keeps its connection would stay on
- * the old version after a switch, and would never find the pods that an autoscaler added.
- */
-const CONNECTION_MAX_AGE_MS = 5_000;
-
-const CLOSE_SWEEP_MS = 100;
-/**
- * How long a stop waits for the rest of a request. Node keeps no limit once it closes, and a client that has died in
- * the middle of its request would cost the whole grace period. What came only in part was not accepted.
- */
-const UPLOAD_PATIENCE_MS = 1_000;
 const METHODS = ['GET', 'HEAD', 'POST'] as const;
 
 /** The server that both services have: limits, problem+json for every error, trace context, metrics, API docs, actuator. */
@@ -121,7 +109,6 @@ export async function createHttpServer(options: HttpServerOptions): Promise<Http
   };
   app.setNotFoundHandler(notFound);
   app.decorateRequest('trace');
-  let closing = false;
   app.addHook('onRequest', (request, reply, done) => {
     request.trace = continueTrace(request.headers['traceparent']);
     const { host, 'content-encoding': encoding = 'identity' } = request.headers;
@@ -134,17 +121,7 @@ export async function createHttpServer(options: HttpServerOptions): Promise<Http
       new ProblemError(createProblem(415, 'content-encoding', 'only bodies as they are can be read')),
     );
   });
-  const connectionMaxAgeMs = options.connectionMaxAgeMs ?? CONNECTION_MAX_AGE_MS;
-  const openedAt = new WeakMap<Socket, number>();
-  app.server.on('connection', (socket) => openedAt.set(socket, performance.now()));
-  // At the end of a request, so that those which were under way when the stop began give their connection up too.
-  // Told by an answer, a client opens another one; an idle connection that is closed may cross with a request.
-  app.addHook('onSend', (request, reply, payload, done) => {
-    const ageMs = performance.now() - (openedAt.get(request.raw.socket) ?? Number.POSITIVE_INFINITY);
-    if (closing || !options.health.accepting || ageMs > connectionMaxAgeMs)
-      reply.header('connection', 'close');
-    done(null, payload);
-  });
+  manageConnections(app, options);
   app.addHook('onResponse', (request, reply, done) => {
     const labels = {
       method: request.method,
@@ -164,24 +141,6 @@ export async function createHttpServer(options: HttpServerOptions): Promise<Http
       connection: 'close',
     });
     response.end(body);
-  });
-  const underWay = new Set<IncomingMessage>();
-  // `close` comes at the end of each answer, given or not: a client may have gone before.
-  app.server.on('request', (request, response) => {
-    underWay.add(request);
-    response.once('close', () => underWay.delete(request));
-  });
-  app.addHook('preClose', async () => {
-    closing = true;
-    if (!app.server.listening) return;
-    const patientUntilMs = performance.now() + UPLOAD_PATIENCE_MS;
-    const sweep = setInterval(() => {
-      // Node closes what is idle now. A connection that never brought a request is not, and would hold the stop up.
-      if (underWay.size === 0) app.server.closeAllConnections();
-      if (performance.now() < patientUntilMs) return;
-      for (const request of underWay) if (!request.complete) request.destroy();
-    }, CLOSE_SWEEP_MS);
-    app.server.once('close', () => clearInterval(sweep));
   });
   await app.register(swagger, {
     openapi: { openapi: '3.1.0', info: { title: options.info.name, version: options.info.version } },

@@ -3,11 +3,9 @@ import zlib from 'node:zlib';
 import { z } from 'zod';
 import { contentHash, type Order, orderSchema } from './order.ts';
 
-/**
- * The message on the queue: one CloudEvents 1.0 event in JSON (https://github.com/cloudevents/spec), its data plain
- * (`data`) or compressed (`data_base64`). The body alone decides; the message attributes only repeat a part of it
- * for tools that route without parsing.
- */
+// The message on the queue: one CloudEvents 1.0 event in JSON (https://github.com/cloudevents/spec), its data plain
+// (`data`) or compressed (`data_base64`). The body alone decides; the message attributes only repeat a part of it
+// for tools that route without parsing.
 
 /** Versions that this code reads and writes. A consumer reads every version that was ever sent. */
 export const MESSAGE_VERSIONS = [1] as const;
@@ -16,18 +14,19 @@ export type MessageVersion = (typeof MESSAGE_VERSIONS)[number];
 export const PACKED_TYPE = 'order.placed.v2';
 const NEWEST_VERSION = 2;
 
+/** How an order may be compressed in its message. */
 export const CONTENT_ENCODINGS = ['identity', 'gzip', 'zstd'] as const;
 export type ContentEncoding = (typeof CONTENT_ENCODINGS)[number];
 
 export const CONTENT_TYPE = 'application/cloudevents+json';
-/** An order cannot be larger than this when unpacked: the guard against decompression bombs. */
+/** An order cannot be larger than this when decompressed: the guard against decompression bombs. */
 export const MAX_ORDER_BYTES = 1024 * 1024;
 
 export type OrderMessage = { order: Order; contentHash: string; traceparent: string | undefined };
 export type EncodedMessage = { body: string; attributes: Record<string, string> };
 export type EncodeOptions = {
   version: MessageVersion;
-  /** How data of at least `compressAboveBytes` is packed; smaller data stays plain, since packing it does not pay. */
+  /** How data of at least `compressAboveBytes` is compressed; smaller data stays plain, since it does not pay. */
   encoding: ContentEncoding;
   compressAboveBytes: number;
 };
@@ -44,6 +43,7 @@ export const UNREADABLE_REASONS = [
 ] as const;
 export type UnreadableReason = (typeof UNREADABLE_REASONS)[number];
 
+/** The message can never be read, by any release that knows its version. */
 export class UnreadableMessageError extends Error {
   override readonly name = 'UnreadableMessageError';
   readonly code: UnreadableReason;
@@ -63,7 +63,7 @@ export class NewerVersionError extends Error {
   traceparent: string | undefined;
 }
 
-/** The order is larger than any consumer unpacks. */
+/** The order is larger than any consumer decompresses. */
 export class MessageTooLargeError extends Error {
   override readonly name = 'MessageTooLargeError';
   readonly code = 'MESSAGE_TOO_LARGE';
@@ -73,7 +73,7 @@ const compress = { gzip: promisify(zlib.gzip), zstd: promisify(zlib.zstdCompress
 /** In this thread: at most a megabyte comes out, and another thread costs more than that. */
 const decompress = { gzip: zlib.gunzipSync, zstd: zlib.zstdDecompressSync };
 
-/** @throws {MessageTooLargeError} no consumer would unpack it: the limit is the same on both sides */
+/** @throws {MessageTooLargeError} no consumer would decompress it: the limit is the same on both sides */
 export async function encodeOrderMessage(
   message: OrderMessage,
   options: EncodeOptions,
@@ -122,7 +122,7 @@ export const envelopeSchema = z
     source: z.string().min(1),
     time: z.iso.datetime({ offset: true }).optional(),
     datacontenttype: z.literal('application/json').default('application/json'),
-    contentencoding: z.enum(CONTENT_ENCODINGS).default('identity').describe('how data_base64 is packed'),
+    contentencoding: z.enum(CONTENT_ENCODINGS).default('identity').describe('how data_base64 is compressed'),
     contenthash: z
       .string()
       .optional()
@@ -132,7 +132,7 @@ export const envelopeSchema = z
     data_base64: z
       .base64()
       .optional()
-      .describe('the packed order in base64, for every other contentencoding'),
+      .describe('the compressed order in base64, for every other contentencoding'),
   })
   .refine((event) => (event.contentencoding === 'identity') === (event.data_base64 === undefined), {
     error: 'compressed content, and nothing else, travels in data_base64',
@@ -221,15 +221,17 @@ function checkAttributes(
 
 function readData({ contentencoding, data, data_base64 = '' }: Envelope): unknown {
   if (contentencoding === 'identity') return data;
-  return parseJson(unpack(contentencoding, data_base64), 'UNREADABLE_CONTENT');
+  return parseJson(decompressed(contentencoding, data_base64), 'UNREADABLE_CONTENT');
 }
 
-function unpack(encoding: keyof typeof decompress, base64: string): string {
+function decompressed(encoding: keyof typeof decompress, base64: string): string {
   try {
-    const packed = Buffer.from(base64, 'base64');
-    return decompress[encoding](packed, { maxOutputLength: MAX_ORDER_BYTES }).toString('utf8');
+    const compressed = Buffer.from(base64, 'base64');
+    return decompress[encoding](compressed, { maxOutputLength: MAX_ORDER_BYTES }).toString('utf8');
   } catch (cause) {
-    throw new UnreadableMessageError('UNREADABLE_CONTENT', `cannot unpack ${encoding} content`, { cause });
+    throw new UnreadableMessageError('UNREADABLE_CONTENT', `cannot decompress ${encoding} content`, {
+      cause,
+    });
   }
 }
 

@@ -16,6 +16,7 @@ export type CommonMetrics = {
   breakerState: Gauge<'breaker'>;
 };
 
+/** A registry with these and the metrics of the Node process; both services name themselves in the label `service`. */
 export function createMetrics(service: string, version: string): CommonMetrics {
   const registry = new Registry();
   registry.setDefaultLabels({ service });

@@ -91,6 +91,7 @@ function sameRedrivePolicy(found: string | undefined, wanted: string): boolean {
   return a.deadLetterTargetArn === b.deadLetterTargetArn && Number(a.maxReceiveCount) === b.maxReceiveCount;
 }
 
+/** Undefined when there is none of that name. */
 export async function findQueueUrl(client: SQSClient, name: string): Promise<string | undefined> {
   try {
     return (await client.send(new GetQueueUrlCommand({ QueueName: name }))).QueueUrl;
@@ -100,11 +101,44 @@ export async function findQueueUrl(client: SQSClient, name: string): Promise<str
   }
 }
 
+/** All that SQS tells of the queue; what is not set may be left out. */
 export async function queueAttributes(client: SQSClient, url: string): Promise<QueueAttributes> {
   const answer = await client.send(new GetQueueAttributesCommand({ QueueUrl: url, AttributeNames: ['All'] }));
   return answer.Attributes ?? {};
 }
 
+export type QueueDepth = {
+  /** Waits to be received. */
+  visible: number;
+  /** Received, neither deleted nor given back. */
+  inFlight: number;
+  /** Sent, and not to be received yet. */
+  delayed: number;
+};
+
+/**
+ * What the queue holds. On AWS the figures are approximate, and up to a minute late:
+ * https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_GetQueueAttributes.html
+ */
+export async function queueDepth(client: SQSClient, url: string): Promise<QueueDepth> {
+  return depthIn(await queueAttributes(client, url));
+}
+
+/** All messages in the queue, whatever their state; as approximate as {@link queueDepth}. */
+export async function messagesIn(client: SQSClient, url: string): Promise<number> {
+  const { visible, inFlight, delayed } = await queueDepth(client, url);
+  return visible + inFlight + delayed;
+}
+
+export function depthIn(attributes: QueueAttributes): QueueDepth {
+  return {
+    visible: Number(attributes.ApproximateNumberOfMessages ?? 0),
+    inFlight: Number(attributes.ApproximateNumberOfMessagesNotVisible ?? 0),
+    delayed: Number(attributes.ApproximateNumberOfMessagesDelayed ?? 0),
+  };
+}
+
+/** With all that is in it. SQS refuses a new queue of that name for a minute. */
 export async function deleteQueue(client: SQSClient, url: string): Promise<void> {
   await client.send(new DeleteQueueCommand({ QueueUrl: url }));
 }

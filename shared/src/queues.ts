@@ -1,10 +1,9 @@
 import type { QueueAttributeName } from '@aws-sdk/client-sqs';
 import type { AppEnv } from './config.ts';
 
-/**
- * The one definition of the queues, per environment. `npm start`, the tests, `scripts/manage-queues.sh` and the
- * infrastructure code create what is written here, and the consumer audits at start what it finds.
- */
+// The one definition of the queues, per environment. `npm start`, the tests and `scripts/manage-queues.sh` create what is
+// written here, a test holds LocalStack's start-up file to it, and the consumer audits at start what it finds.
+
 export type QueueAttributes = Partial<Record<QueueAttributeName, string>>;
 export type QueueDefinition = { name: string; attributes: QueueAttributes };
 
@@ -29,6 +28,7 @@ const ENCRYPTION: Record<AppEnv, QueueAttributes> = {
 
 const RETENTION_SECONDS = { queue: 4 * DAY_SECONDS, deadLetter: 14 * DAY_SECONDS };
 
+/** Keeps messages longer than the order queue does, and takes larger ones: with their reason. */
 export function deadLetterQueueDefinition(appEnv: AppEnv, name: string): QueueDefinition {
   return {
     name,
@@ -43,6 +43,7 @@ export function deadLetterQueueDefinition(appEnv: AppEnv, name: string): QueueDe
   };
 }
 
+/** What is received {@link MAX_RECEIVE_COUNT} times goes to the DLQ. */
 export function orderQueueDefinition(
   appEnv: AppEnv,
   name: string,

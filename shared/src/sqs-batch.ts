@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { BatchResultErrorEntry } from '@aws-sdk/client-sqs';
 import { backoffMs } from './backoff.ts';
 
-/** Limits of one batch request (https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-messages.html). */
+/** Of one batch request (https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-messages.html). */
 export const MAX_BATCH_ENTRIES = 10;
 
 /** One entry of a batch failed while the request itself was answered. */
@@ -24,6 +24,7 @@ type BatchAnswer<S> = { Successful?: S[] | undefined; Failed?: BatchResultErrorE
 
 const NOT_ANSWERED: BatchResultErrorEntry = { Id: '', Code: 'NotAnswered', SenderFault: false };
 
+/** `attempts` in all, the first one included. */
 export type BatchRetry = { attempts: number; baseMs: number; maxMs: number };
 const DEFAULT_RETRY: BatchRetry = { attempts: 3, baseMs: 50, maxMs: 1_000 };
 

@@ -4,7 +4,8 @@ const MAX_MESSAGES = 10_000;
 
 /**
  * Counts the failures of messages, by message id. Receives, releases, outages and crashes are none. The count lives
- * in this process: a restart, or another consumer's turn, may only lower it, never raise it.
+ * in this process, of the last 10,000 messages: a restart, another consumer's turn, or more of them may only lower it,
+ * never raise it.
  */
 export class FailureCounter {
   readonly #failures = new LRUCache<string, number>({ max: MAX_MESSAGES });

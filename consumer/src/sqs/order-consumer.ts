@@ -143,7 +143,7 @@ export class OrderConsumer {
     while (pending.length > 0) {
       if (!gate.open) await this.#storeIsBack(holdUntil);
       const messages = pending.flatMap((each) => each.messages);
-      // Whether the store is back is found out by a query, never by a message.
+      // Whether the store is back is found out by a trial write, never by a message.
       const processed =
         gate.open && !this.#late
           ? await process(messages)

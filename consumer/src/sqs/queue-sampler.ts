@@ -1,5 +1,6 @@
-import { GetQueueAttributesCommand, type SQSClient } from '@aws-sdk/client-sqs';
+import type { SQSClient } from '@aws-sdk/client-sqs';
 import type { Logger } from '@orders/shared/logger.ts';
+import { queueDepth } from '@orders/shared/queue-admin.ts';
 import type { ConsumerMetrics } from '../metrics.ts';
 
 export type QueueSamplerOptions = {
@@ -9,12 +10,6 @@ export type QueueSamplerOptions = {
   metrics: Pick<ConsumerMetrics, 'queueMessages'>;
   logger: Logger;
 };
-
-const STATES = {
-  visible: 'ApproximateNumberOfMessages',
-  in_flight: 'ApproximateNumberOfMessagesNotVisible',
-  delayed: 'ApproximateNumberOfMessagesDelayed',
-} as const;
 
 /** Samples the depth of queues into the metrics, now and then. Answers a function that stops it. */
 export function startQueueSampler({
@@ -26,11 +21,9 @@ export function startQueueSampler({
 }: QueueSamplerOptions): () => void {
   const sample = async () => {
     for (const [queue, url] of Object.entries(queues)) {
-      const command = new GetQueueAttributesCommand({ QueueUrl: url, AttributeNames: Object.values(STATES) });
-      const { Attributes = {} } = await client.send(command);
-      for (const [state, attribute] of Object.entries(STATES)) {
-        metrics.queueMessages.set({ queue, state }, Number(Attributes[attribute] ?? 0));
-      }
+      const { visible, inFlight, delayed } = await queueDepth(client, url);
+      for (const [state, messages] of Object.entries({ visible, in_flight: inFlight, delayed }))
+        metrics.queueMessages.set({ queue, state }, messages);
     }
   };
   const sampleOrWarn = () => void sample().catch((err) => logger.warn({ err }, 'queue depth not sampled'));

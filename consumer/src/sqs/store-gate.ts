@@ -4,8 +4,8 @@ import type { CircuitBreaker } from '@orders/shared/circuit-breaker.ts';
 const PROBE_INTERVAL_MS = 500;
 
 /**
- * Keeps the pollers from receiving while the store is down. What finds out whether it is back is a query, never a
- * message; and then one poller goes first, until it has had a message worked off.
+ * Keeps the pollers from receiving while the store is down. What finds out whether it is back is a trial write, never
+ * a message; and then one poller goes first, until it has had a message worked off.
  */
 export class StoreGate {
   readonly #breaker: CircuitBreaker;

@@ -17,7 +17,7 @@ export class BufferFullError extends OrderRefusedError {
   readonly code = 'BUFFER_FULL';
 }
 
-/** The order does not fit into a message, even packed. */
+/** The order does not fit into a message, even compressed. */
 export class OrderTooLargeError extends OrderRefusedError {
   readonly code = 'ORDER_TOO_LARGE';
 }

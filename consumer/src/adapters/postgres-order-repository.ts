@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { backoffMs } from '@orders/shared/backoff.ts';
 import type { Logger } from '@orders/shared/logger.ts';
 import { Client, DatabaseError, Pool, type PoolClient } from 'pg';
-import { OrderNotStorableError, OrderRefusedError, StoreUnavailableError } from '../domain/errors.ts';
+import { OrderNotStorableError, OrderRefusedByRuleError, StoreUnavailableError } from '../domain/errors.ts';
 import type {
   OrderCursor,
   OrderRepository,
@@ -262,7 +262,9 @@ function translate(error: unknown): Error {
   error.where = undefined;
   const { code = '' } = error;
   if (RAISED_BY_FUNCTION.test(code))
-    return new OrderRefusedError(`a trigger in PostgreSQL refused an order (${code})`, { cause: error });
+    return new OrderRefusedByRuleError(`a trigger in PostgreSQL refused an order (${code})`, {
+      cause: error,
+    });
   return ROW_FAULTS.test(code) && code !== UNIQUE_VIOLATION
     ? new OrderNotStorableError(`PostgreSQL refused an order (${code})`, { cause: error })
     : unavailable(error);

@@ -6,8 +6,9 @@ import { readOrderIds } from '@orders/consumer/adapters/order-ids.ts';
 import { consumerConfigSchema } from '@orders/consumer/config.ts';
 import { type DeadLetteredMessage, DeadLetterQueue } from '@orders/consumer/dlq/dead-letter-queue.ts';
 import { loadConfig, sqsEndpoint } from '@orders/shared/config.ts';
-import { readableOrders } from '@orders/shared/packed-message.ts';
-import { queueAttributes, resolveQueues } from '@orders/shared/queue-admin.ts';
+import { PACKED_TYPE } from '@orders/shared/message.ts';
+import { MAX_PACKED_ORDERS, readableOrders, unpackMessages } from '@orders/shared/packed-message.ts';
+import { messagesIn, resolveQueues } from '@orders/shared/queue-admin.ts';
 import { z } from 'zod';
 import { readJournal } from './reconcile/journal-lines.ts';
 import { type DeadLetterRef, reconcile } from './reconcile/reconciliation.ts';
@@ -65,8 +66,8 @@ async function main(): Promise<number> {
       stored: () => readOrderIds(DATABASE_URL),
       deadLetters: values['no-dlq'] ? undefined : () => readDeadLetters(deadLetterQueue),
       depths: async () => ({
-        queue: await depth(client, urls.queueUrl),
-        deadLetterQueue: await depth(client, urls.deadLetterQueueUrl),
+        queue: await messagesIn(client, urls.queueUrl),
+        deadLetterQueue: await messagesIn(client, urls.deadLetterQueueUrl),
       }),
     },
     { ...range, list, settleMs: sqsEndpoint(config) ? 0 : SETTLE_MS },
@@ -88,23 +89,20 @@ async function* readDeadLetters(deadLetterQueue: DeadLetterQueue): AsyncGenerato
   for await (const messages of deadLetterQueue.readAll()) yield messages.map(toRef);
 }
 
-/** Where the order cannot be read, the message that it came in still tells which one it is. */
 function toRef({ message, deadLetter }: DeadLetteredMessage): DeadLetterRef {
+  const orderIds = readableOrders(message.body).map(({ orderId }) => orderId);
   return {
-    orderIds: readableOrders(message.body).map(({ orderId }) => orderId),
+    orderIds,
     messageId: deadLetter?.messageId ?? message.messageId,
+    unreadable: unreadableIn(message.body, orderIds.length),
     reason: deadLetter?.reason,
   };
 }
 
-async function depth(client: SQSClient, url: string): Promise<number> {
-  const attributes = await queueAttributes(client, url);
-  const {
-    ApproximateNumberOfMessages: waiting = 0,
-    ApproximateNumberOfMessagesNotVisible: hidden = 0,
-    ApproximateNumberOfMessagesDelayed: delayed = 0,
-  } = attributes;
-  return Number(waiting) + Number(hidden) + Number(delayed);
+/** How many orders may be in it besides those that can be read. */
+function unreadableIn(body: string, readable: number): number {
+  if (readable === 0 && body.includes(PACKED_TYPE)) return MAX_PACKED_ORDERS;
+  return unpackMessages(body).length - readable;
 }
 
 /** Relative to where the tool was called, which npm keeps for it. */

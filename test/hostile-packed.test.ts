@@ -5,8 +5,8 @@ import { anOrder } from '@orders/shared/testing/orders.ts';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { eventually } from './eventually.ts';
 import { type HostileMessage, sendAll } from './hostile-messages.ts';
-import { getJson, type Pair, startPair } from './pair.ts';
-import { type FoundQueues, findQueues } from './queues.ts';
+import { type HostileScene, openHostileScene } from './hostile-scene.ts';
+import { getJson } from './pair.ts';
 
 /** A packed message with lines that no queue would take, or that unpack to more and more. */
 const packed = (...lines: string[]) =>
@@ -38,15 +38,12 @@ const attributes = (name: (index: number) => number) =>
     ]),
   );
 
-let pair: Pair;
-let queues: FoundQueues;
+let scene: HostileScene;
 beforeAll(async () => {
-  pair = await startPair();
-  queues = await findQueues(pair.endpoint);
+  scene = await openHostileScene();
 });
 afterAll(async () => {
-  queues?.[Symbol.dispose]();
-  await pair?.[Symbol.asyncDispose]();
+  await scene?.[Symbol.asyncDispose]();
 });
 
 test.each<[string, (orderId: string) => HostileMessage, { stored: boolean; letters: number }]>([
@@ -79,16 +76,20 @@ test.each<[string, (orderId: string) => HostileMessage, { stored: boolean; lette
   'consumer, with %s, settles the message at its first receive',
   async (_what, make, { stored, letters }) => {
     const received = async () =>
-      (await getJson(`${pair.consumerUrl}/actuator/metrics/sqs.messages.received`)).body.measurements[0]
+      (await getJson(`${scene.consumerUrl}/actuator/metrics/sqs.messages.received`)).body.measurements[0]
         .value;
     const before = await received();
-    const { client, urls } = queues;
+    const { client, urls } = scene.queues;
     const lettersBefore = await messagesIn(client, urls.deadLetterQueueUrl);
     const orderId = randomUUID();
-    await sendAll([make(orderId)], queues);
+    await sendAll([make(orderId)], scene.queues);
     await eventually(async () => expect(await messagesIn(client, urls.queueUrl)).toBe(0), 10_000);
     expect(await messagesIn(client, urls.deadLetterQueueUrl)).toBe(lettersBefore + letters);
-    if (stored) expect((await getJson(`${pair.consumerUrl}/orders/${orderId}`)).status).toBe(200);
+    if (stored) expect((await getJson(`${scene.consumerUrl}/orders/${orderId}`)).status).toBe(200);
     expect((await received()) - before).toBeLessThan(10);
   },
 );
+
+test('both services, after all that, have died of none of it and have room for twice as much in their memory', async () => {
+  await scene.isWell();
+});

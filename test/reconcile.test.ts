@@ -216,6 +216,42 @@ describe('reconcile', { timeout: 120_000 }, () => {
     expect(without.status).toBe(3);
   });
 
+  test('of a packed message of which one order was dead-lettered, finds another that the store lost', async () => {
+    const { endpoint } = pair;
+    await using packing = await startPair({
+      AWS_ENDPOINT_URL: endpoint,
+      ACCEPTANCE_JOURNAL: journal,
+      DATABASE_URL: databaseUrl,
+      PUBLISH_PACKING: 'on',
+    });
+    // The store takes one order of this customer only.
+    inStore((db) => db.exec("CREATE UNIQUE INDEX once ON orders (customer_id) WHERE customer_id = 'C-ONCE'"));
+    await place({ customerId: 'C-ONCE' });
+    await workedOff();
+    const lost = randomUUID();
+    const batch = [
+      anOrderRequest({ customerId: 'C-ONCE' }),
+      anOrderRequest({ orderId: lost }),
+      anOrderRequest(),
+    ];
+    const { body } = await post(`${packing.producerUrl}/orders/batch`, batch);
+    expect(body).toMatchObject({ accepted: 3 });
+    await workedOff();
+    expect((await reconcileJson(journal)).report).toMatchObject({ accepted: 4, stored: 3, deadLettered: 1 });
+    const messages = (await readFile(journal, 'utf8')).match(/"messageId":"[^"]+"/g);
+    expect(new Set(messages).size).toBe(2);
+
+    removeRow(lost);
+    const { status, report } = await reconcileJson(journal);
+    expect(report).toMatchObject({
+      stored: 2,
+      deadLettered: 1,
+      missing: 1,
+      orders: { missing: [{ orderId: lost }] },
+    });
+    expect(status).toBe(1);
+  });
+
   test('of orders that wait in the queue, cannot tell yet, and can when they are worked off', async () => {
     await place();
     await workedOff();

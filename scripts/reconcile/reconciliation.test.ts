@@ -6,12 +6,12 @@ import { type DeadLetterRef, type Depths, type ReconcileOptions, reconcile } fro
 async function* inPages<T>(items: T[]): AsyncGenerator<T[]> {
   for (let at = 0; at < items.length; at += 100) yield items.slice(at, at + 100);
 }
-const lineOf = (orderId: string, acceptedAtMs = 1_000) =>
+const lineOf = (orderId: string, acceptedAtMs = 1_000, messageId: string = randomUUID()) =>
   JSON.stringify({
     journal: 'accepted',
     orderId,
     acceptedAt: new Date(acceptedAtMs),
-    messageId: randomUUID(),
+    messageId,
     traceId: '',
   });
 const rowOf = (orderId: string): StoredOrderId => ({ orderId, storedAtMs: 1_000 });
@@ -85,7 +85,7 @@ describe('reconcile', () => {
     state.lines = Array.from({ length: 100_000 }, () => lineOf(id));
     state.lines.push(...state.lines.slice(0, 10));
     const { messageId } = JSON.parse(state.lines[70_000] as string);
-    state.letters = [{ orderIds: [], messageId, reason: 'NOT_JSON' }];
+    state.letters = [{ orderIds: [], messageId, unreadable: 1, reason: 'NOT_JSON' }];
     expect(await run()).toMatchObject({
       accepted: 1,
       acceptedAgain: 1,
@@ -99,7 +99,9 @@ describe('reconcile', () => {
     const [id] = ids(1) as [string];
     state.lines = [lineOf(id)];
     state.rows = [rowOf(id)];
-    state.letters = [{ orderIds: [randomUUID()], messageId: randomUUID(), reason: 'INVALID_ORDER' }];
+    state.letters = [
+      { orderIds: [randomUUID()], messageId: randomUUID(), unreadable: 0, reason: 'INVALID_ORDER' },
+    ];
     const report = await run();
     expect(report).toMatchObject({ stored: 1, deadLetterQueue: { messages: 1, notSeen: 1 } });
     expect(state.lookedIntoDeadLetters).toBe(0);
@@ -134,7 +136,9 @@ describe('reconcile', () => {
     const { state, run } = subject();
     const [found, other] = ids(2) as [string, string];
     state.lines = [found, other].map((id) => lineOf(id));
-    state.letters = [{ orderIds: [found, ...ids(99)], messageId: randomUUID(), reason: 'MAX_FAILURES' }];
+    state.letters = [
+      { orderIds: [found, ...ids(99)], messageId: randomUUID(), unreadable: 0, reason: 'MAX_FAILURES' },
+    ];
     state.depths = Array(3).fill({ queue: 0, deadLetterQueue: 5 });
     expect(await run()).toMatchObject({
       deadLettered: 1,
@@ -142,6 +146,34 @@ describe('reconcile', () => {
       unresolved: 1,
       deadLetterQueue: { messages: 5, notSeen: 4 },
     });
+  });
+
+  it('reconcile, of a packed message of which one order is a dead letter, misses the others', async () => {
+    const { state, run } = subject();
+    const packed = ids(100);
+    const messageId = randomUUID();
+    state.lines = packed.map((id) => lineOf(id, 1_000, messageId));
+    state.rows = packed.slice(3).map(rowOf);
+    state.letters = [{ orderIds: packed.slice(0, 1), messageId, unreadable: 0, reason: 'INVALID_ORDER' }];
+    expect(await run()).toMatchObject({ stored: 97, deadLettered: 1, missing: 2 });
+  });
+
+  it('reconcile, of a packed message with dead letters that cannot be read, accounts for as many orders', async () => {
+    const { state, run } = subject();
+    const packed = ids(100);
+    const messageId = randomUUID();
+    state.lines = packed.map((id) => lineOf(id, 1_000, messageId));
+    state.rows = packed.slice(5).map(rowOf);
+    const unreadable = (count: number) => ({
+      orderIds: [],
+      messageId,
+      unreadable: count,
+      reason: 'NOT_JSON',
+    });
+    state.letters = [unreadable(1), unreadable(1)];
+    expect(await run()).toMatchObject({ stored: 95, deadLettered: 2, missing: 3 });
+    state.letters = [unreadable(100)];
+    expect(await run()).toMatchObject({ stored: 95, deadLettered: 5, missing: 0 });
   });
 
   it('reconcile, where counts lag, cannot tell of an order that was accepted just now', async () => {

@@ -4,8 +4,16 @@ import { ID_BYTES, keyOf, keyOfText, readUuid, writeAnyId, writeHexId } from './
 import { type JournalLine, parseJournalLine } from './journal-lines.ts';
 import { BUCKETS, type BucketOf, createBucketOf, RecordBuckets } from './record-buckets.ts';
 
-/** A message in the dead-letter queue: its orders that can be read, and the message it was in the order queue. */
-export type DeadLetterRef = { orderIds: string[]; messageId: string; reason: string | undefined };
+/** A message in the dead-letter queue. */
+export type DeadLetterRef = {
+  /** Of its orders that can be read. */
+  orderIds: string[];
+  /** Of the message in the order queue. A packed one gave its id to all of its orders, also to each that went alone. */
+  messageId: string;
+  /** For how many orders of that message it stands besides: it cannot be read which. */
+  unreadable: number;
+  reason: string | undefined;
+};
 
 /** Messages that are there, in whatever state. Approximate, as SQS says. */
 export type Depths = { queue: number; deadLetterQueue: number };
@@ -80,8 +88,9 @@ const AGAIN = 8;
 
 const NONE: ReadonlySet<string> = new Set();
 
-type DeadLetterIndex = { orders: Set<string>; messages: Set<string>; count: number };
-const NO_DEAD_LETTERS: DeadLetterIndex = { orders: new Set(), messages: new Set(), count: 0 };
+/** `unreadable`: how many orders that cannot be read are there, by the message that they came in. */
+type DeadLetterIndex = { orders: Set<string>; unreadable: Map<string, number>; count: number };
+const emptyIndex = (): DeadLetterIndex => ({ orders: new Set(), unreadable: new Map(), count: 0 });
 
 /**
  * Compares what was accepted with what is stored, dead-lettered and queued. Reads in the order in which an order moves
@@ -120,7 +129,7 @@ export async function reconcile(sources: Sources, options: ReconcileOptions): Pr
     return report;
   };
 
-  let report = compare([before, afterStore], NO_DEAD_LETTERS);
+  let report = compare([before, afterStore], emptyIndex());
   if (sources.deadLetters && report.missing + report.unresolved > 0) {
     const deadLetters = await collectDeadLetters(sources.deadLetters());
     report = compare([before, afterStore, await sources.depths()], deadLetters);
@@ -184,13 +193,14 @@ async function collectStored(
 }
 
 async function collectDeadLetters(batches: AsyncIterable<DeadLetterRef[]>): Promise<DeadLetterIndex> {
-  const index: DeadLetterIndex = { orders: new Set(), messages: new Set(), count: 0 };
+  const index = emptyIndex();
   for await (const batch of batches) {
-    for (const { orderIds, messageId, reason } of batch) {
+    for (const { orderIds, messageId, unreadable, reason } of batch) {
       index.count++;
       // It lost against an order of the same id that was stored: where that is gone, this does not stand for it.
       if (reason === 'CONFLICT') continue;
-      index.messages.add(keyOfText(messageId));
+      const message = keyOfText(messageId);
+      if (unreadable > 0) index.unreadable.set(message, (index.unreadable.get(message) ?? 0) + unreadable);
       for (const orderId of orderIds) index.orders.add(keyOfText(orderId));
     }
   }
@@ -203,7 +213,7 @@ type ComparisonOptions = ReconcileOptions & {
   storedUntilMs: number;
 };
 
-/** Compares bucket by bucket, and adds to the report what it finds. */
+/** Compares bucket by bucket, adds to the report what it finds, and uses up the dead letters that cannot be read. */
 class Comparison {
   readonly #report: Report;
   readonly #deadLetters: DeadLetterIndex;
@@ -283,9 +293,8 @@ class Comparison {
       report.stored++;
       return;
     }
-    const { orders, messages } = this.#deadLetters;
-    const messageKeys = [keyOf(accepted, at + ACCEPTED.message), ...otherMessages];
-    if (orders.has(keyOf(accepted, at)) || messageKeys.some((key) => messages.has(key))) {
+    const messages = [keyOf(accepted, at + ACCEPTED.message), ...otherMessages];
+    if (this.#deadLetters.orders.has(keyOf(accepted, at)) || this.#takeUnreadable(messages)) {
       report.deadLettered++;
       return;
     }
@@ -293,6 +302,15 @@ class Comparison {
     const kind = settled ? 'missing' : 'unresolved';
     report[kind]++;
     note(report.orders[kind], this.#options.list, () => acceptedRef(accepted, at));
+  }
+
+  /** Each that cannot be read accounts for one order: of several of one message it is not known for which. */
+  #takeUnreadable(messages: readonly string[]): boolean {
+    const { unreadable } = this.#deadLetters;
+    const message = messages.find((key) => (unreadable.get(key) ?? 0) > 0);
+    if (message === undefined) return false;
+    unreadable.set(message, (unreadable.get(message) ?? 0) - 1);
+    return true;
   }
 }
 

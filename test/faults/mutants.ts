@@ -196,7 +196,7 @@ export const MUTATIONS: readonly Mutation[] = [
     edits: [
       {
         file: SQLITE,
-        find: "new OrderRefusedError('a trigger in SQLite refused an order', { cause })",
+        find: "new OrderRefusedByRuleError('a trigger in SQLite refused an order', { cause })",
         replace: 'unavailable(cause) as any',
       },
     ],

@@ -14,6 +14,7 @@ const engine = await containersAvailable('postgres:17');
 describe.skipIf(!engine.available)(`openOldOrders of PostgreSQL 17 (${engine.reason})`, () => {
   let container: StartedTestContainer;
   let url: string;
+  let admin: Client;
   beforeAll(async () => {
     container = await new LoopbackContainer('postgres:17')
       .withEnvironment({ POSTGRES_PASSWORD: PASSWORD })
@@ -21,8 +22,11 @@ describe.skipIf(!engine.available)(`openOldOrders of PostgreSQL 17 (${engine.rea
       .withWaitStrategy(Wait.forSuccessfulCommand('pg_isready -h 127.0.0.1 -U postgres'))
       .start();
     url = `postgres://postgres:${PASSWORD}@127.0.0.1:${container.getMappedPort(5432)}/postgres`;
+    admin = new Client(url);
+    await admin.connect();
   });
   afterAll(async () => {
+    await admin?.end();
     await container?.stop();
   });
 
@@ -33,10 +37,7 @@ describe.skipIf(!engine.available)(`openOldOrders of PostgreSQL 17 (${engine.rea
       Array.from({ length: count }, () => anOrder({ orderId: randomUUID() })),
     ) as [ReturnType<typeof anOrder>[], ReturnType<typeof anOrder>[]];
     await repository.saveAll(old);
-    const admin = new Client(url);
-    await admin.connect();
     await admin.query("UPDATE orders SET stored_at = now() - interval '40 days'");
-    await admin.end();
     await repository.saveAll(fresh);
 
     const orders = await openOldOrders(url, new Date(Date.now() - 30 * DAY_MS));
@@ -45,6 +46,11 @@ describe.skipIf(!engine.available)(`openOldOrders of PostgreSQL 17 (${engine.rea
       expect(page.length).toBeLessThanOrEqual(10);
       const ids = page.map(({ order }) => order.orderId);
       expect(await orders.remove(ids)).toBe(ids.length);
+      // Whoever keeps a snapshot keeps vacuum from what was removed.
+      const { rows } = await admin.query(
+        "SELECT state, backend_xmin FROM pg_stat_activity WHERE application_name = 'order-retention'",
+      );
+      expect(rows).toEqual([{ state: 'idle', backend_xmin: null }]);
       seen.push(...ids);
     }
     await orders.close();
@@ -52,5 +58,37 @@ describe.skipIf(!engine.available)(`openOldOrders of PostgreSQL 17 (${engine.rea
     const left = await repository.findByIds([...seen, ...fresh.map(({ order }) => order.orderId)]);
     expect(left).toHaveLength(5);
     await repository.close();
+  });
+
+  it('pages, of a table that takes far longer to read than a statement may, give what is old in it', async () => {
+    await admin.query(
+      `INSERT INTO orders (order_id, customer_id, created_at_ms, content_hash, trace_id, data)
+       SELECT gen_random_uuid(), '', 0, '', '', to_json(repeat('x', 300)) FROM generate_series(1, 300000)`,
+    );
+    const old = anOrder({ orderId: randomUUID() });
+    const repository = await openOrderRepository(url, {
+      poolSize: 2,
+      connectTimeoutMs: 5_000,
+      statementTimeoutMs: 5_000,
+    });
+    await repository.saveAll([old]);
+    await repository.close();
+    const id = old.order.orderId;
+    await admin.query("UPDATE orders SET stored_at = now() - interval '40 days' WHERE order_id = $1", [id]);
+    await admin.query('SET max_parallel_workers_per_gather = 0');
+    const before = new Date(Date.now() - 30 * DAY_MS);
+    const readWhole = () => admin.query('SELECT data::text FROM orders WHERE stored_at < $1', [before]);
+    // The first to read rows after their commit marks them.
+    await readWhole();
+    const startedAt = performance.now();
+    await readWhole();
+    const wholeMs = performance.now() - startedAt;
+
+    // It comes in some 70 parts.
+    const orders = await openOldOrders(url, before, { statementTimeoutMs: Math.ceil(wholeMs / 2) });
+    const seen: string[] = [];
+    for await (const page of orders.pages(1_000)) seen.push(...page.map(({ order }) => order.orderId));
+    await orders.close();
+    expect(seen).toEqual([id]);
   });
 });

@@ -1,11 +1,13 @@
 import { DatabaseSync } from 'node:sqlite';
-import { Client } from 'pg';
+import type { Client } from 'pg';
 import type { StoredOrder } from '../domain/order-repository.ts';
 import { openDatabase } from './open-order-repository.ts';
 import { fromRow, type ReadRow } from './order-row.ts';
+import { connectTool } from './postgres-connection.ts';
 
-const CONNECT_TIMEOUT_MS = 10_000;
-const STATEMENT_TIMEOUT_MS = 60_000;
+const BUSY_TIMEOUT_MS = 10_000;
+/** So much of the table is looked at in one statement: 2 MB, in blocks of 8 KiB. */
+const BLOCKS = 256;
 
 /** The orders that were stored before some moment, for archiving and removing them. */
 export type OldOrders = {
@@ -17,19 +19,26 @@ export type OldOrders = {
 };
 
 /**
- * Over connections of its own. The schema has no index by time, since every insert would pay for it: a pass reads the
- * table once, from its oldest end.
+ * Over a connection of its own. The schema has no index by time, since every insert would pay for it: a pass reads the
+ * table once, as it lies on the disk, in statements that take no longer when the table grows. No transaction stays open
+ * between them: one that did would keep vacuum from the room of what is removed, in every table.
+ * @param options.statementTimeoutMs limit of one statement in PostgreSQL; by default a minute
  * @throws {StartupError} when the database cannot be opened
  */
-export function openOldOrders(databaseUrl: string, before: Date): Promise<OldOrders> {
+export function openOldOrders(
+  databaseUrl: string,
+  before: Date,
+  options: { statementTimeoutMs?: number } = {},
+): Promise<OldOrders> {
   return openDatabase<OldOrders>(databaseUrl, {
     sqlite: async (path) => openSqlite(path, before),
-    postgres: (url) => openPostgres(url, before),
+    postgres: async (url) =>
+      overPostgres(await connectTool(url, { name: 'order-retention', ...options }), before),
   });
 }
 
 function openSqlite(path: string, before: Date): OldOrders {
-  const db = new DatabaseSync(path, { timeout: CONNECT_TIMEOUT_MS });
+  const db = new DatabaseSync(path, { timeout: BUSY_TIMEOUT_MS });
   // Rows are numbered in the order of their insertion.
   const read = db.prepare(
     `SELECT rowid, data, content_hash, trace_id, stored_at FROM orders WHERE rowid > ? AND stored_at < ? ORDER BY rowid LIMIT ?`,
@@ -51,41 +60,33 @@ function openSqlite(path: string, before: Date): OldOrders {
   };
 }
 
-async function openPostgres(url: string, before: Date): Promise<OldOrders> {
-  const [reader, writer] = await Promise.all([connect(url), connect(url)]);
+// By place (PostgreSQL, 5.6: ctid), since a row stays where it is: an order is never updated.
+const READ_PLACES = `
+  SELECT ctid::text AS place, data::text, content_hash, trace_id, stored_at FROM orders
+  WHERE ctid > $1::tid AND ctid < $2::tid AND stored_at < $3 ORDER BY ctid LIMIT $4`;
+const COUNT_BLOCKS = `
+  SELECT (pg_relation_size('orders') / current_setting('block_size')::int)::int AS blocks`;
+const firstOf = (block: number) => `(${block},0)`;
+
+function overPostgres(client: Client, before: Date): OldOrders {
   return {
     async *pages(limit) {
-      await reader.query('BEGIN READ ONLY');
-      await reader.query(
-        `DECLARE old_orders NO SCROLL CURSOR FOR
-         SELECT data::text, content_hash, trace_id, stored_at FROM orders WHERE stored_at < '${before.toISOString()}'`,
-      );
-      for (;;) {
-        const { rows } = await reader.query<ReadRow>(`FETCH ${Math.trunc(limit)} FROM old_orders`);
-        if (rows.length === 0) break;
-        yield rows.map(fromRow);
+      const { rows: sizes } = await client.query<{ blocks: number }>(COUNT_BLOCKS);
+      const blocks = sizes[0]?.blocks ?? 0;
+      for (let block = 0; block < blocks; block += BLOCKS) {
+        const end = firstOf(block + BLOCKS);
+        for (let after: string | undefined = firstOf(block); after !== undefined; ) {
+          const values: unknown[] = [after, end, before, limit];
+          const { rows } = await client.query<ReadRow & { place: string }>(READ_PLACES, values);
+          if (rows.length > 0) yield rows.map(fromRow);
+          after = rows.length < limit ? undefined : rows.at(-1)?.place;
+        }
       }
-      await reader.query('COMMIT');
     },
     remove: async (orderIds) => {
-      const result = await writer.query('DELETE FROM orders WHERE order_id = ANY ($1::uuid[])', [orderIds]);
+      const result = await client.query('DELETE FROM orders WHERE order_id = ANY ($1::uuid[])', [orderIds]);
       return result.rowCount ?? 0;
     },
-    close: async () => {
-      await Promise.all([reader.end(), writer.end()]);
-    },
+    close: () => client.end(),
   };
-}
-
-async function connect(connectionString: string): Promise<Client> {
-  const client = new Client({
-    connectionString,
-    application_name: 'order-retention',
-    connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
-    statement_timeout: STATEMENT_TIMEOUT_MS,
-  });
-  // A lost connection rejects the query as well; an event that nobody listens to would end the process.
-  client.on('error', () => {});
-  await client.connect();
-  return client;
 }

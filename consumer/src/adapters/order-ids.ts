@@ -1,6 +1,6 @@
 import { DatabaseSync } from 'node:sqlite';
-import { Client } from 'pg';
 import { openDatabase } from './open-order-repository.ts';
+import { connectTool, withSessionSettings } from './postgres-connection.ts';
 
 /** An order that is stored. The id is as it is in the database. */
 export type StoredOrderId = { orderId: string; storedAtMs: number };
@@ -12,8 +12,7 @@ type OrderIdReader = {
 };
 
 const PAGE_ORDERS = 500;
-const CONNECT_TIMEOUT_MS = 10_000;
-const STATEMENT_TIMEOUT_MS = 60_000;
+const BUSY_TIMEOUT_MS = 10_000;
 
 /**
  * The ids of all stored orders, page by page in the order of their ids, over a connection of its own that can only
@@ -43,7 +42,7 @@ export async function* readOrderIds(
 
 async function openSqliteReader(path: string): Promise<OrderIdReader> {
   if (path === ':memory:') throw new Error('a store in the memory of another process cannot be read');
-  const db = new DatabaseSync(path, { readOnly: true, timeout: CONNECT_TIMEOUT_MS });
+  const db = new DatabaseSync(path, { readOnly: true, timeout: BUSY_TIMEOUT_MS });
   try {
     const read = db.prepare(
       'SELECT order_id, stored_at FROM orders WHERE order_id > ? ORDER BY order_id LIMIT ?',
@@ -70,32 +69,17 @@ const READ_PAGE = `
 const READ_FIRST_PAGE = READ_PAGE.replace('order_id > $1', 'order_id >= $1');
 
 async function openPostgresReader(url: string): Promise<OrderIdReader> {
-  const client = new Client({
-    connectionString: readOnlySession(url),
-    application_name: 'order-reconcile',
-    connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
-    statement_timeout: STATEMENT_TIMEOUT_MS,
-    query_timeout: STATEMENT_TIMEOUT_MS + 1_000,
-  });
-  // A lost connection rejects the query as well; an event that nobody listens to would end the process.
-  client.on('error', () => {});
+  const readOnly = withSessionSettings(url, '-c default_transaction_read_only=on');
+  const client = await connectTool(readOnly, { name: 'order-reconcile' });
   const read = async (after: string | undefined, limit: number) => {
     const sql = after === undefined ? READ_FIRST_PAGE : READ_PAGE;
     return (await client.query<StoredOrderId>(sql, [after ?? FIRST_ID, limit])).rows;
   };
   try {
-    await client.connect();
     await read(undefined, 0);
   } catch (error) {
     await client.end();
     throw error;
   }
   return { page: read, close: () => client.end() };
-}
-
-function readOnlySession(url: string): string {
-  const parsed = new URL(url);
-  const options = `${parsed.searchParams.get('options') ?? ''} -c default_transaction_read_only=on`.trim();
-  parsed.searchParams.set('options', options);
-  return parsed.href;
 }

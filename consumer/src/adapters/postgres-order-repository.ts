@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { backoffMs } from '@orders/shared/backoff.ts';
 import type { Logger } from '@orders/shared/logger.ts';
 import { Client, DatabaseError, Pool, type PoolClient } from 'pg';
-import { OrderNotStorableError, OrderRefusedError, StoreUnavailableError } from '../domain/errors.ts';
+import { OrderNotStorableError, OrderRefusedByRuleError, StoreUnavailableError } from '../domain/errors.ts';
 import type {
   OrderCursor,
   OrderRepository,
@@ -13,6 +13,7 @@ import type {
 import { judgeSaves } from '../domain/save-results.ts';
 import { migratePostgres } from './migrations.ts';
 import { fromRow, type ReadRow, toRows } from './order-row.ts';
+import { outliveLoss, statementLimits, withSessionSettings } from './postgres-connection.ts';
 
 export type PostgresOptions = {
   /** Connections at most, those of look-ups among them. */
@@ -27,6 +28,8 @@ export type PostgresOptions = {
 /** Connections: all, those without work, and calls that wait for one. */
 export type PoolGauges = { total: number; idle: number; waiting: number };
 
+/** What the guarantees of the port rest on. */
+const SESSION_SETTINGS = '-c synchronous_commit=on -c default_transaction_isolation=read\\ committed';
 const MIGRATION_TIMEOUT_MS = 300_000;
 const LOOK_UP_SHARE = 1 / 4;
 const MAX_ATTEMPTS = 5;
@@ -60,29 +63,21 @@ export async function openPostgresOrderRepository(
   options: PostgresOptions,
 ): Promise<PostgresOrderRepository> {
   const connection = {
-    connectionString: withSessionSettings(url),
+    connectionString: withSessionSettings(url, SESSION_SETTINGS),
     application_name: 'order-consumer',
     connectionTimeoutMillis: options.connectTimeoutMs,
     keepAlive: true,
   };
-  await migrate(
-    new Client({
-      ...connection,
-      statement_timeout: MIGRATION_TIMEOUT_MS,
-      query_timeout: MIGRATION_TIMEOUT_MS,
-    }),
-  );
+  await migrate(new Client({ ...connection, ...statementLimits(MIGRATION_TIMEOUT_MS) }));
   const createPool = (max: number): Pool => {
     const pool = new Pool({
       ...connection,
       max,
-      statement_timeout: options.statementTimeoutMs,
-      query_timeout: options.statementTimeoutMs + 1_000,
+      ...statementLimits(options.statementTimeoutMs),
       idle_in_transaction_session_timeout: options.statementTimeoutMs,
     });
     pool.on('error', (err) => options.logger?.warn({ err }, 'idle database connection lost'));
-    // A connection lost at work rejects the query. It is an event as well, and one nobody listens to ends the process.
-    pool.on('connect', (client) => client.on('error', () => {}));
+    pool.on('connect', outliveLoss);
     return pool;
   };
   // A save that waits behind slow look-ups for a connection would be taken for an outage.
@@ -92,21 +87,13 @@ export async function openPostgresOrderRepository(
 }
 
 async function migrate(client: Client): Promise<void> {
-  client.on('error', () => {});
+  outliveLoss(client);
   try {
     await client.connect();
     await migratePostgres(client);
   } finally {
     await client.end();
   }
-}
-
-/** What the guarantees of the port rest on, whatever the server's, the database's or the role's defaults are. */
-function withSessionSettings(url: string): string {
-  const settings = '-c synchronous_commit=on -c default_transaction_isolation=read\\ committed';
-  const parsed = new URL(url);
-  parsed.searchParams.set('options', `${parsed.searchParams.get('options') ?? ''} ${settings}`.trim());
-  return parsed.href;
 }
 
 /** Orders in PostgreSQL. Each statement is a transaction of its own. */
@@ -262,7 +249,9 @@ function translate(error: unknown): Error {
   error.where = undefined;
   const { code = '' } = error;
   if (RAISED_BY_FUNCTION.test(code))
-    return new OrderRefusedError(`a trigger in PostgreSQL refused an order (${code})`, { cause: error });
+    return new OrderRefusedByRuleError(`a trigger in PostgreSQL refused an order (${code})`, {
+      cause: error,
+    });
   return ROW_FAULTS.test(code) && code !== UNIQUE_VIOLATION
     ? new OrderNotStorableError(`PostgreSQL refused an order (${code})`, { cause: error })
     : unavailable(error);

@@ -1,7 +1,7 @@
 import { mkdirSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { DatabaseSync, type StatementSync } from 'node:sqlite';
-import { OrderNotStorableError, OrderRefusedError, StoreUnavailableError } from '../domain/errors.ts';
+import { OrderNotStorableError, OrderRefusedByRuleError, StoreUnavailableError } from '../domain/errors.ts';
 import type {
   OrderCursor,
   OrderRepository,
@@ -167,7 +167,7 @@ export class SqliteOrderRepository implements OrderRepository {
       if (!isFaultOfRow(cause)) throw cause;
       this.#db.exec('ROLLBACK TO one_call; RELEASE one_call');
       return (cause as { errcode?: number }).errcode === CONSTRAINT_TRIGGER
-        ? new OrderRefusedError('a trigger in SQLite refused an order', { cause })
+        ? new OrderRefusedByRuleError('a trigger in SQLite refused an order', { cause })
         : new OrderNotStorableError('SQLite refused an order', { cause });
     }
   }

@@ -11,8 +11,8 @@ export class OrderNotStorableError extends Error {
 }
 
 /** The store works, but a rule in it (a trigger) refuses this order; it may take it later. */
-export class OrderRefusedError extends Error {
-  override readonly name = 'OrderRefusedError';
+export class OrderRefusedByRuleError extends Error {
+  override readonly name = 'OrderRefusedByRuleError';
   readonly code = 'ORDER_REFUSED';
 }
 

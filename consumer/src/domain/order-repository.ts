@@ -21,7 +21,7 @@ export interface OrderRepository {
    * is durable. When it rejects, nothing of it was stored, or the answer was lost: calling again tells. Two orders
    * of the same id in one call are judged like two calls: the first one counts.
    * @throws {OrderNotStorableError} the store refuses one of the orders for what it contains
-   * @throws {OrderRefusedError} a rule in the store refuses one of the orders, perhaps for now
+   * @throws {OrderRefusedByRuleError} a rule in the store refuses one of the orders, perhaps for now
    * @throws {StoreUnavailableError} the store is down, full, read-only, out of connections or too slow
    */
   saveAll(orders: readonly OrderToStore[]): Promise<SaveResult[]>;

@@ -37,13 +37,18 @@ const mutation: RecordedMutation = {
 describe('renderReport', () => {
   test('of several runs, adds them up', () => {
     const report = renderReport(
-      [trial(), trial({ seed: 2, recoveryMs: 3_000 }), trial({ seed: 2, trial: 1, recoveryMs: 2_000 })],
+      [
+        trial(),
+        trial({ seed: 2, recoveryMs: 3_000, durationMs: 21_000 }),
+        trial({ seed: 2, trial: 1, recoveryMs: 2_000, durationMs: 15_000 }),
+      ],
       [],
     );
     expect(report).toContain('| trials | 3 |');
     expect(report).toContain('| orders accepted (202) | 600 |');
     expect(report).toContain('counted | 45 |');
     expect(report).toContain('| both services ready | 2.0 s | 3.0 s | 3.0 s |');
+    expect(report).toContain('start to verdict | 15.0 s | 21.0 s | 21.0 s |');
     expect(report).toContain('| consumer killed | 3 | 0 |');
     expect(report).toContain('clock jump (in 3 trials)');
     expect(report).toContain('Seeds: 1 (1 trials), 2 (2 trials).');
@@ -88,7 +93,9 @@ describe('renderReport', () => {
     };
     const report = renderReport([], [], soak);
     expect(report).toContain('| producer | resident memory | 100.0 MB | 102.0 MB | 2.0 % |');
-    expect(report).toContain('| consumer | handles | 60 | 66 | 10.0 % |');
+    expect(report).toContain('| consumer | handles | 60 | 66 | +6 |');
+    expect(report).toContain('| consumer | open files | 80 | 80 | 0 |');
+    expect(report).toContain('open files when they grew by more than 3 and by more than 5 %');
     expect(report).toContain('1 lost and 0 stored');
     expect(report).toContain('**Problems**: reconcile: wrong.');
     expect(renderReport([], [])).not.toContain('## Soak');
@@ -98,5 +105,12 @@ describe('renderReport', () => {
     const report = renderReport([], [mutation, { ...mutation, name: 'missed', caughtBy: [], trials: 8 }]);
     expect(report).toContain('| delete before commit | `LOST` | disk full | 1/0 |');
     expect(report).toContain('| missed | **not caught** in 8 trials');
+  });
+
+  test('of a mutation that another check caught, says so', () => {
+    const report = renderReport([], [{ ...mutation, caughtBy: ['CRASHED'] }]);
+    expect(report).toContain(
+      '| delete before commit | `CRASHED`, **not by `LOST`**, which was to catch it | disk full | 1/0 |',
+    );
   });
 });

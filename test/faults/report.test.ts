@@ -49,7 +49,7 @@ describe('renderReport', () => {
     expect(report).toContain('counted | 45 |');
     expect(report).toContain('| both services ready | 2.0 s | 3.0 s | 3.0 s |');
     expect(report).toContain('start to verdict | 15.0 s | 21.0 s | 21.0 s |');
-    expect(report).toContain('| consumer killed | 3 | 0 |');
+    expect(report).toContain('| consumer killed | 0 | 0 | 3 | 0 |');
     expect(report).toContain('clock jump (in 3 trials)');
     expect(report).toContain('Seeds: 1 (1 trials), 2 (2 trials).');
     expect(report).not.toContain('## Broken promises');
@@ -62,6 +62,34 @@ describe('renderReport', () => {
     );
     expect(report).toContain('| embedded | 1 | 0 | 200 | 4.0 s |');
     expect(report).toContain('| elasticmq | 2 | 0 | 400 | 4.0 s |');
+  });
+
+  test('of faults, counts those that struck, and apart from them those that did not and those of old lines', () => {
+    const faults = ['consumer killed', 'redrive killed'];
+    const struck = { 'consumer killed': 1, 'redrive killed': 0 };
+    const violations = [{ code: 'LEAK' as const, detail: '' }];
+    const report = renderReport(
+      [trial({ faults }), trial({ faults, struck, violations }), trial({ faults, struck })],
+      [],
+    );
+    expect(report).toContain('| consumer killed | 2 | 0 | 1 | 1 |');
+    expect(report).toContain('| redrive killed | 0 | 2 | 1 | 1 |');
+  });
+
+  test('of runs on several commits, tells them apart', () => {
+    const violations = [{ code: 'LEAK' as const, detail: '' }];
+    const report = renderReport(
+      [
+        trial(),
+        trial({ commit: 'abc1234' }),
+        trial({ commit: 'abc1234', violations }),
+        trial({ commit: 'abc1234+' }),
+      ],
+      [],
+    );
+    expect(report).toContain('| not recorded | 1 | 0 | 200 |');
+    expect(report).toContain('| abc1234 | 2 | 1 | 400 |');
+    expect(report).toContain('| abc1234+ | 1 | 0 | 200 |');
   });
 
   test('of a trial that broke a promise, says which and how to repeat it', () => {

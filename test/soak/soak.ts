@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
-import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import http from 'node:http';
 import { tmpdir } from 'node:os';
@@ -11,6 +11,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { postOrder } from '../../bench/load.ts';
 import { type Pipeline, startPipeline } from '../../dev/pipeline.ts';
+import { countOpenFiles } from '../faults/open-files.ts';
 import { growthsOf, type Sample, type Windows, windowsOf } from './verdict.ts';
 
 const USAGE = `usage: npm run test:soak -- [--minutes=30] [--rate=N] [--report=FILE]
@@ -92,7 +93,7 @@ async function sample(
     residentBytes: residentBytes(pid) ?? metric('process_resident_memory_bytes'),
     heapUsedBytes: metric('nodejs_heap_size_used_bytes'),
     handles: metric('nodejs_active_handles_total') - ours(),
-    openFiles: (openFiles(pid) ?? metric('process_open_fds')) - ours(),
+    openFiles: (countOpenFiles(pid) ?? metric('process_open_fds')) - ours(),
   };
 }
 
@@ -103,11 +104,6 @@ function residentBytes(pid: number | undefined): number | undefined {
     ? /^VmRSS:\s+(\d+) kB$/m.exec(readFileSync(file, 'utf8'))?.[1]
     : undefined;
   return kilobytes === undefined ? undefined : Number(kilobytes) * 1_024;
-}
-
-function openFiles(pid: number | undefined): number | undefined {
-  const folder = `/proc/${pid}/fd`;
-  return existsSync(folder) ? readdirSync(folder).length : undefined;
 }
 
 const storeOf = ({ dataDir }: Pipeline) => path.join(dataDir, 'orders.db');

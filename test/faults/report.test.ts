@@ -76,6 +76,16 @@ describe('renderReport', () => {
     expect(report).toContain('| redrive killed | 0 | 2 | 1 | 1 |');
   });
 
+  test('of runs of which some looked at the journal, says how many', () => {
+    const violations = [{ code: 'NOT_JOURNALED' as const, detail: '' }];
+    const report = renderReport(
+      [trial(), trial({ unjournaled: 0, violations }), trial({ unjournaled: 2 })],
+      [],
+    );
+    expect(report).toContain('acceptance journal, in 2 trials that looked for it | 1 |');
+    expect(report).toContain('logged by the producer itself | 2 |');
+  });
+
   test('of runs on several commits, tells them apart', () => {
     const violations = [{ code: 'LEAK' as const, detail: '' }];
     const report = renderReport(

@@ -174,7 +174,7 @@ it('the workflows name scripts', () => {
   expect(commands).toEqual(
     expect.arrayContaining([
       'knip',
-      'node test/faults/campaign.ts --trials=20 --seed=1 --jobs=2',
+      'node test/faults/campaign.ts --trials=50 --jobs=2 --seed="$GITHUB_RUN_NUMBER"',
       'scripts/deploy.sh production --image-tag="$IMAGE_TAG"',
       '.ci/roll-back production "$IMAGE_TAG" "$PRODUCER" "$CONSUMER"',
     ]),

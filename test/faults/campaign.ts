@@ -1,11 +1,12 @@
+import { spawnSync } from 'node:child_process';
 import { appendFileSync, existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
 import type { Backend, RunningBackend } from '../backends.ts';
-import { FAULTS, type Fault } from './faults.ts';
+import { FAULTS } from './faults.ts';
+import { type Means, obstacle, planTrial, repeatOptions } from './plan.ts';
 import { findPostgres, PostgresServer } from './postgres-server.ts';
-import { createRandom } from './random.ts';
 import type { RecordedTrial } from './results.ts';
 import type { Store } from './store.ts';
 import { runTrial, TrialError, type TrialPlan } from './trial.ts';
@@ -13,9 +14,11 @@ import { runTrial, TrialError, type TrialPlan } from './trial.ts';
 const USAGE = `usage: npm run test:faults -- [options]
 
   --trials=N      how many trials (10)
-  --seed=S        what they are drawn from (1); the same seed draws the same trials
+  --seed=S        what they are drawn from (1); the same seed draws the same trials from the same code, and what a machine
+                  has no means for is left out of them
   --trial=K       only the trial of that number: repeats it
   --only=FAULT    only that fault, or those where it is given several times: ${FAULTS.map(({ name }) => name).join(', ')}
+  --store=NAME    sqlite or postgres, where no fault needs the other one
   --backend=NAME  the SQS behind the proxy: embedded (default), elasticmq, localstack (4.14) or localstack3 (3.4)
   --jobs=N        trials at a time (1)
   --verbose       prints what happened when, also of trials that pass
@@ -28,15 +31,13 @@ type Options = {
   seed: number;
   trial: number | undefined;
   only: string[];
+  store: Store['kind'] | undefined;
   backend: keyof typeof BACKENDS;
   jobs: number;
   bail: boolean;
   verbose: boolean;
   report: string | undefined;
 };
-
-/** What this machine has. */
-type Means = { postgres: string | undefined; libfaketime: string | undefined };
 
 /** By the names of `test/backends.ts`, which is loaded only when it is needed; undefined: an emulator a trial. */
 const BACKENDS = {
@@ -58,6 +59,7 @@ function readOptions(): { options: Options; means: Means } {
       seed: text,
       trial: text,
       only: { ...text, multiple: true },
+      store: text,
       backend: { ...text, default: 'embedded' },
       jobs: text,
       bail: { type: 'boolean' },
@@ -74,6 +76,11 @@ function readOptions(): { options: Options; means: Means } {
   const { only = [] } = values;
   const backend = values.backend as keyof typeof BACKENDS;
   if (!Object.hasOwn(BACKENDS, backend)) throw new Error(`no backend is called ${backend}`);
+  const { store } = values;
+  if (store !== undefined && store !== 'sqlite' && store !== 'postgres')
+    throw new Error(`no store is called ${store}`);
+  const postgres = findPostgres();
+  if (store === 'postgres' && postgres === undefined) throw new Error('no PostgreSQL server binaries');
   const unknown = only.find((name) => !FAULTS.some((fault) => fault.name === name));
   if (unknown !== undefined) throw new Error(`no fault is called ${unknown}`);
   return {
@@ -82,6 +89,7 @@ function readOptions(): { options: Options; means: Means } {
       seed: number('seed', 1),
       trial: values.trial === undefined ? undefined : number('trial', 0),
       only,
+      store,
       backend,
       jobs: Math.max(1, number('jobs', 1)),
       bail: values.bail ?? false,
@@ -89,50 +97,20 @@ function readOptions(): { options: Options; means: Means } {
       report: values.report,
     },
     means: {
-      postgres: findPostgres(),
+      postgres,
       libfaketime: [values.libfaketime ?? '', ...FAKETIME_FOLDERS].find((file) => existsSync(file)),
     },
   };
 }
 
-/** Why a fault cannot be done here, or undefined when it can. */
-function obstacle({ needs }: Fault, { postgres, libfaketime }: Means): string | undefined {
-  if (needs.store === 'postgres' && postgres === undefined) return 'no PostgreSQL server binaries';
-  if (needs.clock && libfaketime === undefined) return 'no libfaketime';
-  return undefined;
-}
-
-/** What an operator may choose, and the promises must not depend on. */
-const VARIANTS = [
-  ['PUBLISH_PACKING', 'on'],
-  ['SQS_CLIENT', 'plain'],
-  ['MAX_IN_WORK', '60'],
-] as const;
-
-/** Each fault is the first of a trial in turn; up to two others that go with it are drawn. */
-function planTrial(trial: number, { seed, only }: Options, means: Means): TrialPlan {
-  const random = createRandom(seed, trial, 0);
-  const runnable = FAULTS.filter((fault) => obstacle(fault, means) === undefined);
-  const order = createRandom(seed).shuffle(runnable);
-  const faults = FAULTS.filter(({ name }) => only.includes(name));
-  const others = faults.length > 0 ? 0 : random.integer(0, 2);
-  if (faults.length === 0) faults.push(order[trial % order.length] as Fault);
-  for (const candidate of random.shuffle(runnable)) {
-    if (faults.length > others) break;
-    const ofStore = [...faults, candidate].filter(({ needs }) => needs.store !== undefined);
-    if (!faults.includes(candidate) && ofStore.length < 2) faults.push(candidate);
-  }
-  const needed = faults.map(({ needs }) => needs.store).find((store) => store && store !== 'either');
-  const drawn: Store['kind'] = means.postgres !== undefined && random.chance(0.3) ? 'postgres' : 'sqlite';
-  const consumers = random.chance(0.3) || faults.some(({ needs }) => needs.consumers === 2) ? 2 : 1;
-  return {
-    seed,
-    trial,
-    faults,
-    consumers,
-    store: needed === undefined || needed === 'either' ? drawn : needed,
-    settings: Object.fromEntries(VARIANTS.filter(() => random.chance(0.3))),
-  };
+/** The commit that is tried, with a `+` where code differs from it; undefined outside a repository. */
+function commitTried(): string | undefined {
+  const git = (...args: string[]) => spawnSync('git', args, { cwd: import.meta.dirname, encoding: 'utf8' });
+  const head = git('rev-parse', '--short', 'HEAD');
+  if (head.status !== 0) return undefined;
+  // Results, which other runs append to, and documents are no code.
+  const changed = git('status', '--porcelain', '--', ':/', ':!*.ndjson', ':!*.md').stdout.trim() !== '';
+  return head.stdout.trim() + (changed ? '+' : '');
 }
 
 class Campaign {
@@ -140,6 +118,7 @@ class Campaign {
   readonly #means: Means;
   readonly #folder = mkdtempSync(path.join(tmpdir(), 'faults-'));
   readonly #endpoint: string | undefined;
+  readonly #commit = commitTried();
   failed = 0;
   done = 0;
 
@@ -175,12 +154,13 @@ class Campaign {
   }
 
   async #try(plan: TrialPlan, postgres: PostgresServer | undefined): Promise<void> {
-    const { seed, trial, faults, store, consumers, settings } = plan;
+    const { seed, trial, faults, leftOut, store, consumers, settings } = plan;
     const { backend } = this.#options;
     const folder = path.join(this.#folder, `trial-${seed}-${trial}`);
     const names = faults.map(({ name }) => name);
     const chosen = Object.entries(settings).map(([name, value]) => `, ${name}=${value}`);
-    const label = `trial ${seed}/${trial} [${names.join(', ')}] ${store}${consumers > 1 ? ', 2 consumers' : ''}${this.#endpoint ? `, ${backend}` : ''}${chosen.join('')}`;
+    const without = leftOut.length > 0 ? `, left out: ${leftOut.join(', ')}` : '';
+    const label = `trial ${seed}/${trial} [${names.join(', ')}] ${store}${consumers > 1 ? ', 2 consumers' : ''}${this.#endpoint ? `, ${backend}` : ''}${chosen.join('')}${without}`;
     const at = new Date().toISOString();
     this.done++;
     try {
@@ -194,7 +174,7 @@ class Campaign {
       const figures = `${orders} orders, ${accepted} accepted, ${unknown} unknown, ready after ${seconds(recoveryMs)}, settled after ${seconds(settledMs)}, took ${seconds(durationMs)}`;
       console.log(`${violations.length === 0 ? 'ok  ' : 'FAIL'} ${label}: ${figures}`);
       const drawn = { seed, trial, faults: names, backend, store, consumers, settings };
-      this.#record({ at, ...drawn, skipped: this.#skipped(), ...result });
+      this.#record({ at, commit: this.#commit, ...drawn, skipped: [...leftOut], ...result });
       if (violations.length === 0) {
         if (this.#options.verbose) console.log(timeline.map((line) => `  ${line}`).join('\n'));
         rmSync(folder, { recursive: true });
@@ -213,24 +193,13 @@ class Campaign {
     }
   }
 
-  #skipped(): string[] {
-    return FAULTS.filter((fault) => obstacle(fault, this.#means) !== undefined).map(({ name }) => name);
-  }
-
   #record(result: RecordedTrial): void {
     const { report } = this.#options;
     if (report) appendFileSync(report, `${JSON.stringify(result)}\n`);
   }
 
-  #explain(
-    { seed, trial }: TrialPlan,
-    problems: readonly string[],
-    timeline: readonly string[],
-    folder: string,
-  ): void {
+  #explain(plan: TrialPlan, problems: readonly string[], timeline: readonly string[], folder: string): void {
     this.failed++;
-    const only = this.#options.only.map((name) => ` --only='${name}'`).join('');
-    const backend = this.#endpoint ? ` --backend=${this.#options.backend}` : '';
     const shown = problems.slice(0, 20);
     const more = problems.length > shown.length ? [`… and ${problems.length - shown.length} more`] : [];
     console.log(
@@ -238,7 +207,7 @@ class Campaign {
         ...[...shown, ...more].map((problem) => `  ${problem}`),
         ...timeline.map((line) => `  ${line}`),
         `  logs and store: ${folder}`,
-        `  again: npm run test:faults -- --seed=${seed} --trial=${trial}${only}${backend}`,
+        `  again: npm run test:faults -- ${repeatOptions(plan, this.#options.backend, this.#means)}`,
       ].join('\n'),
     );
   }

@@ -37,8 +37,11 @@ export type FaultNeeds = {
 export type Fault = {
   name: string;
   needs: FaultNeeds;
-  /** Does it and undoes it. Resolves when it has ended; what was killed may still be starting. */
-  run: (scene: FaultScene) => Promise<void>;
+  /**
+   * Does it and undoes it. Resolves when it has ended, though what was killed may still be starting, with how often it
+   * struck: requests, processes; once for a state of store or clock that came about. 0 when there was nothing to strike.
+   */
+  run: (scene: FaultScene) => Promise<number>;
 };
 
 /** Where the consumers' disk ends, in pages of 4 KiB, when it is to be filled. */
@@ -49,6 +52,7 @@ const ROOT = path.join(import.meta.dirname, '..', '..');
 const STALL_MS = { min: 5_500, max: 7_000 };
 const READY_TIMEOUT_MS = 60_000;
 const REDRIVE_TIMEOUT_MS = 10_000;
+const CLOCK_TOLERANCE_MS = 60_000;
 
 const SEND = ['SendMessageBatch'];
 const DELETE = ['DeleteMessageBatch'];
@@ -109,16 +113,25 @@ function ofSqs(name: string, make: (random: Random) => SqsFault[]): Fault {
   return {
     name,
     needs: {},
-    run: async ({ proxy, random, note }) => {
-      const faults = make(random);
-      const durationMs = random.between(800, 3_000);
-      const active = await Promise.all(faults.map((fault) => proxy.inject(fault)));
-      note(`${name}, ${Math.round(durationMs)} ms: ${JSON.stringify(faults)}`);
-      await sleep(durationMs);
-      await Promise.all(active.map((fault) => fault.end()));
-      note(`${name}: ended, struck ${active.map(({ hits }) => hits).join(' + ')} times`);
+    run: async (scene) => {
+      const struck = await holdInSqs(scene, name, make(scene.random));
+      return struck.reduce((sum, hits) => sum + hits, 0);
     },
   };
+}
+
+/** For a while. Resolves with how many requests each of them struck. */
+async function holdInSqs(
+  { proxy, random, note }: FaultScene,
+  name: string,
+  faults: readonly SqsFault[],
+): Promise<number[]> {
+  const durationMs = random.between(800, 3_000);
+  const active = await Promise.all(faults.map((fault) => proxy.inject(fault)));
+  note(`${name}, ${Math.round(durationMs)} ms: ${JSON.stringify(faults)}`);
+  await sleep(durationMs);
+  await Promise.all(active.map((fault) => fault.end()));
+  return active.map(({ hits }) => hits);
 }
 
 function ofService(
@@ -137,37 +150,45 @@ function stall(name: string, choose: (scene: FaultScene) => ServiceProcess): Fau
     run: async (scene) => {
       const service = choose(scene);
       const { pid } = service;
-      await service.signal('SIGSTOP');
+      const struck = await service.signal('SIGSTOP');
       try {
         await sleep(scene.random.between(STALL_MS.min, STALL_MS.max));
       } finally {
         if (service.pid === pid) await service.signal('SIGCONT');
       }
+      return struck;
     },
   };
 }
 
-async function rollingRestart({ producer, consumers }: FaultScene): Promise<void> {
+async function rollingRestart({ producer, consumers }: FaultScene): Promise<number> {
+  let struck = 0;
   for (const service of [...consumers, producer]) {
-    await service.terminate();
+    struck += await service.terminate();
     await service.ready(AbortSignal.timeout(READY_TIMEOUT_MS));
   }
+  return struck;
 }
 
-const SHORT_VISIBILITY = ofSqs('visibility of 1 s, never extended', () => [
-  { kind: 'visibility', seconds: 1 },
-  { kind: 'refuse', operations: EXTEND, status: 500, code: 'InternalFailure' },
-  { kind: 'slow', operations: DELETE, delayMs: 1_500 },
-]);
-
-/** Work and deletes that take longer than the messages are invisible: others get them meanwhile. */
-async function outliveVisibility(scene: FaultScene): Promise<void> {
+/**
+ * Work and deletes that take longer than the messages are invisible: others get them meanwhile. Its strikes are the
+ * receives that got messages for so short a time.
+ */
+async function outliveVisibility(scene: FaultScene): Promise<number> {
   const slowWork = scene.store.kind === 'sqlite' ? lockSqlite : slowPostgres;
-  await Promise.all([SHORT_VISIBILITY.run(scene), slowWork(scene)]);
+  const [struck] = await Promise.all([
+    holdInSqs(scene, 'visibility of 1 s, never extended', [
+      { kind: 'visibility', seconds: 1 },
+      { kind: 'slow', operations: DELETE, delayMs: 1_500 },
+      { kind: 'refuse', operations: EXTEND, status: 500, code: 'InternalFailure' },
+    ]),
+    slowWork(scene),
+  ]);
+  return struck[0] as number;
 }
 
 /** The operator's tool, killed while it moves messages back: mostly between a send and its delete. */
-async function killRedrive({ random, proxy, deadLetterQueue, toolEnv, note }: FaultScene): Promise<void> {
+async function killRedrive({ random, proxy, deadLetterQueue, toolEnv, note }: FaultScene): Promise<number> {
   const deletes = await proxy.inject({
     kind: 'slow',
     operations: DELETE,
@@ -180,22 +201,29 @@ async function killRedrive({ random, proxy, deadLetterQueue, toolEnv, note }: Fa
   const deadline = performance.now() + REDRIVE_TIMEOUT_MS;
   while (deletes.hits === 0 && tool.exitCode === null && performance.now() < deadline) await sleep(10);
   await Promise.race([sleep(random.between(0, 1_200)), ended]);
-  note(tool.exitCode === null ? `redrive killed at its delete ${deletes.hits}` : 'redrive ended by itself');
+  const killed = tool.exitCode === null;
+  note(killed ? `redrive killed at its delete ${deletes.hits}` : 'redrive ended by itself');
   tool.kill('SIGKILL');
   await ended;
   await deletes.end();
+  // Without a delete on its way, nothing was half done.
+  return killed && deletes.hits > 0 ? 1 : 0;
 }
 
-async function jumpClock({ random, clockFile, note }: FaultScene): Promise<void> {
+/** Its strikes are the services that were seen to have another time. */
+async function jumpClock({ random, clockFile, note, producer, consumers }: FaultScene): Promise<number> {
   const jump = random.pick(['+3600s', '-3600s', '+86400s', '-90s']);
   writeFileSync(clockFile, jump);
   note(`clock jumps ${jump}`);
   await sleep(random.between(1_500, 3_000));
+  const clocks = await Promise.all([producer, ...consumers].map((service) => service.clockMs()));
+  const struck = clocks.filter((ms) => ms !== undefined && Math.abs(ms - Date.now()) > CLOCK_TOLERANCE_MS);
   writeFileSync(clockFile, '+0');
   note('clock is right again');
+  return struck.length;
 }
 
-async function lockSqlite({ random, store, note }: FaultScene): Promise<void> {
+async function lockSqlite({ random, store, note }: FaultScene): Promise<number> {
   const db = (store as SqliteStore).open();
   try {
     db.exec('BEGIN IMMEDIATE');
@@ -203,13 +231,14 @@ async function lockSqlite({ random, store, note }: FaultScene): Promise<void> {
     await sleep(random.between(1_000, 3_000));
     db.exec('ROLLBACK');
     note('database unlocked');
+    return 1;
   } finally {
     db.close();
   }
 }
 
 /** Fills the file up to the bound that `limited-disk.ts` gives the consumers, and empties it again. */
-async function fillDisk({ random, store, note }: FaultScene): Promise<void> {
+async function fillDisk({ random, store, note }: FaultScene): Promise<number> {
   const db = (store as SqliteStore).open();
   try {
     const [size] = db.prepare('PRAGMA page_count').all();
@@ -221,29 +250,32 @@ async function fillDisk({ random, store, note }: FaultScene): Promise<void> {
     await sleep(random.between(1_000, 3_000));
     db.exec('DROP TABLE filler');
     note('disk has room again');
+    return 1;
   } finally {
     db.close();
   }
 }
 
-async function killPostgres({ random, store, note }: FaultScene): Promise<void> {
+async function killPostgres({ random, store, note }: FaultScene): Promise<number> {
   const { server } = store as PostgresStore;
   await server.kill();
   note('PostgreSQL killed');
   await sleep(random.between(300, 2_500));
   await server.up();
   note('PostgreSQL up');
+  return 1;
 }
 
-async function recoverPostgres({ store, note }: FaultScene): Promise<void> {
+async function recoverPostgres({ store, note }: FaultScene): Promise<number> {
   const { server, database } = store as PostgresStore;
-  await server.crashBackend(database);
-  note('PostgreSQL recovers from the crash of a backend');
+  const struck = await server.crashBackend(database);
+  note(struck > 0 ? 'PostgreSQL recovers from the crash of a backend' : 'no backend to crash');
   await server.up();
   note('PostgreSQL up');
+  return struck;
 }
 
-async function slowPostgres({ random, store, note }: FaultScene): Promise<void> {
+async function slowPostgres({ random, store, note }: FaultScene): Promise<number> {
   const { server, database } = store as PostgresStore;
   const seconds = random.between(1, 3).toFixed(2);
   note(`PostgreSQL answers after ${seconds} s`);
@@ -252,19 +284,21 @@ async function slowPostgres({ random, store, note }: FaultScene): Promise<void> 
     database,
   );
   note('PostgreSQL answers at once');
+  return 1;
 }
 
-async function exhaustPostgres({ random, store, note }: FaultScene): Promise<void> {
+async function exhaustPostgres({ random, store, note }: FaultScene): Promise<number> {
   const { server, database } = store as PostgresStore;
   const release = await server.takeConnections(database);
   note('PostgreSQL out of connections');
   await sleep(random.between(1_000, 3_000));
   await release();
   note('PostgreSQL has connections again');
+  return 1;
 }
 
 /** A server whose disk is full answers each insert with SQLSTATE 53100. */
-async function fillPostgres({ random, store, note }: FaultScene): Promise<void> {
+async function fillPostgres({ random, store, note }: FaultScene): Promise<number> {
   const { server, database } = store as PostgresStore;
   await server.sql(
     `CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS
@@ -276,10 +310,11 @@ async function fillPostgres({ random, store, note }: FaultScene): Promise<void> 
   await sleep(random.between(1_000, 3_000));
   await server.sql('DROP FUNCTION full_disk() CASCADE', database);
   note('PostgreSQL has room again');
+  return 1;
 }
 
 /** As after a failover: connections are cut, and who connects finds a server that takes no writes. */
-async function demotePostgres({ random, store, note }: FaultScene): Promise<void> {
+async function demotePostgres({ random, store, note }: FaultScene): Promise<number> {
   const { server, database } = store as PostgresStore;
   await server.sql(`ALTER DATABASE ${database} SET default_transaction_read_only = on`);
   await server.disconnect(database);
@@ -287,4 +322,5 @@ async function demotePostgres({ random, store, note }: FaultScene): Promise<void
   await sleep(random.between(1_000, 3_000));
   await server.sql(`ALTER DATABASE ${database} RESET default_transaction_read_only`);
   note('PostgreSQL takes writes again');
+  return 1;
 }

@@ -12,6 +12,7 @@ const sent = (tag: string, orderId: string, overrides: Partial<SentOrder> = {}):
   order: order(tag, orderId),
   orderIds: new Set([orderId]),
   answer: 'accepted',
+  confirmed: (overrides.answer ?? 'accepted') === 'accepted' ? 1 : 0,
   oddAnswers: [],
   ...overrides,
 });
@@ -26,6 +27,8 @@ const dead = (tag: string, orderId: string, reason: string | undefined) => ({
   found: found(tag, orderId),
 });
 
+const journaledFor = ({ orderIds, confirmed }: SentOrder) => [...orderIds].slice(0, confirmed);
+
 /** One order stored, one of two that contradict each other dead-lettered, one unreadable message. */
 function evidence(overrides: Partial<Evidence> = {}): Evidence {
   return {
@@ -39,6 +42,10 @@ function evidence(overrides: Partial<Evidence> = {}): Evidence {
       { body: 'not JSON', reason: 'NOT_JSON', found: undefined },
     ],
     failures: [],
+    journaled: (overrides.sent ?? [sent('a', 'id-1'), sent('b', 'id-2'), sent('b2', 'id-2')]).flatMap(
+      journaledFor,
+    ),
+    unjournaled: 0,
     queued: [],
     inFlightAfterStop: 0,
     unsettled: [],
@@ -69,6 +76,8 @@ describe('invariants, when all promises were kept', () => {
       stored: [...good.stored, found('d', 'id-4')],
       queued: [found('e', 'id-5')],
       deadLettered: [...good.deadLettered, ...good.deadLettered],
+      journaled: [...good.journaled],
+      unjournaled: 1,
     };
     expect(codes(overrides)).toEqual([]);
   });
@@ -217,7 +226,18 @@ describe('invariants, when a promise was broken', () => {
     ['messages are in flight after the stop', { inFlightAfterStop: 1 }, ['NOT_DRAINED']],
     ['a service crashed', { crashes: ['consumer: FATAL'] }, ['CRASHED']],
     ['a service did not end well', { badEnds: ['consumer ended with status 1'] }, ['BAD_STOP']],
-    ['open files grow', { openFilesGrowth: { consumer: 31 } }, ['LEAK']],
+    ['an accepted order has no line in the journal', { journaled: ['id-2', 'id-2'] }, ['NOT_JOURNALED']],
+    [
+      'of two orders accepted with one id, one has a line',
+      { journaled: ['id-1', 'id-2'] },
+      ['NOT_JOURNALED'],
+    ],
+    [
+      'more orders have no line than the producer knows of',
+      { journaled: ['id-2'], unjournaled: 1 },
+      ['NOT_JOURNALED', 'NOT_JOURNALED'],
+    ],
+    ['open files grow', { openFilesGrowth: { consumer: 21 } }, ['LEAK']],
     [
       'a client was answered with 500',
       { sent: [sent('a', 'id-1', { oddAnswers: [500] }), ...good.sent.slice(1)] },

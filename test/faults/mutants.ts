@@ -226,6 +226,20 @@ export type SqsOrderPublisherOptions`,
     ],
   },
   {
+    name: '202 before its line is in the acceptance journal',
+    expected: 'NOT_JOURNALED',
+    fault: 'producer killed',
+    edits: [
+      {
+        file: 'producer/src/domain/place-order.ts',
+        find: 'await journal.record({ orderId, acceptedAt: new Date(), messageId, traceId: trace.traceId });',
+        // As a journal that is buffered would write it.
+        replace:
+          'setTimeout(() => journal.record({ orderId, acceptedAt: new Date(), messageId, traceId: trace.traceId }), 250);',
+      },
+    ],
+  },
+  {
     name: 'failed entries of a 200 answer taken for sent',
     expected: 'LOST',
     fault: 'batches fail in part',

@@ -89,6 +89,20 @@ export function failuresIn(log: string): CountedFailure[] {
   return lines.map((line) => JSON.parse(line) as CountedFailure);
 }
 
+/** The order of each line of the acceptance journal, in the order of the lines. */
+export function journaledIn(journal: string): string[] {
+  return [...journal.matchAll(/^\{"journal":"accepted","orderId":"([^"]+)".*\}$/gm)].map(
+    ([, id]) => id as string,
+  );
+}
+
+/** How many orders the producer's log says that it answered without their line. */
+export function unjournaledIn(log: string): number {
+  return [...log.matchAll(/^.*"acceptance journal is back".*\}$/gm)]
+    .map(([line]) => (JSON.parse(line) as { missed: number }).missed)
+    .reduce((sum, missed) => sum + missed, 0);
+}
+
 /** What GET answers for these ids. */
 export async function lookUp(consumer: ServiceProcess, orderIds: readonly string[]): Promise<FoundOrder[]> {
   const all: FoundOrder[] = [];

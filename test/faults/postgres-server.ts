@@ -139,12 +139,14 @@ export class PostgresServer {
     await ended;
   }
 
-  /** SIGKILL to one backend: the server ends all others and recovers. */
-  async crashBackend(database: string): Promise<void> {
+  /** SIGKILL to one backend: the server ends all others and recovers. Resolves with how many there were to kill: one or none. */
+  async crashBackend(database: string): Promise<number> {
     const [pid] = await this.sql(
       `SELECT pid FROM pg_stat_activity WHERE datname = '${database}' AND usename = '${ROLE}' LIMIT 1`,
     );
-    if (pid) process.kill(Number(pid), 'SIGKILL');
+    if (pid === undefined) return 0;
+    process.kill(Number(pid), 'SIGKILL');
+    return 1;
   }
 
   /** Starts it, if need be again and again until what was killed is gone, and resolves when it answers. */

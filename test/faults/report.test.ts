@@ -37,14 +37,19 @@ const mutation: RecordedMutation = {
 describe('renderReport', () => {
   test('of several runs, adds them up', () => {
     const report = renderReport(
-      [trial(), trial({ seed: 2, recoveryMs: 3_000 }), trial({ seed: 2, trial: 1, recoveryMs: 2_000 })],
+      [
+        trial(),
+        trial({ seed: 2, recoveryMs: 3_000, durationMs: 21_000 }),
+        trial({ seed: 2, trial: 1, recoveryMs: 2_000, durationMs: 15_000 }),
+      ],
       [],
     );
     expect(report).toContain('| trials | 3 |');
     expect(report).toContain('| orders accepted (202) | 600 |');
     expect(report).toContain('counted | 45 |');
     expect(report).toContain('| both services ready | 2.0 s | 3.0 s | 3.0 s |');
-    expect(report).toContain('| consumer killed | 3 | 0 |');
+    expect(report).toContain('start to verdict | 15.0 s | 21.0 s | 21.0 s |');
+    expect(report).toContain('| consumer killed | 0 | 0 | 3 | 0 |');
     expect(report).toContain('clock jump (in 3 trials)');
     expect(report).toContain('Seeds: 1 (1 trials), 2 (2 trials).');
     expect(report).not.toContain('## Broken promises');
@@ -57,6 +62,44 @@ describe('renderReport', () => {
     );
     expect(report).toContain('| embedded | 1 | 0 | 200 | 4.0 s |');
     expect(report).toContain('| elasticmq | 2 | 0 | 400 | 4.0 s |');
+  });
+
+  test('of faults, counts those that struck, and apart from them those that did not and those of old lines', () => {
+    const faults = ['consumer killed', 'redrive killed'];
+    const struck = { 'consumer killed': 1, 'redrive killed': 0 };
+    const violations = [{ code: 'LEAK' as const, detail: '' }];
+    const report = renderReport(
+      [trial({ faults }), trial({ faults, struck, violations }), trial({ faults, struck })],
+      [],
+    );
+    expect(report).toContain('| consumer killed | 2 | 0 | 1 | 1 |');
+    expect(report).toContain('| redrive killed | 0 | 2 | 1 | 1 |');
+  });
+
+  test('of runs of which some looked at the journal, says how many', () => {
+    const violations = [{ code: 'NOT_JOURNALED' as const, detail: '' }];
+    const report = renderReport(
+      [trial(), trial({ unjournaled: 0, violations }), trial({ unjournaled: 2 })],
+      [],
+    );
+    expect(report).toContain('acceptance journal, in 2 trials that looked for it | 1 |');
+    expect(report).toContain('logged by the producer itself | 2 |');
+  });
+
+  test('of runs on several commits, tells them apart', () => {
+    const violations = [{ code: 'LEAK' as const, detail: '' }];
+    const report = renderReport(
+      [
+        trial(),
+        trial({ commit: 'abc1234' }),
+        trial({ commit: 'abc1234', violations }),
+        trial({ commit: 'abc1234+' }),
+      ],
+      [],
+    );
+    expect(report).toContain('| not recorded | 1 | 0 | 200 |');
+    expect(report).toContain('| abc1234 | 2 | 1 | 400 |');
+    expect(report).toContain('| abc1234+ | 1 | 0 | 200 |');
   });
 
   test('of a trial that broke a promise, says which and how to repeat it', () => {
@@ -88,7 +131,9 @@ describe('renderReport', () => {
     };
     const report = renderReport([], [], soak);
     expect(report).toContain('| producer | resident memory | 100.0 MB | 102.0 MB | 2.0 % |');
-    expect(report).toContain('| consumer | handles | 60 | 66 | 10.0 % |');
+    expect(report).toContain('| consumer | handles | 60 | 66 | +6 |');
+    expect(report).toContain('| consumer | open files | 80 | 80 | 0 |');
+    expect(report).toContain('open files when they grew by more than 3 and by more than 5 %');
     expect(report).toContain('1 lost and 0 stored');
     expect(report).toContain('**Problems**: reconcile: wrong.');
     expect(renderReport([], [])).not.toContain('## Soak');
@@ -98,5 +143,12 @@ describe('renderReport', () => {
     const report = renderReport([], [mutation, { ...mutation, name: 'missed', caughtBy: [], trials: 8 }]);
     expect(report).toContain('| delete before commit | `LOST` | disk full | 1/0 |');
     expect(report).toContain('| missed | **not caught** in 8 trials');
+  });
+
+  test('of a mutation that another check caught, says so', () => {
+    const report = renderReport([], [{ ...mutation, caughtBy: ['CRASHED'] }]);
+    expect(report).toContain(
+      '| delete before commit | `CRASHED`, **not by `LOST`**, which was to catch it | disk full | 1/0 |',
+    );
   });
 });

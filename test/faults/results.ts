@@ -3,9 +3,14 @@ import type { ViolationCode } from './invariants.ts';
 import type { TrialResult } from './trial.ts';
 
 /** One line of the campaign's results file. */
-export type RecordedTrial = Omit<TrialResult, 'timeline' | 'failures'> & {
+export type RecordedTrial = Omit<TrialResult, 'timeline' | 'failures' | 'struck' | 'unjournaled'> & {
   /** Not in lines of before 2026-11-25. */
   failures?: number;
+  /** Not in older lines, as the next two. */
+  struck?: Record<string, number>;
+  unjournaled?: number;
+  /** What was tried, with a `+` where code differed from the commit. Not of a copy outside a repository. */
+  commit?: string | undefined;
   at: string;
   seed: number;
   trial: number;
@@ -16,7 +21,7 @@ export type RecordedTrial = Omit<TrialResult, 'timeline' | 'failures'> & {
   consumers: number;
   /** Drawn for the services. Not in lines of before 2026-11-25. */
   settings?: Record<string, string>;
-  /** Faults that this machine had no means for. */
+  /** Drawn, and left out for want of means; in lines without `struck` all faults that the machine had no means for. */
   skipped: string[];
 };
 

@@ -81,6 +81,17 @@ export class ServiceProcess {
     }
   }
 
+  /** What time it is for the process, by the `Date` of its answers, in whole seconds; undefined when it gives none. */
+  async clockMs(): Promise<number | undefined> {
+    const date = await fetch(`${this.url}/livez`, { signal: AbortSignal.timeout(PROBE_TIMEOUT_MS) })
+      .then(async (response) => {
+        await response.body?.cancel();
+        return response.headers.get('date');
+      })
+      .catch(() => null);
+    return date === null ? undefined : Date.parse(date);
+  }
+
   async ready(signal: AbortSignal): Promise<void> {
     while (!(await this.isReady())) {
       signal.throwIfAborted();
@@ -88,26 +99,31 @@ export class ServiceProcess {
     }
   }
 
-  /** Sends a signal to the process that runs now, if one does; the supervisor starts it again when it ends. */
-  async signal(signal: NodeJS.Signals): Promise<void> {
+  /**
+   * Sends a signal to the process that runs now; the supervisor starts it again when it ends. Resolves with how many
+   * processes it reached: one, or none when none runs.
+   */
+  async signal(signal: NodeJS.Signals): Promise<number> {
     const ready = signal === 'SIGTERM' && (await this.isReady());
     const { pid } = this;
-    if (pid === undefined) return;
+    if (pid === undefined) return 0;
     if (signal === 'SIGKILL' || signal === 'SIGTERM') this.#signalled.set(pid, { signal, ready });
     this.#options.note(`${signal} to ${this.name} (pid ${pid})`);
     try {
       process.kill(pid, signal);
+      return 1;
     } catch {
-      // It has just ended.
+      return 0; // It has just ended.
     }
   }
 
-  /** SIGTERM, and resolves when it has ended. It is started again. */
-  async terminate(): Promise<void> {
+  /** SIGTERM, and resolves, as `signal` does, when it has ended. It is started again. */
+  async terminate(): Promise<number> {
     const { promise } = this.#ended;
-    if (this.pid === undefined) return;
-    await this.signal('SIGTERM');
+    if (this.pid === undefined) return 0;
+    const reached = await this.signal('SIGTERM');
     await promise;
+    return reached;
   }
 
   /** For good. Anything but status 0 within the grace period is a bad end. */

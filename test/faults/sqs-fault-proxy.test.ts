@@ -174,7 +174,7 @@ describe('SQS fault proxy', () => {
   test('repeating three times, delivers deleted messages again, with a higher count', async () => {
     await send(1);
     const seen: (string | undefined)[] = [];
-    await during({ kind: 'repeat', times: 3 }, async () => {
+    const hits = await during({ kind: 'repeat', times: 3 }, async () => {
       const [message] = await receive();
       const Entries = [{ Id: '0', ReceiptHandle: message?.ReceiptHandle }];
       await client.send(new DeleteMessageBatchCommand({ QueueUrl: queueUrl, Entries }));
@@ -187,15 +187,18 @@ describe('SQS fault proxy', () => {
       );
     });
     expect(seen.sort()).toEqual(['2', '3']);
+    expect(hits).toBe(2);
     expect(await bodies()).toEqual([]);
   });
 
   test('same batch twice, delivers a message twice in one answer, never more than asked for', async () => {
-    await send(5);
-    await during({ kind: 'same-batch-twice' }, async () => {
-      expect(await bodies(2)).toEqual(['body 0', 'body 0']);
+    await send(6);
+    const hits = await during({ kind: 'same-batch-twice' }, async () => {
+      expect(await bodies(1)).toEqual(['body 0']);
+      expect(await bodies(2)).toEqual(['body 1', 'body 1']);
       expect(await bodies(10)).toHaveLength(6);
     });
+    expect(hits).toBe(2);
   });
 
   test('out of order, delivers everything in the end, in another order', async () => {
@@ -217,9 +220,11 @@ describe('SQS fault proxy', () => {
 
   test('shortening the visibility time, delivers again what was not deleted in time', async () => {
     await send(1);
-    await during({ kind: 'visibility', seconds: 1 }, async () => {
+    const hits = await during({ kind: 'visibility', seconds: 1 }, async () => {
       expect(await bodies(1, 30)).toEqual(['body 0']);
+      expect(await bodies(1, 30)).toEqual([]);
     });
+    expect(hits).toBe(1);
     await vi.waitUntil(async () => (await bodies(1)).length === 1, { timeout: 3_000, interval: 100 });
   });
 

@@ -2,6 +2,7 @@ import { once } from 'node:events';
 import http from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { promisify } from 'node:util';
 import type { Random } from './random.ts';
 
 /** One way in which SQS, or the network before it, misbehaves. */
@@ -33,7 +34,10 @@ export type SqsFault = {
 
 /** A fault that is on. */
 export type ActiveFault = {
-  /** How many requests, or messages, it struck so far. */
+  /**
+   * How many requests it struck so far; of `unreachable` the connections that it cut, of `repeat` the messages that came
+   * again, of `visibility` the receives that got any.
+   */
   readonly hits: number;
   /** Resolves when SQS is as before. What waited in silence stays so. */
   end: () => Promise<void>;
@@ -55,8 +59,9 @@ export type SqsFaultProxyOptions = {
 
 type Json = Record<string, unknown>;
 type Message = { MessageId: string; ReceiptHandle: string; Attributes?: Record<string, string> };
-type Copy = { queueUrl: unknown; dueAt: number; message: Message };
-type Active = { fault: SqsFault; hits: number };
+type Active<F extends SqsFault = SqsFault> = { fault: F; hits: number };
+type Repeat = Extract<SqsFault, { kind: 'repeat' }>;
+type Copy = { queueUrl: unknown; dueAt: number; message: Message; repeat: Active };
 type Request = { operation: string; input: Json; authorization: string | undefined };
 type Forwarded = { status: number; body: string };
 
@@ -99,8 +104,7 @@ class FaultProxy {
     const active = { fault, hits: 0 };
     this.#active.add(active);
     if (fault.kind === 'unreachable') {
-      active.hits++;
-      await this.#close();
+      active.hits += await this.#close();
     }
     const end = async () => {
       if (!this.#active.delete(active)) return;
@@ -120,12 +124,15 @@ class FaultProxy {
     await this.#close();
   }
 
-  async #close(): Promise<void> {
+  /** Resolves with how many connections it cut. */
+  async #close(): Promise<number> {
     const server = this.#server;
-    if (!server.listening) return;
+    if (!server.listening) return 0;
+    const open = await promisify(server.getConnections.bind(server))();
     server.close();
     server.closeAllConnections();
     await once(server, 'close');
+    return open;
   }
 
   /** On the port it had. Another process may have it for a moment. */
@@ -147,15 +154,24 @@ class FaultProxy {
   /** The fault of that kind that strikes this request, counted. */
   #strikes<K extends SqsFault['kind']>(
     kind: K,
-    { operation, input }: Request,
+    request: Request,
   ): Extract<SqsFault, { kind: K }> | undefined {
+    const active = this.#striking(kind, request);
+    if (active) active.hits++;
+    return active?.fault;
+  }
+
+  /** The same, not counted: whether there is anything to strike is seen later. */
+  #striking<K extends SqsFault['kind']>(
+    kind: K,
+    { operation, input }: Request,
+  ): Active<Extract<SqsFault, { kind: K }>> | undefined {
     for (const active of this.#matching(kind)) {
       const { operations, queue, share = 1 } = active.fault;
       if (operations && !operations.includes(operation)) continue;
       if (queue !== undefined && !String(input['QueueUrl']).endsWith(`/${queue}`)) continue;
       if (share < 1 && !this.#options.random.chance(share)) continue;
-      active.hits++;
-      return active.fault as Extract<SqsFault, { kind: K }>;
+      return active as Active<Extract<SqsFault, { kind: K }>>;
     }
     return undefined;
   }
@@ -204,12 +220,13 @@ class FaultProxy {
   }
 
   async #receive(request: Request): Promise<Forwarded> {
-    const shorter = this.#strikes('visibility', request);
-    if (shorter) limitVisibility(request.input, shorter.seconds);
+    const shorter = this.#striking('visibility', request);
+    if (shorter) limitVisibility(request.input, shorter.fault.seconds);
     const forwarded = await this.#forward(request);
     if (forwarded.status !== 200) return forwarded;
     const answer = JSON.parse(forwarded.body) as { Messages?: Message[] };
     const received = answer.Messages ?? [];
+    if (shorter && received.length > 0) shorter.hits++;
     const messages = await this.#disturb(received, request);
     return messages === received
       ? forwarded
@@ -225,11 +242,11 @@ class FaultProxy {
       const aside = random.chance(0.3) ? messages.splice(0, random.integer(1, messages.length)) : [];
       for (const { ReceiptHandle } of aside) await this.#setAside(ReceiptHandle, request);
     }
-    const repeat = received.length > 0 ? this.#strikes('repeat', request) : undefined;
-    if (repeat) this.#remember(received, queueUrl, repeat.times);
+    const repeat = received.length > 0 ? this.#striking('repeat', request) : undefined;
+    if (repeat) this.#remember(received, queueUrl, repeat);
     const due = this.#takeDue(queueUrl, askedFor(request) - messages.length);
     if (due.length > 0) messages = [...messages, ...due];
-    if (messages.length > 0 && this.#strikes('same-batch-twice', request)) {
+    if (messages.length > 0 && askedFor(request) > 1 && this.#strikes('same-batch-twice', request)) {
       // What no longer fits comes again after its visibility time.
       messages = messages.flatMap((message) => [message, message]);
     }
@@ -243,14 +260,14 @@ class FaultProxy {
     await this.#forward({ operation: 'ChangeMessageVisibility', input: change, authorization });
   }
 
-  #remember(messages: Message[], queueUrl: unknown, times: number): void {
+  #remember(messages: Message[], queueUrl: unknown, repeat: Active<Repeat>): void {
     for (const message of messages) {
       const receives = Number(message.Attributes?.['ApproximateReceiveCount'] ?? 1);
-      for (let again = 1; again < times; again++) {
+      for (let again = 1; again < repeat.fault.times; again++) {
         const Attributes = { ...message.Attributes, ApproximateReceiveCount: String(receives + again) };
         const delayMs = this.#options.random.between(COPY_DELAY_MS.min, COPY_DELAY_MS.max);
         const dueAt = performance.now() + delayMs;
-        this.#copies.push({ queueUrl, dueAt, message: { ...message, Attributes } });
+        this.#copies.push({ queueUrl, dueAt, message: { ...message, Attributes }, repeat });
       }
     }
   }
@@ -261,6 +278,7 @@ class FaultProxy {
       .filter((copy) => copy.queueUrl === queueUrl && copy.dueAt <= now)
       .slice(0, Math.max(0, most));
     this.#copies = this.#copies.filter((copy) => !due.includes(copy));
+    for (const { repeat } of due) repeat.hits++;
     return due.map(({ message }) => message);
   }
 

@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { DeleteQueueCommand, type SQSClient } from '@aws-sdk/client-sqs';
@@ -16,7 +16,18 @@ import {
   type Poison,
   type Violation,
 } from './invariants.ts';
-import { connect, deadLettersIn, drain, failuresIn, foundIn, lookUp, unsettled } from './observe.ts';
+import {
+  connect,
+  deadLettersIn,
+  drain,
+  failuresIn,
+  foundIn,
+  journaledIn,
+  lookUp,
+  unjournaledIn,
+  unsettled,
+} from './observe.ts';
+import { OpenFilesWatch } from './open-files.ts';
 import type { PostgresServer } from './postgres-server.ts';
 import { createRandom, type Random } from './random.ts';
 import { ServiceProcess } from './service-process.ts';
@@ -49,6 +60,8 @@ export type TrialPlan = {
   seed: number;
   trial: number;
   faults: readonly Fault[];
+  /** Drawn as well, but this machine has no means for them. */
+  leftOut: readonly string[];
   consumers: number;
   store: Store['kind'];
   /** Of the services, beside those that all trials have. */
@@ -73,6 +86,10 @@ export type TrialResult = {
   deadLettered: number;
   /** Failures of refused orders that the consumers counted. */
   failures: number;
+  /** Orders that the producer says it accepted without a line in its journal. */
+  unjournaled: number;
+  /** How often each fault struck, by its name: 0 when there was nothing for it to strike. */
+  struck: Record<string, number>;
   violations: Violation[];
   /** From the end of the last fault until all services were ready. */
   recoveryMs: number;
@@ -121,6 +138,8 @@ class Trial {
   #sqs: SQSClient | undefined;
   #queues: QueueUrls | undefined;
   #services: ServiceProcess[] = [];
+  readonly #struck: Record<string, number> = {};
+  readonly #openFiles = new OpenFilesWatch();
 
   constructor(plan: TrialPlan, options: TrialOptions) {
     this.#plan = plan;
@@ -131,10 +150,10 @@ class Trial {
   async run(): Promise<TrialResult> {
     const { store, sqs, queues, producer, consumers, scene } = await this.#start();
     const client = new Client(producer.url);
-    const openFilesBefore = await this.#openFiles();
     await this.#createOrders(store);
     const settled = new AbortController();
     const permitted = this.#permitAfterFailure(store, settled.signal);
+    const watched = this.#openFiles.watch(this.#services, settled.signal);
 
     const [{ faultsEndedAt, notReady, recoveryMs }] = await Promise.all([
       this.#sufferFaults(scene),
@@ -146,11 +165,11 @@ class Trial {
     const settledMs = performance.now() - faultsEndedAt;
     this.#note(`settled after ${Math.round(settledMs)} ms`);
     settled.abort();
-    await permitted;
+    await Promise.all([permitted, watched]);
 
     const askedFor = this.#acceptedIds();
     const lookedUp = await lookUp(consumers[0] as ServiceProcess, askedFor);
-    const openFilesGrowth = growth(openFilesBefore, await this.#openFiles());
+    const openFilesGrowth = this.#openFiles.growths();
     const inFlightAfterStop = await this.#stopUnderLoad(client, sqs, queues);
 
     const evidence: Evidence = {
@@ -162,6 +181,8 @@ class Trial {
       queued: await drain(sqs, queues.queueUrl).then(foundIn),
       deadLettered: await drain(sqs, queues.deadLetterQueueUrl).then(deadLettersIn),
       failures: this.#failures(),
+      journaled: existsSync(this.#journal) ? journaledIn(readFileSync(this.#journal, 'utf8')) : [],
+      unjournaled: unjournaledIn(producer.log()),
       inFlightAfterStop,
       unsettled,
       notReady,
@@ -178,6 +199,8 @@ class Trial {
       stored: evidence.stored.length,
       deadLettered: evidence.deadLettered.length,
       failures: evidence.failures.length,
+      unjournaled: evidence.unjournaled,
+      struck: this.#struck,
       violations: checkInvariants(evidence),
       recoveryMs: Math.round(recoveryMs),
       settledMs: Math.round(settledMs),
@@ -238,7 +261,11 @@ class Trial {
     };
 
     const clockFile = path.join(folder, 'clock');
-    const env = this.#serviceEnv({ ...sqsEnv, DATABASE_URL: store.url }, clockFile, faults);
+    const env = this.#serviceEnv(
+      { ...sqsEnv, DATABASE_URL: store.url, ACCEPTANCE_JOURNAL: this.#journal },
+      clockFile,
+      faults,
+    );
     const ports = await freePorts(1 + consumerCount);
     const service = (name: string, role: 'producer' | 'consumer', port: number | undefined) =>
       new ServiceProcess({
@@ -271,6 +298,10 @@ class Trial {
       note: (event) => this.#note(event),
     };
     return { store, sqs, queues, producer, consumers, scene };
+  }
+
+  get #journal(): string {
+    return path.join(this.#options.folder, 'accepted.ndjson');
   }
 
   async #startEmulator(): Promise<string> {
@@ -368,7 +399,9 @@ class Trial {
         const { late } = fault.needs;
         await sleep(moments.between(late ? 1_500 : 200, late ? 3_500 : 2_800));
         this.#note(`fault: ${fault.name}`);
-        await fault.run({ ...scene, random: scene.random.fork() });
+        const struck = await fault.run({ ...scene, random: scene.random.fork() });
+        this.#note(`fault ended: ${fault.name}, struck ${struck} times`);
+        this.#struck[fault.name] = struck;
       }),
     );
   }
@@ -411,16 +444,6 @@ class Trial {
     return [...new Set(accepted.flatMap(({ orderIds }) => [...orderIds]))];
   }
 
-  async #openFiles(): Promise<Map<string, number>> {
-    const counts = new Map<string, number>();
-    for (const service of this.#services) {
-      const { pid } = service;
-      const count = await service.metric('process_open_fds');
-      if (count !== undefined) counts.set(`${service.name} (pid ${pid})`, count);
-    }
-    return counts;
-  }
-
   /**
    * Stops the consumers while orders go on coming, then the producer while it is asked. Answers how many messages
    * are in flight a moment after the consumers ended: none, since they were in good health.
@@ -448,15 +471,6 @@ class Trial {
     await Promise.all([postLast(LAST_ORDERS / 4, 50), sleep(25).then(() => producer.stop())]);
     return Number(ApproximateNumberOfMessagesNotVisible);
   }
-}
-
-function growth(before: Map<string, number>, after: Map<string, number>): Record<string, number> {
-  return Object.fromEntries(
-    [...after].flatMap(([name, count]) => {
-      const start = before.get(name);
-      return start === undefined ? [] : [[name, count - start]];
-    }),
-  );
 }
 
 /** Of at most 20, none of which holds an id twice. */

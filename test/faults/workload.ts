@@ -65,6 +65,7 @@ export function createSubmission(
     repeatable: way !== 'no id',
     invalid: false,
     answer: 'none',
+    confirmed: 0,
     orderIds: new Set(way === 'own id' ? [orderId] : []),
     oddAnswers: [],
   };
@@ -154,6 +155,7 @@ export class Client {
     if (submission.invalid) submission.answer = 'refused';
     else if (status === 202) submission.answer = 'accepted';
     else if (submission.answer !== 'accepted') submission.answer = 'unknown';
+    if (status === 202) submission.confirmed++;
     const expected = submission.invalid ? [422] : [202, 429, 503];
     if (status !== undefined && !expected.includes(status)) submission.oddAnswers.push(status);
   }

@@ -1,22 +1,25 @@
 import { spawn } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
-import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import http from 'node:http';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
+import { DatabaseSync } from 'node:sqlite';
 import { text } from 'node:stream/consumers';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { postOrder } from '../../bench/load.ts';
 import { type Pipeline, startPipeline } from '../../dev/pipeline.ts';
+import { countOpenFiles } from '../faults/open-files.ts';
 import { growthsOf, type Sample, type Windows, windowsOf } from './verdict.ts';
 
 const USAGE = `usage: npm run test:soak -- [--minutes=30] [--rate=N] [--report=FILE]
 
   Both services as processes, on the embedded emulator and database, under a steady load; by default half of what a
-  probe of 20 s measures. The median memory, and the least handles and open files, of the last third of the time are
-  compared with those of the third before, and every accepted order is looked for at the end (scripts/reconcile.sh).
+  probe of 20 s measures: orders accepted, by the time until the last of them is stored. The median memory, and the
+  least handles and open files, of the last third of the time are compared with those of the third before, and every
+  accepted order is looked for at the end (scripts/reconcile.sh).
   An hour at 1,000 orders a second takes some 5 GB below the temporary folder.
   --report writes the result, for test/faults/report.ts. Exit status 1 when anything grew, was lost or doubled.`;
 
@@ -26,7 +29,8 @@ const PROBE_MS = 20_000;
 const SAMPLE_MS = 5_000;
 const CONNECTIONS = 50;
 const UNRESOLVED = 3;
-const RECONCILE_LIMIT_MS = 120_000;
+const WORKED_OFF_LIMIT_MS = 120_000;
+const STORED_POLL_MS = 100;
 
 /** The content of the report's file. */
 export type SoakResult = {
@@ -89,7 +93,7 @@ async function sample(
     residentBytes: residentBytes(pid) ?? metric('process_resident_memory_bytes'),
     heapUsedBytes: metric('nodejs_heap_size_used_bytes'),
     handles: metric('nodejs_active_handles_total') - ours(),
-    openFiles: (openFiles(pid) ?? metric('process_open_fds')) - ours(),
+    openFiles: (countOpenFiles(pid) ?? metric('process_open_fds')) - ours(),
   };
 }
 
@@ -102,21 +106,36 @@ function residentBytes(pid: number | undefined): number | undefined {
   return kilobytes === undefined ? undefined : Number(kilobytes) * 1_024;
 }
 
-function openFiles(pid: number | undefined): number | undefined {
-  const folder = `/proc/${pid}/fd`;
-  return existsSync(folder) ? readdirSync(folder).length : undefined;
+const storeOf = ({ dataDir }: Pipeline) => path.join(dataDir, 'orders.db');
+
+/** How many orders a second are accepted and stored. The store is empty before. */
+async function probe(pipeline: Pipeline, agent: http.Agent): Promise<number> {
+  const startedAt = performance.now();
+  const { accepted } = await load(agent, pipeline.producerUrl, Number.POSITIVE_INFINITY, PROBE_MS);
+  const store = new DatabaseSync(storeOf(pipeline), { readOnly: true });
+  try {
+    const rows = store.prepare('SELECT count(*) AS count FROM orders');
+    while (Number(rows.get()?.['count']) < accepted) {
+      if (performance.now() - startedAt > PROBE_MS + WORKED_OFF_LIMIT_MS)
+        throw new Error('what the probe sent is not stored');
+      await sleep(STORED_POLL_MS);
+    }
+  } finally {
+    store.close();
+  }
+  return Math.round((accepted * 1_000) / (performance.now() - startedAt));
 }
 
 /** Looks until everything is worked off. */
 async function reconcile(pipeline: Pipeline, journal: string) {
   const script = path.join(ROOT, 'scripts', 'reconcile.ts');
-  const deadline = performance.now() + RECONCILE_LIMIT_MS;
+  const deadline = performance.now() + WORKED_OFF_LIMIT_MS;
   for (;;) {
     const tool = spawn(process.execPath, [script, journal, '--json'], {
       env: {
         ...process.env,
         AWS_ENDPOINT_URL: pipeline.endpoint,
-        DATABASE_URL: `sqlite:${path.join(pipeline.dataDir, 'orders.db')}`,
+        DATABASE_URL: `sqlite:${storeOf(pipeline)}`,
       },
       stdio: ['ignore', 'pipe', 'inherit'],
     });
@@ -137,13 +156,7 @@ async function soak(
   const agent = new http.Agent({ keepAlive: true, maxSockets: CONNECTIONS });
   const problems: string[] = [];
   const at = new Date().toISOString();
-  let topRate: number | undefined;
-  if (given === undefined) {
-    const startedAt = performance.now();
-    await load(agent, pipeline.producerUrl, Number.POSITIVE_INFINITY, PROBE_MS);
-    const { report } = await reconcile(pipeline, journal);
-    topRate = Math.round((report.accepted * 1_000) / (performance.now() - startedAt));
-  }
+  const topRate = given === undefined ? await probe(pipeline, agent) : undefined;
   const rate = given ?? Math.floor((topRate as number) / 2);
   console.log(`${rate} orders a second for ${minutes} minutes${topRate ? `, of ${topRate}` : ''}`);
 

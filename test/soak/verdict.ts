@@ -18,10 +18,10 @@ export type Windows = Record<Figure, { before: number; last: number }>;
 
 export const FIGURES = ['residentBytes', 'heapUsedBytes', 'handles', 'openFiles'] as const;
 
-/** Of the median. */
-const MAX_GROWTH = 0.05;
-/** Which is less than one of the few handles of a service: a pool of connections breathes. */
-const MAX_MORE = 3;
+/** What may grow by so much is flat: a share, of memory and of what there are many of. */
+export const MAX_GROWTH = 0.05;
+/** Handles and open files, of which a service has few: a pool of connections breathes. */
+export const MAX_MORE = 3;
 /** The heap in use is a saw-tooth, and its memory is part of the resident one: shown, not judged. */
 const JUDGED: readonly Figure[] = ['residentBytes', 'handles', 'openFiles'];
 

@@ -1,0 +1,62 @@
+import { existsSync, readdirSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
+
+/** A service, as far as this watches it. */
+type Watched = { name: string; pid: number | undefined; isReady: () => Promise<boolean> };
+
+const SAMPLE_MS = 200;
+/** A second of them: what comes and goes within it is no leak. */
+const LAST_SAMPLES = 5;
+/** Three seconds of them. What ends sooner has hardly done anything. */
+const MIN_SAMPLES = 15;
+
+/** Files, sockets among them, that a process has open, as the kernel tells; undefined where it does not. */
+export function countOpenFiles(pid: number | undefined): number | undefined {
+  const folder = `/proc/${pid}/fd`;
+  try {
+    return existsSync(folder) ? readdirSync(folder).length : undefined;
+  } catch {
+    return undefined; // It has just ended.
+  }
+}
+
+/** Counts what each process of some services has open, from when it is ready until its end. */
+export class OpenFilesWatch {
+  readonly #samples = new Map<string, number[]>();
+  readonly #sampleMs: number;
+
+  /** @param sampleMs between two counts; by default five a second */
+  constructor(sampleMs = SAMPLE_MS) {
+    this.#sampleMs = sampleMs;
+  }
+
+  /** Resolves after `stop`. */
+  async watch(services: readonly Watched[], stop: AbortSignal): Promise<void> {
+    await Promise.all(services.map((service) => this.#watchOne(service, stop)));
+  }
+
+  /**
+   * By process: the least of its last five counts, less its first one. Only of those that were counted 15 times: at five
+   * a second, the last second of those that were ready for three.
+   */
+  growths(): Record<string, number> {
+    const lives = [...this.#samples].filter(([, samples]) => samples.length >= MIN_SAMPLES);
+    return Object.fromEntries(
+      lives.map(([name, samples]) => [
+        name,
+        Math.min(...samples.slice(-LAST_SAMPLES)) - (samples[0] as number),
+      ]),
+    );
+  }
+
+  async #watchOne(service: Watched, stop: AbortSignal): Promise<void> {
+    for (; !stop.aborted; await sleep(this.#sampleMs)) {
+      const { pid } = service;
+      const name = `${service.name} (pid ${pid})`;
+      if (!this.#samples.has(name) && !(await service.isReady())) continue;
+      const count = countOpenFiles(pid);
+      if (count === undefined || service.pid !== pid) continue;
+      this.#samples.set(name, [...(this.#samples.get(name) ?? []), count]);
+    }
+  }
+}

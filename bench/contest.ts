@@ -11,6 +11,8 @@ export const MEASURES = {
   peakMegabytes: 'peak RSS MB',
   p50Ms: 'p50 ms',
   p99Ms: 'p99 ms',
+  answerP50Ms: 'p50 ms to the answer',
+  answerP99Ms: 'p99 ms to the answer',
 } as const;
 export type Measure = keyof typeof MEASURES;
 export type Figures = Partial<Record<Measure, number>>;

@@ -1,4 +1,4 @@
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { judge } from './bars.ts';
 import { capacitySection, keptCapacity } from './capacity.ts';
@@ -8,6 +8,8 @@ import { kept, type SuiteResult } from './results.ts';
 import { barsTable, contestTable } from './tables.ts';
 
 const DOCS = path.join(import.meta.dirname, '..', 'docs');
+/** Written by hand: what profiles say about the bars that are not met. */
+const REMARKS = path.join(import.meta.dirname, 'remarks.md');
 
 const ORDER = ['consume', 'store', 'publish', 'http', 'e2e', 'memory', 'steps', 'growth'];
 /** What a suite's first contest is drawn by. */
@@ -23,10 +25,10 @@ const DRAWN: Record<string, Measure> = {
 const INTRODUCTION = `# Performance
 
 Made by \`npm run bench -- --report\`, the growth curves by \`npm run bench -- growth --report\`, the capacity by
-\`scripts/performance-test.sh --report\`; not written by hand.
+\`scripts/performance-test.sh --report\`; written by hand is only what is said of the bars that are not met.
 
-Orders of 500 bytes. Each contestant runs in a process of its own with its best sensible settings, in rounds that take
-turns on one machine; a figure is the median of the rounds, in brackets the least and the most, and a ratio is taken
+Orders of 500 bytes. Each contestant runs in a process of its own with its best sensible settings, all of them without V8
+flags (what the images' flags cost is under *memory*), in rounds that take turns on one machine; a figure is the median of the rounds, in brackets the least and the most, and a ratio is taken
 within a round. The sink is an SQS in a process of its own that never runs dry, keeps nothing and answers with right
 checksums: what is left is the cost of the client. *orders/s* and times hold for one machine on one day, and more so when
 others work on it (the load average before each suite says whether they did); ratios, CPU seconds and requests travel.
@@ -46,6 +48,7 @@ export function writeReport(): void {
   const page = [
     INTRODUCTION,
     `## Bars\n\n${barsTable(judge(results))}\n`,
+    readFileSync(REMARKS, 'utf8'),
     ...(capacity ? [capacitySection(capacity)] : []),
     ...results.map(suiteSection),
   ];

@@ -1,13 +1,15 @@
 import type { JudgedBar } from './bars.ts';
 import { type ContestResult, MEASURES, type Measure, ratio, round, type Spread, spread } from './contest.ts';
 
-/** Markdown. Each cell is the median; where it says so, with the least and the most. */
+/** Markdown. Each cell is the median; where they differ, with the least and the most. */
 const cells = (values: string[]) => `| ${values.join(' | ')} |`;
 const table = (head: string[], rows: string[][]) =>
   [cells(head), cells(head.map(() => '---')), ...rows.map(cells)].join('\n');
 
-const range = ({ median, min, max }: Spread) =>
-  min === max ? round(median) : `${round(median)} (${round(min)} … ${round(max)})`;
+function range({ median, min, max }: Spread): string {
+  const [least, most] = [round(min), round(max)];
+  return least === most ? least : `${round(median)} (${least} … ${most})`;
+}
 
 /** Each contestant with its settings and figures; ratios are taken round by round. */
 export function contestTable({ reference, rows }: ContestResult): string {
@@ -30,8 +32,7 @@ export function contestTable({ reference, rows }: ContestResult): string {
         row.name,
         ...measures.map((measure) => {
           const value = spread(row, measure);
-          if (!value) return '';
-          return measure === 'perSecond' ? range(value) : round(value.median);
+          return value ? range(value) : '';
         }),
         ...(comparable ? [row === mine || !share ? '1' : range(share)] : []),
         row.settings,
@@ -46,7 +47,7 @@ export function barsTable(bars: JudgedBar[]): string {
     target,
     range(measured),
     met ? 'met' : '**not met**',
-    byCpu ? `${round(byCpu.median)}×` : '',
+    byCpu ? range(byCpu) : '',
   ]);
   return table(['', 'target', 'measured', '', 'by CPU'], rows);
 }

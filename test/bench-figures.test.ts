@@ -3,6 +3,7 @@ import { judge } from '../bench/bars.ts';
 import { compete, type Figures, type Row, ratio, round, spreadOf } from '../bench/contest.ts';
 import type { Results } from '../bench/results.ts';
 import { growth, type ServiceFigures } from '../bench/service-metrics.ts';
+import { contestTable } from '../bench/tables.ts';
 
 const row = (name: string, ...runs: Figures[]): Row => ({ name, settings: '', runs });
 const results = (title: string, ...rows: Row[]): Results => [
@@ -81,6 +82,36 @@ describe('figures of the benchmarks', () => {
     const [bar] = judge(results('Publish', row('order-producer', { requestsPer1000 })));
 
     expect(bar?.costsTooManyRequests).toBe(tooMany);
+  });
+
+  it.each([
+    [110, true],
+    [90, false],
+  ])(
+    'an adaptive limit with %s orders/s, where the best fixed one has 100, meets its bar: %s',
+    (perSecond, met) => {
+      const measured = results(
+        'Messages in work, across a step',
+        row('adaptive', { perSecond }),
+        row('fixed at 10', { perSecond: 50 }),
+        row('fixed at 20', { perSecond: 100 }),
+        row('fixed at 40', { perSecond: 80 }),
+      );
+
+      expect(judge(measured)).toMatchObject([{ measured: { median: perSecond / 100 }, met }]);
+    },
+  );
+
+  it('each figure is shown with its spread, but one that is the same in all rounds', () => {
+    const runs = [
+      { cpuPer10000: 0.5, requestsPer1000: 200, peakMegabytes: 145, p50Ms: 4, p99Ms: 13 },
+      { cpuPer10000: 0.6, requestsPer1000: 200.1, peakMegabytes: 148, p50Ms: 4, p99Ms: 9 },
+      { cpuPer10000: 0.7, requestsPer1000: 199.9, peakMegabytes: 146, p50Ms: 4, p99Ms: 15 },
+    ];
+
+    const table = contestTable({ title: '', reference: 'mine', rows: [row('mine', ...runs)] });
+
+    expect(table).toContain('| mine | 0.6 (0.5 … 0.7) | 200 | 146 (145 … 148) | 4 | 13 (9 … 15) |');
   });
 
   it('numbers are shown with three digits that count', () => {

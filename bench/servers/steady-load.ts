@@ -5,25 +5,26 @@ import { orderOf } from '../orders.ts';
 import { ready } from '../probe.ts';
 
 /**
- * Posts orders at a steady rate whatever the answers do (open loop), and then tells when each was accepted. Arguments:
- * URL of order-producer, orders a second, seconds.
+ * Posts orders at a steady rate whatever the answers do (open loop), and then tells when each was sent and answered.
+ * Arguments: URL of order-producer, orders a second, seconds.
  */
 const url = `${process.argv[2]}/orders`;
 const perSecond = Number(process.argv[3]);
 const total = perSecond * Number(process.argv[4]);
 const agent = new http.Agent({ keepAlive: true, maxSockets: 200 });
-const accepted: [orderId: string, at: number][] = [];
+const accepted: [orderId: string, sentAt: number, answeredAt: number][] = [];
 let refused = 0;
 
 function post(): Promise<void> {
   const orderId = randomUUID();
   const body = JSON.stringify(orderOf(orderId));
   const headers = { 'content-type': 'application/json', 'content-length': body.length };
+  const sentAt = Date.now();
   return new Promise((resolve, reject) => {
     const request = http.request(url, { method: 'POST', agent, headers }, (response) => {
       response.resume();
       response.on('end', () => {
-        if (response.statusCode === 202) accepted.push([orderId, Date.now()]);
+        if (response.statusCode === 202) accepted.push([orderId, sentAt, Date.now()]);
         else refused++;
         resolve();
       });

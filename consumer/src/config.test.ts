@@ -25,6 +25,13 @@ test('consumer config, with several problems, names all of them at once', () => 
 });
 
 test.each([
+  { MAX_IN_WORK: '100', DATABASE_POOL_SIZE: '5', DATABASE_URL: 'postgres://database/orders' },
+  { MAX_IN_WORK: '500', DATABASE_POOL_SIZE: '5', DATABASE_URL: 'sqlite:orders.db' },
+])('consumer config, with as many messages in work as the store takes at once, is accepted: %o', (env) => {
+  expect(loadConsumerConfig(env).MAX_IN_WORK).toBe(Number(env.MAX_IN_WORK));
+});
+
+test.each([
   [{ VISIBILITY_TIMEOUT_SECONDS: '50' }, /VISIBILITY_TIMEOUT_SECONDS: must exceed/],
   [{ HEARTBEAT_SECONDS: '31' }, /HEARTBEAT_SECONDS/],
   [{ POLL_BACKOFF_MIN_MS: '20000' }, /POLL_BACKOFF_MIN_MS/],
@@ -35,6 +42,10 @@ test.each([
     /RETRY_BACKOFF_MIN_SECONDS: must not exceed RETRY_BACKOFF_MAX_SECONDS/,
   ],
   [{ BREAKER_MIN_OPEN_MS: '20000' }, /BREAKER_MIN_OPEN_MS/],
+  [
+    { MAX_IN_WORK: '101', DATABASE_POOL_SIZE: '5', DATABASE_URL: 'postgres://database/orders' },
+    /MAX_IN_WORK: must be at most 20 × DATABASE_POOL_SIZE/,
+  ],
   [{ ORDER_DLQ_NAME: 'order-queue' }, /ORDER_DLQ_NAME: must differ/],
   [{ APP_ENV: 'prod', HEARTBEAT_SECONDS: '0' }, /HEARTBEAT_SECONDS/],
 ])('consumer config, when %o breaks a rule across fields, says which', (env, message) => {

@@ -12,6 +12,9 @@ import { z } from 'zod';
 /** Of the grace period, kept for telling SQS what became of the messages, and for closing what is left then. */
 export const SHUTDOWN_RESERVE_MS = { flush: 5_000, close: 2_000 };
 
+/** Two polls of ten for each connection: one is saved while the next is received, and none waits for long. */
+const MESSAGES_PER_CONNECTION = 20;
+
 const seconds = (max: number) => z.coerce.number().min(0).max(max);
 
 /** Everything that the environment can tell order-consumer. `docs/configuration.md` is generated from it. */
@@ -34,7 +37,9 @@ export const consumerConfigSchema = withRules(
     MAX_MESSAGES_PER_POLL: integer(1, 10).default(10).describe('messages asked for in one poll'),
     MAX_IN_WORK: integer(1, 10_000)
       .default(10)
-      .describe('messages in work at once; polls ask only for free places'),
+      .describe(
+        'messages in work at once; polls ask only for free places; with PostgreSQL at most 20 for each connection',
+      ),
     MIN_IN_WORK: integer(1, 10_000)
       .optional()
       .describe(
@@ -106,6 +111,12 @@ export const consumerConfigSchema = withRules(
       needs: ['MIN_IN_WORK', 'MAX_IN_WORK'],
       holds: ({ MIN_IN_WORK: least, MAX_IN_WORK: most }) => least === undefined || least <= most,
       message: 'must be at most MAX_IN_WORK',
+    },
+    {
+      needs: ['MAX_IN_WORK', 'DATABASE_POOL_SIZE', 'DATABASE_URL'],
+      holds: ({ MAX_IN_WORK: most, DATABASE_POOL_SIZE: connections, DATABASE_URL: url }) =>
+        url.startsWith('sqlite:') || most <= MESSAGES_PER_CONNECTION * connections,
+      message: `must be at most ${MESSAGES_PER_CONNECTION} × DATABASE_POOL_SIZE with PostgreSQL: batches that wait long for a connection count as an outage`,
     },
     {
       needs: ['HEARTBEAT_SECONDS', 'VISIBILITY_TIMEOUT_SECONDS'],

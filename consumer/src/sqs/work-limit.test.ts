@@ -4,7 +4,7 @@ import { WorkLimit } from './work-limit.ts';
 beforeEach(() => vi.useFakeTimers());
 afterEach(() => vi.useRealTimers());
 
-/** Lets batches of ten through a store, as many at once as the limit allows, and answers messages a second. */
+/** Lets batches of ten through a store, as many at once as the limit allows. @returns messages a second */
 function work(limit: WorkLimit, seconds: number, latencyMs: (batches: number) => number): number {
   const end = performance.now() + seconds * 1_000;
   let messages = 0;

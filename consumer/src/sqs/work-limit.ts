@@ -2,16 +2,18 @@
 const BETTER = 1.03;
 const STEP = { least: 1.2, most: 1.5 };
 const POLL_MESSAGES = 10;
-/** Long enough for a rate, short enough to follow: so many rounds, in each of which every place is taken once. */
+/**
+ * How long a rate is measured, at least: long enough for one, short enough to follow. A round takes each place once.
+ */
 const WINDOW = { ms: 50, messages: 10 * POLL_MESSAGES, rounds: 2 };
 const PAUSE_MS = 10_000;
 
 /**
- * How many messages may be in work: between a least and a most, by climbing. A step up or down is tried, and kept when
- * messages are then worked off at a better rate, with a larger step after it; when not, the limit goes back to where it was,
- * is measured anew, and tries a smaller step the other way. So it follows a store whose latency grows (more in work keep up
- * the rate), one that is overrun (fewer do), and one that has changed meanwhile. While the limit is not reached, it is not what
- * holds the rate down, and stays.
+ * How many messages may be in work: between a least and a most, by climbing. A step up or down is tried, and kept
+ * when messages are then stored at a better rate, with a larger step after it; when not, the limit goes back to where
+ * it was, is measured anew, and tries a smaller step the other way. So it follows a store whose latency grows (more
+ * in work keep up the rate), one that is overrun (fewer do), and one that has changed meanwhile. While the limit is
+ * not reached, it is not what holds the rate down, and stays.
  */
 export class WorkLimit {
   readonly #least: number;
@@ -46,7 +48,7 @@ export class WorkLimit {
     this.#reached = true;
   }
 
-  /** So many messages more have met their fate. */
+  /** So many messages more are stored. Those with another fate say nothing of how much the store takes. */
   workedOff(messages: number): void {
     const nowMs = performance.now();
     if (this.#measuredSinceMs === undefined) {

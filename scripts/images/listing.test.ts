@@ -29,6 +29,10 @@ describe('faults', () => {
     expect(faultsWith()).toEqual([]);
   });
 
+  it('faults, of an image with the tests that come with a package, are none', () => {
+    expect(faultsWith(file({ path: '/app/node_modules/pg/index.test.js' }))).toEqual([]);
+  });
+
   const file = (changed: Partial<Entry>): Entry => ({ ...MAIN, path: '/app/x', ...changed });
   it.each<[string, Entry]>([
     ['a file outside of /app', file({ path: '/root/.cache' })],

@@ -1,17 +1,36 @@
 import { existsSync, globSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 
-/** Fails when a page links to a file that is not there, or when the translated README has fallen behind. */
+/** Fails when a page links to a file or a heading that is not there, or when the translated README has fallen behind. */
 const root = path.join(import.meta.dirname, '..');
 const problems: string[] = [];
 
-for (const page of globSync(['*.md', 'docs/**/*.md', 'dev/**/*.md'], { cwd: root })) {
+for (const page of globSync(['*.md', '{docs,dev,k8s}/**/*.md'], { cwd: root })) {
   const text = readFileSync(path.join(root, page), 'utf8');
-  for (const [, target = ''] of text.matchAll(/\]\(([^)#]+)(?:#[^)]*)?\)/g)) {
+  for (const [, target = '', anchor] of text.matchAll(/\]\(([^)#\s]*)(?:#([^)\s]*))?\)/g)) {
     if (/^[a-z]+:/.test(target)) continue;
-    const file = path.resolve(root, path.dirname(page), target);
+    const file = target ? path.resolve(root, path.dirname(page), target) : path.join(root, page);
     if (!existsSync(file)) problems.push(`${page} links to ${target}, which is not there`);
+    else if (anchor && file.endsWith('.md') && !anchorsOf(file).has(anchor))
+      problems.push(`${page} links to #${anchor}, a heading that ${path.relative(root, file)} does not have`);
   }
+}
+
+/** How GitHub names the headings of a page: a second one of the same name gets `-1`, and so on. */
+function anchorsOf(file: string): Set<string> {
+  const anchors = new Set<string>();
+  const text = readFileSync(file, 'utf8').replaceAll(/^( *)```.*?^\1```/gms, '');
+  for (const [, heading = ''] of text.matchAll(/^#{1,6} +(.+?) *$/gm)) {
+    const shown = heading.replaceAll(/\[([^\]]*)\]\([^)]*\)/g, '$1');
+    const name = shown
+      .toLowerCase()
+      .replaceAll(/[^\p{Letter}\p{Mark}\p{Number}\p{Connector_Punctuation} -]/gu, '')
+      .replaceAll(' ', '-');
+    let anchor = name;
+    for (let more = 1; anchors.has(anchor); more++) anchor = `${name}-${more}`;
+    anchors.add(anchor);
+  }
+  return anchors;
 }
 
 /** What must be the same in every language: how many headings and table rows, and the commands to type. */

@@ -28,6 +28,9 @@ const LABELS = {
   VERSION: 'v1',
   CREATED: '2026-01-02T03:04:05Z',
 };
+/** From its start to ready, on a machine that has nothing else to do; one that has may take so many times as long. */
+const READY_MS = 2_000;
+const BUSY_FACTOR = 3;
 const READY_POLL_MS = 10;
 const READY_TIMEOUT_MS = 30_000;
 
@@ -227,8 +230,13 @@ async function run(service: Service, image: string): Promise<void> {
     const { StartedAt } = JSON.parse(await docker('inspect', '--format={{json .State}}', name));
     const problems = ready ? [] : [`not ready in ${READY_TIMEOUT_MS} ms`, ...(await logs(name))];
     report(`${image} becomes ready, without a shell and with a read-only root`, problems);
-    // A figure, not a verdict: it depends on the machine.
-    if (ready) console.log(`     ready ${ready - Date.parse(StartedAt)} ms after its start (bar: 2000 ms)`);
+    if (ready !== undefined) {
+      const [tookMs, mostMs] = [ready - Date.parse(StartedAt), READY_MS * BUSY_FACTOR];
+      report(
+        `${image} is ready ${tookMs} ms after its start (bar: ${READY_MS} ms; where others work ${mostMs} ms)`,
+        tookMs <= mostMs ? [] : [`that is more than ${mostMs} ms`],
+      );
+    }
     const { Config } = await inspect(image);
     const healthCheck = Config.Healthcheck?.Test.slice(1) ?? ['false'];
     const healthy = await command('docker', ['exec', name, ...healthCheck]);

@@ -10,7 +10,7 @@ const NODE: Entry = {
   elf: true,
 };
 const APP: Entry = { path: '/app', mode: '40555', owner: '0:0' };
-const MAIN: Entry = { path: '/app/producer/src/main.ts', mode: '100444', owner: '0:0', size: 5, sha256: 'm' };
+const MAIN: Entry = { path: '/app/producer/src/main.js', mode: '100444', owner: '0:0', size: 5, sha256: 'm' };
 const LINK: Entry = {
   path: '/app/node_modules/@orders/shared',
   mode: '120777',
@@ -29,6 +29,10 @@ describe('faults', () => {
     expect(faultsWith()).toEqual([]);
   });
 
+  it('faults, of an image with the tests that come with a package, are none', () => {
+    expect(faultsWith(file({ path: '/app/node_modules/pg/index.test.js' }))).toEqual([]);
+  });
+
   const file = (changed: Partial<Entry>): Entry => ({ ...MAIN, path: '/app/x', ...changed });
   it.each<[string, Entry]>([
     ['a file outside of /app', file({ path: '/root/.cache' })],
@@ -38,7 +42,10 @@ describe('faults', () => {
     ['a setuid file', file({ mode: '104555' })],
     ['a file that is closed to some', file({ mode: '100440' })],
     ['machine code', file({ elf: true })],
-    ['a test', file({ path: '/app/shared/src/order.test.ts' })],
+    ['a test', file({ path: '/app/shared/src/order.test.js' })],
+    ['a contract of tests', file({ path: '/app/shared/src/store.contract.js' })],
+    ['TypeScript', file({ path: '/app/shared/src/order.ts' })],
+    ['types of a package', file({ path: '/app/node_modules/pg/index.d.ts' })],
     ['a development tool', file({ path: '/app/node_modules/vitest/index.js' })],
     ['a development tool of a workspace', file({ path: '/app/shared/node_modules/vitest/index.js' })],
     ['settings of a developer', file({ path: '/app/.env' })],

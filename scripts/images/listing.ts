@@ -65,7 +65,8 @@ function faultsOf({ path, mode, owner, target, elf }: Entry, developmentTools: s
     [target === undefined && (permissions & ANY_WRITE_OR_SPECIAL_BIT) !== 0, `mode ${mode}`],
     [target === undefined && (permissions & 0o444) !== 0o444, `mode ${mode}, not readable to all`],
     [elf === true, 'machine code: the image is put together once for all processors'],
-    [/\.(test|contract)\.ts$/.test(path), 'a test'],
+    [inModules === undefined && /\.(test|contract)\.[jt]s$/.test(path), 'a test of ours'],
+    [/\.[cm]?ts$/.test(path), 'TypeScript, whose types would be stripped at each start'],
     [inModules !== undefined && developmentTools.includes(inModules), 'a development tool'],
     [/\/(\.npm|\.npmrc|\.env[^/]*|\.git|_cacache)$/.test(path), 'local state'],
   ];

@@ -318,7 +318,7 @@ export type SqsOrderPublisherOptions`,
     edits: [
       {
         file: 'shared/src/circuit-breaker.ts',
-        find: 'initialDelay: options.openMs.min, maxDelay: options.openMs.max',
+        find: 'maxDelay: options.openMs.max',
         replace: 'initialDelay: 1e9, maxDelay: 1e9',
       },
     ],

@@ -1,17 +1,17 @@
 import { spawnSync } from 'node:child_process';
 import { buildImage, loadImages } from './cluster.ts';
 
-/** What makes a release bad, as an edit of its source. */
-const EDITS = {
-  'rejects-everything': ['consumer', 'shared/src/order.ts', 's/return `v1:/return `v1:x/'],
+/** What makes a release bad: a command of sed for one file, as it is in the image of one service. */
+export const EDITS = {
+  'rejects-everything': ['consumer', 'shared/src/order.js', 's/return `v1:/return `v1:x/'],
   'migration-fails': [
     'consumer',
-    'consumer/src/adapters/migrations.ts',
-    's/POSTGRES_MIGRATIONS: Migration\\[\\] = \\[/&{version: 2, sql: "ALTER TABLE orders ADD COLUMN note text; SELECT 1 \\/ 0"},/',
+    'consumer/src/adapters/migrations.js',
+    's/const POSTGRES_MIGRATIONS *= \\[/&{version: 2, sql: "ALTER TABLE orders ADD COLUMN note text; SELECT 1 \\/ 0"},/',
   ],
   'refuses-customers': [
     'producer',
-    'producer/src/domain/place-order.ts',
+    'producer/src/domain/place-order.js',
     's/const hash = contentHash(request);/&if (request.customerId !== "SYNTHETIC-CHECK") throw new Error("bad release");/',
   ],
 } as const;

@@ -14,7 +14,7 @@ import { steps } from './suites/steps.ts';
 import { store } from './suites/store.ts';
 import { barsTable, contestTable } from './tables.ts';
 
-const USAGE = `usage: npm run bench -- [SUITE...] [--quick] [--rounds=5] [--report]
+const USAGE = `usage: npm run bench -- [SUITE...] [--quick] [--rounds=N] [--report]
 
   Suites: consume publish http store e2e memory, all of them by default (20 minutes); steps (6 minutes) and growth
   (up to 2 hours) only when they are named, or with --quick.

@@ -39,8 +39,8 @@ function peakBytes(): number {
   return Number(/^VmHWM:\s+(\d+) kB/m.exec(readFileSync(status, 'utf8'))?.[1]) * 1_024;
 }
 
-process.on('message', (request) => {
-  if (request === 'sample') process.send?.({ sample: sample() });
+process.on('message', (request: 'exit' | { sample: number }) => {
+  if (typeof request === 'object') process.send?.({ sample: sample(), number: request.sample });
   if (request === 'exit') process.exit();
 });
 // Whoever measures is gone: nothing is left behind.

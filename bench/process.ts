@@ -31,6 +31,7 @@ export class MeasuredProcess {
   readonly #child: ChildProcess;
   readonly #death: Promise<never>;
   readonly details: Record<string, unknown>;
+  #samples = 0;
 
   private constructor(child: ChildProcess, death: Promise<never>, details: Record<string, unknown>) {
     this.#child = child;
@@ -53,11 +54,13 @@ export class MeasuredProcess {
   }
 
   async sample(): Promise<Sample> {
-    this.#child.send('sample');
+    const wanted = ++this.#samples;
+    this.#child.send({ sample: wanted });
     for (;;) {
       const [message] = await Promise.race([once(this.#child, 'message'), this.#death]);
-      const { sample } = message as { sample?: Sample };
-      if (sample) return sample;
+      const { sample, number } = message as { sample?: Sample; number?: number };
+      // Another one may be asked for at the same time, or have been before.
+      if (sample && number === wanted) return sample;
     }
   }
 

@@ -15,8 +15,10 @@ const QUICK: Pace = { warmMs: 300, measureMs: 2_000, orders: 3_000, rounds: 1 };
 /** Where a figure needs more orders, as requests of a thousand do: one more or less must not matter on a busy machine. */
 const QUICK_MANY = { measureMs: 15_000, orders: 100_000 };
 
+/** @param rounds of each contest, whatever it has by itself */
 export function contextOf(quick: boolean, note: (line: string) => void, rounds?: number): SuiteContext {
-  const pace = { ...(quick ? QUICK : FULL), ...(rounds ? { rounds } : {}) };
+  const asked = rounds ? { rounds } : {};
+  const pace = { ...(quick ? QUICK : FULL), ...asked };
   return {
     quick,
     pace,
@@ -24,7 +26,7 @@ export function contextOf(quick: boolean, note: (line: string) => void, rounds?:
     compete: (contest, other = {}) =>
       compete(
         contest,
-        quick ? { ...QUICK, ...(other.orders ? QUICK_MANY : {}) } : { ...pace, ...other },
+        quick ? { ...QUICK, ...(other.orders ? QUICK_MANY : {}) } : { ...pace, ...other, ...asked },
         note,
       ),
   };

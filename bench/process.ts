@@ -31,12 +31,18 @@ export class MeasuredProcess {
   readonly #child: ChildProcess;
   readonly #death: Promise<never>;
   readonly details: Record<string, unknown>;
-  #samples = 0;
+  readonly #asked = new Map<number, (sample: Sample) => void>();
+  #lastNumber = 0;
 
   private constructor(child: ChildProcess, death: Promise<never>, details: Record<string, unknown>) {
     this.#child = child;
     this.#death = death;
     this.details = details;
+    child.on('message', ({ sample, number }: { sample?: Sample; number?: number }) => {
+      if (!sample || number === undefined) return;
+      this.#asked.get(number)?.(sample);
+      this.#asked.delete(number);
+    });
   }
 
   /** Starts a program of the project, named from its root. Resolves when it is ready. */
@@ -53,15 +59,11 @@ export class MeasuredProcess {
     return new MeasuredProcess(child, death, await Promise.race([readiness(child, options), death]));
   }
 
-  async sample(): Promise<Sample> {
-    const wanted = ++this.#samples;
-    this.#child.send({ sample: wanted });
-    for (;;) {
-      const [message] = await Promise.race([once(this.#child, 'message'), this.#death]);
-      const { sample, number } = message as { sample?: Sample; number?: number };
-      // Another one may be asked for at the same time, or have been before.
-      if (sample && number === wanted) return sample;
-    }
+  /** Several may be asked for at the same time. */
+  sample(): Promise<Sample> {
+    const number = ++this.#lastNumber;
+    this.#child.send({ sample: number });
+    return Promise.race([new Promise<Sample>((resolve) => this.#asked.set(number, resolve)), this.#death]);
   }
 
   async stop(): Promise<void> {

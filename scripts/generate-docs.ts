@@ -72,6 +72,7 @@ ${tables.join('\n')}
 - \`HEARTBEAT_SECONDS\` is above 0, and at most half of \`VISIBILITY_TIMEOUT_SECONDS\`
 - \`SHUTDOWN_GRACE_MS\` of the consumer exceeds \`SQS_WAIT_TIME_SECONDS\` by more than 7 s: a poll under way is left to
   finish, and then flushed; that of the producer exceeds \`SHUTDOWN_DELAY_MS\` + \`PUBLISH_TIMEOUT_MS\`
+- with PostgreSQL, \`MAX_IN_WORK\` is at most 20 × \`DATABASE_POOL_SIZE\`
 - \`ORDER_DLQ_NAME\` differs from \`ORDER_QUEUE_NAME\`
 - no minimum exceeds its maximum
 `;

@@ -109,7 +109,7 @@ function commitTried(): string | undefined {
   const head = git('rev-parse', '--short', 'HEAD');
   if (head.status !== 0) return undefined;
   // Results, which other runs append to, and documents are no code.
-  const changed = git('status', '--porcelain', '--', ':/', ':!*.ndjson', ':!*.md').stdout.trim() !== '';
+  const changed = git('status', '--porcelain', '--', ':/', ':(top,exclude)*.ndjson', ':(top,exclude)*.md').stdout.trim() !== '';
   return head.stdout.trim() + (changed ? '+' : '');
 }
 
@@ -132,6 +132,8 @@ class Campaign {
     const { trials, trial, jobs } = this.#options;
     const numbers = trial === undefined ? Array.from({ length: trials }, (_, index) => index) : [trial];
     const plans = numbers.map((number) => planTrial(number, this.#options, this.#means)).values();
+    // Each process of each trial is killed should this one end.
+    process.setMaxListeners(0);
     await Promise.all(Array.from({ length: jobs }, () => this.#work(plans)));
     if (readdirSync(this.#folder).length === 0) rmSync(this.#folder, { recursive: true });
   }

@@ -237,7 +237,7 @@ describe('invariants, when a promise was broken', () => {
       { journaled: ['id-2'], unjournaled: 1 },
       ['NOT_JOURNALED', 'NOT_JOURNALED'],
     ],
-    ['open files grow', { openFilesGrowth: { consumer: 21 } }, ['LEAK']],
+    ['open files grow', { openFilesGrowth: { consumer: 31 } }, ['LEAK']],
     [
       'a client was answered with 500',
       { sent: [sent('a', 'id-1', { oddAnswers: [500] }), ...good.sent.slice(1)] },

@@ -98,8 +98,11 @@ export type ViolationCode =
 
 export type Violation = { code: ViolationCode; detail: string };
 
-/** More than this is no pool of connections that warms up (18 at most, in 1,000 trials), but a leak. */
-const MAX_OPEN_FILES_GROWTH = 20;
+/**
+ * More than this is a leak. A process that ends while SQS does not answer holds a socket for each batch in flight (10) and
+ * for each client that waits: 21 at most in 1,200 trials, 13 where that was not so.
+ */
+const MAX_OPEN_FILES_GROWTH = 30;
 
 /** What is promised, by the code of its violation. The report prints it. */
 export const INVARIANTS: Record<ViolationCode, string> = {

@@ -69,3 +69,9 @@ test('work limit, never leaves its bounds', () => {
   expect(Math.min(...seen)).toBeGreaterThanOrEqual(10);
   expect(Math.max(...seen)).toBeLessThanOrEqual(100);
 });
+
+test('work limit, of a store whose every answer takes seconds, climbs all the same', () => {
+  const limit = new WorkLimit(10, 100);
+  work(limit, 600, storeOf(5_000, 20));
+  expect(limit.value).toBeGreaterThan(50);
+});

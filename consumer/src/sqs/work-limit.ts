@@ -6,6 +6,7 @@ const POLL_MESSAGES = 10;
  * How long a rate is measured, at least: long enough for one, short enough to follow. A round takes each place once.
  */
 const WINDOW = { ms: 50, messages: 10 * POLL_MESSAGES, rounds: 2 };
+/** After so long without a message a rate says nothing of the limit. */
 const PAUSE_MS = 10_000;
 
 /**
@@ -29,6 +30,7 @@ export class WorkLimit {
   #workedOffBefore = 0;
   #workedOff = 0;
   #measuredSinceMs: number | undefined;
+  #lastMs = performance.now();
 
   constructor(least: number, most: number) {
     this.#least = least;
@@ -51,16 +53,22 @@ export class WorkLimit {
   /** So many messages more are stored. Those with another fate say nothing of how much the store takes. */
   workedOff(messages: number): void {
     const nowMs = performance.now();
+    const paused = nowMs - this.#lastMs > PAUSE_MS;
+    this.#lastMs = nowMs;
     if (this.#measuredSinceMs === undefined) {
       this.#workedOffBefore += messages;
       if (this.#workedOffBefore >= this.value) this.#measureFrom(nowMs);
+      return;
+    }
+    if (paused) {
+      this.#measureFrom(nowMs);
       return;
     }
     this.#workedOff += messages;
     const elapsedMs = nowMs - this.#measuredSinceMs;
     const enough = Math.max(WINDOW.messages, WINDOW.rounds * this.value);
     if (elapsedMs < WINDOW.ms || this.#workedOff < enough) return;
-    if (this.#reached && elapsedMs < PAUSE_MS) this.#climb(this.#workedOff / elapsedMs);
+    if (this.#reached) this.#climb(this.#workedOff / elapsedMs);
     else this.#measureFrom(nowMs);
   }
 

@@ -109,7 +109,9 @@ function commitTried(): string | undefined {
   const head = git('rev-parse', '--short', 'HEAD');
   if (head.status !== 0) return undefined;
   // Results, which other runs append to, and documents are no code.
-  const changed = git('status', '--porcelain', '--', ':/', ':(top,exclude)*.ndjson', ':(top,exclude)*.md').stdout.trim() !== '';
+  const changed =
+    git('status', '--porcelain', '--', ':/', ':(top,exclude)*.ndjson', ':(top,exclude)*.md').stdout.trim() !==
+    '';
   return head.stdout.trim() + (changed ? '+' : '');
 }
 

@@ -191,7 +191,7 @@ export const MUTATIONS: readonly Mutation[] = [
   },
   {
     name: 'refusal of one order taken for an outage of the store',
-    expected: 'WRONGLY_DEAD_LETTERED',
+    expected: 'WRONGLY_FAILED',
     fault: 'database locked',
     edits: [
       {

@@ -22,8 +22,8 @@ export type ProcessedMessage = { outcome: Outcome; traceId: string; orderId?: st
 export type ProcessMessages = (messages: readonly IncomingMessage[]) => Promise<ProcessedMessage[]>;
 
 /**
- * The use case: reads the orders in the messages and stores them, all by one call of the store, and answers one outcome a
- * message, in order. It never rejects: whatever goes wrong is an outcome.
+ * The use case: reads the orders in the messages and stores them, all by one call of the store, and answers one
+ * outcome a message, in order. It never rejects: whatever goes wrong is an outcome.
  */
 export async function processMessages(
   repository: Pick<OrderRepository, 'saveAll'>,

@@ -2,6 +2,7 @@ import type { SQSClient, SQSServiceException } from '@aws-sdk/client-sqs';
 import type { Logger } from '@orders/shared/logger.ts';
 import { BatchEntryError } from '@orders/shared/sqs-batch.ts';
 import type { Rejected } from '../domain/outcome.ts';
+import type { ProcessedMessage } from '../domain/process-messages.ts';
 import type { ConsumerMetrics } from '../metrics.ts';
 import type { Acknowledger } from './acknowledger.ts';
 import type { DeadLetterSender } from './dead-letter-sender.ts';
@@ -71,13 +72,16 @@ export class PackedSettler {
     await this.#reject(message, { kind: 'rejected', reason, error }, processed);
   }
 
-  async #reject(message: ReceivedMessage, outcome: Rejected, ...how: SendArgs): Promise<void> {
-    await this.#options.deadLetters.send(message, outcome, ...how);
+  async #reject(
+    message: ReceivedMessage,
+    outcome: Rejected,
+    processed: ProcessedMessage,
+    how = { alone: false },
+  ): Promise<void> {
+    await this.#options.deadLetters.send(message, outcome, processed, how);
     countOutcome(this.#options.metrics, outcome);
   }
 }
-
-type SendArgs = Parameters<DeadLetterSender['send']> extends [unknown, unknown, ...infer Rest] ? Rest : never;
 
 /** SQS refuses the entry, or the request with nothing else in it; not for who sends it, or how often. */
 const isFaultOfMessage = (error: unknown) => {

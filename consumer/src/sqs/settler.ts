@@ -70,13 +70,18 @@ export class Settler {
     const { message } = lease;
     const whole = parts.length === 1 ? parts[0] : parts.find(isReleasedTogether);
     if (!whole) {
-      if (!lease.lost) await this.#confirm({ kind: 'processed' }, message, {}, packed.settle(message, parts));
+      if (lease.lost) return;
+      await packed
+        .settle(message, parts)
+        .catch((err) => this.#unconfirmed({ kind: 'processed' }, err, message, {}));
       return;
     }
     const { processed } = whole;
     const outcome = retryPolicy.judge(message, processed.outcome as Unstored);
     countOutcome(metrics, outcome);
-    await this.#confirm(outcome, message, processed, this.#carryOut(outcome, lease, processed));
+    await this.#carryOut(outcome, lease, processed).catch((err) =>
+      this.#unconfirmed(outcome, err, message, processed),
+    );
   }
 
   async #carryOut(outcome: Unstored, lease: Lease, processed: ProcessedMessage): Promise<void> {
@@ -104,19 +109,6 @@ export class Settler {
         'message released',
       );
     if (!lease.lost) await acknowledger.changeVisibility(receiptHandle, delaySeconds);
-  }
-
-  async #confirm(
-    outcome: Outcome,
-    message: ReceivedMessage,
-    known: Partial<ProcessedMessage>,
-    calls: Promise<void>,
-  ): Promise<void> {
-    try {
-      await calls;
-    } catch (err) {
-      this.#unconfirmed(outcome, err, message, known);
-    }
   }
 
   #unconfirmed(

@@ -4,7 +4,7 @@ import { DEAD_LETTER_ATTRIBUTE, deadLetterSchema } from '@orders/consumer/sqs/de
 import { commonFields, loadConfig } from '@orders/shared/config.ts';
 import { createLogger } from '@orders/shared/logger.ts';
 import { readableOrders } from '@orders/shared/packed-message.ts';
-import { queueAttributes } from '@orders/shared/queue-admin.ts';
+import { queueDepth } from '@orders/shared/queue-admin.ts';
 import { createSqsClient } from '@orders/shared/sqs-client.ts';
 import { z } from 'zod';
 import type { CountedFailure, DeadLettered, FoundOrder } from './invariants.ts';
@@ -29,10 +29,8 @@ export async function unsettled(
   consumers: readonly ServiceProcess[],
 ): Promise<string[]> {
   const open: string[] = [];
-  const queue = await queueAttributes(sqs, queueUrl);
-  for (const [attribute, count] of Object.entries(queue))
-    if (/^ApproximateNumberOfMessages/.test(attribute) && Number(count) > 0)
-      open.push(`order queue: ${attribute} is ${count}`);
+  for (const [state, count] of Object.entries(await queueDepth(sqs, queueUrl)))
+    if (count > 0) open.push(`order queue: ${count} ${state}`);
   for (const consumer of consumers) {
     const leases = await consumer.metric('sqs_leases_in_flight');
     if (leases !== 0) open.push(`${consumer.name} has ${leases ?? 'an unknown number of'} leases in flight`);
@@ -60,8 +58,7 @@ export async function drain(sqs: SQSClient, queueUrl: string): Promise<Received[
       await sqs.send(new DeleteMessageCommand({ QueueUrl: queueUrl, ReceiptHandle }));
     }
     if (Messages.length > 0) continue;
-    const { ApproximateNumberOfMessagesNotVisible: held } = await queueAttributes(sqs, queueUrl);
-    if (Number(held) === 0) return all;
+    if ((await queueDepth(sqs, queueUrl)).inFlight === 0) return all;
     waited++;
     await sleep(POLL_MS);
   }

@@ -56,7 +56,9 @@ export class OpenFilesWatch {
       if (!this.#samples.has(name) && !(await service.isReady())) continue;
       const count = countOpenFiles(pid);
       if (count === undefined || service.pid !== pid) continue;
-      this.#samples.set(name, [...(this.#samples.get(name) ?? []), count]);
+      const samples = this.#samples.get(name) ?? [];
+      samples.push(count);
+      this.#samples.set(name, samples);
     }
   }
 }

@@ -6,11 +6,12 @@ import {
 } from '@aws-sdk/client-sqs';
 import { commonFields, loadConfig } from '@orders/shared/config.ts';
 import { createLogger } from '@orders/shared/logger.ts';
-import { ensureQueues, queueAttributes } from '@orders/shared/queue-admin.ts';
+import { ensureQueues } from '@orders/shared/queue-admin.ts';
 import { createSqsClient } from '@orders/shared/sqs-client.ts';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest';
 import { z } from 'zod';
 import { type Emulator, startEmulator } from '../../dev/emulator.ts';
+import { depthOf } from '../queues.ts';
 import { createRandom } from './random.ts';
 import { type SqsFault, type SqsFaultProxy, startSqsFaultProxy } from './sqs-fault-proxy.ts';
 
@@ -73,13 +74,7 @@ const receive = async (MaxNumberOfMessages = 10, VisibilityTimeout = 30) => {
 };
 const bodies = async (...given: Parameters<typeof receive>) =>
   (await receive(...given)).map(({ Body }) => Body);
-const counts = async () => {
-  const attributes = await queueAttributes(direct, queueUrl);
-  return {
-    visible: Number(attributes.ApproximateNumberOfMessages),
-    inFlight: Number(attributes.ApproximateNumberOfMessagesNotVisible),
-  };
-};
+const counts = () => depthOf(direct, queueUrl);
 
 /** While the fault is on; answers how often it struck. */
 async function during(fault: SqsFault, act: () => Promise<void>): Promise<number> {

@@ -4,7 +4,7 @@ import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { DeleteQueueCommand, type SQSClient } from '@aws-sdk/client-sqs';
 import type { QueueUrls } from '@orders/shared/queue-admin.ts';
-import { ensureQueues, queueAttributes } from '@orders/shared/queue-admin.ts';
+import { ensureQueues, queueDepth } from '@orders/shared/queue-admin.ts';
 import { type Emulator, startEmulator } from '../../dev/emulator.ts';
 import { freePorts } from '../../dev/port-owner.ts';
 import { type Fault, type FaultScene, PAGE_LIMIT } from './faults.ts';
@@ -466,10 +466,10 @@ class Trial {
     await Promise.all(consumers.map((consumer) => consumer.stop()));
     // A poll that was aborted would go on taking messages until its wait time is over.
     await Promise.all([posts, sleep(POLL_UNDER_WAY_MS)]);
-    const { ApproximateNumberOfMessagesNotVisible } = await queueAttributes(sqs, queueUrl);
+    const { inFlight } = await queueDepth(sqs, queueUrl);
     this.#note('producer is stopped');
     await Promise.all([postLast(LAST_ORDERS / 4, 50), sleep(25).then(() => producer.stop())]);
-    return Number(ApproximateNumberOfMessagesNotVisible);
+    return inFlight;
   }
 }
 

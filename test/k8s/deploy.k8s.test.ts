@@ -1,4 +1,4 @@
-import { queueAttributes } from '@orders/shared/queue-admin.ts';
+import { messagesIn } from '@orders/shared/queue-admin.ts';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { readManifests } from '../../scripts/deploy/manifests.ts';
 import { sqsClient } from '../backends.ts';
@@ -43,11 +43,7 @@ describe.skipIf(!cluster.available)(`deployment (${cluster.reason})`, () => {
   };
   const deadLetters = async () => {
     const url = `http://127.0.0.1:${queues.port}`;
-    const attributes = await queueAttributes(sqsClient({ AWS_ENDPOINT_URL: url }), `${url}${QUEUE_URL}`);
-    return (
-      Number(attributes.ApproximateNumberOfMessages) +
-      Number(attributes.ApproximateNumberOfMessagesNotVisible)
-    );
+    return messagesIn(sqsClient({ AWS_ENDPOINT_URL: url }), `${url}${QUEUE_URL}`);
   };
 
   beforeAll(async () => {

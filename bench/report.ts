@@ -28,16 +28,17 @@ Made by \`npm run bench -- --report\`, the growth curves by \`npm run bench -- g
 \`scripts/performance-test.sh --report\`; written by hand is only what is said of the bars that are not met.
 
 Orders of 500 bytes. Each contestant runs in a process of its own with its best sensible settings, all of them without V8
-flags (what the images' flags cost is under *memory*), in rounds that take turns on one machine; a figure is the median of the rounds, in brackets the least and the most, and a ratio is taken
-within a round. The sink is an SQS in a process of its own that never runs dry, keeps nothing and answers with right
-checksums: what is left is the cost of the client. *orders/s* and times hold for one machine on one day, and more so when
-others work on it (the load average before each suite says whether they did); ratios, CPU seconds and requests travel.
+flags (what the images' flags cost is under *memory*), in rounds that take turns on one machine; a figure is the median of
+the rounds, in brackets the least and the most, and a ratio is taken within a round. The sink is an SQS in a process of
+its own that never runs dry, keeps nothing and answers with right checksums: what is left is the cost of the client.
+*orders/s* and times hold for one machine on one day, and more so when others work on it (the load average before each suite
+says whether they did); ratios, CPU seconds and requests travel.
 
 \`order-consumer\` and \`order-producer\` are this project's own code. Where nothing is done with the order, they still read
 it, check it against the schema and compute its content hash, but for the contestant with a *no-op handler*, which does
-what its rivals do: nothing, they do not even parse it. *Billed* are requests as AWS
-counts them, by 64 KiB. *CPU-s* are of the contestant's process alone; *by CPU* is what two rates would be to each other if each
-contestant had a core to itself, and so what holds where the machine was busy with others.
+what its rivals do: nothing, they do not even parse it. *Billed* are requests as AWS counts them, by 64 KiB. *CPU-s* are of
+the contestant's process alone; *by CPU* is what two rates would be to each other if each contestant had a core to itself,
+and so what holds where the machine was busy with others.
 `;
 
 /** Writes docs/performance.md and its plots from what was kept. */

@@ -1,5 +1,5 @@
 import { hash, randomUUID } from 'node:crypto';
-import { encodeOrderMessage } from '@orders/shared/message.ts';
+import { type EncodedMessage, encodeOrderMessage } from '@orders/shared/message.ts';
 import { contentHash, type Order } from '@orders/shared/order.ts';
 import { packMessages } from '@orders/shared/packed-message.ts';
 
@@ -10,10 +10,16 @@ const FRAME_BYTES = 190;
 const ITEM_FRAME_BYTES = 62;
 const MAX_ITEM_BYTES = 250;
 
-/** As hard to compress as names are: a half of it says something. */
+/** As hard to compress as names are: a half of it says something. Kept: who makes orders must not be what is measured. */
+const names = new Map<string, string>();
 function nameOf(n: number, bytes: number): string {
+  const key = `${n} ${bytes}`;
+  const kept = names.get(key);
+  if (kept !== undefined) return kept;
   const words = `Compact disc, volume ${n} ${hash('sha512', String(n))}`;
-  return words.padEnd(bytes, ' and so on').slice(0, bytes);
+  const name = words.padEnd(bytes, ' and so on').slice(0, bytes);
+  names.set(key, name);
+  return name;
 }
 
 /** A valid order of about that many bytes as JSON, most of them in its items. */
@@ -40,14 +46,14 @@ export function orderOf(orderId: string, bytes = ORDER_BYTES): Order {
 const TRACEPARENT = '00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01';
 
 /** The message that order-producer makes of an order. */
-export function messageOf(order: Order): Promise<{ body: string; attributes: Record<string, string> }> {
+export function messageOf(order: Order): Promise<EncodedMessage> {
   return encodeOrderMessage(
     { order, contentHash: contentHash(order), traceparent: TRACEPARENT },
     { version: 1, encoding: 'zstd', compressAboveBytes: 4_096 },
   );
 }
 
-export async function packedMessageOf(orders: Order[]): ReturnType<typeof messageOf> {
+export async function packedMessageOf(orders: Order[]): Promise<EncodedMessage> {
   const messages = await Promise.all(orders.map(messageOf));
   return packMessages(messages.map(({ body }) => body));
 }

@@ -10,7 +10,7 @@ export type SuiteContext = {
 };
 export type Suite = { run: (context: SuiteContext) => Promise<ContestResult[]> };
 
-const FULL: Pace = { warmMs: 1_000, measureMs: 2_500, rounds: 5 };
+const FULL: Pace = { warmMs: 1_500, measureMs: 2_500, rounds: 5 };
 const QUICK: Pace = { warmMs: 300, measureMs: 2_000, orders: 3_000, rounds: 1 };
 /** Where a figure needs more orders, as requests of a thousand do: one more or less must not matter on a busy machine. */
 const QUICK_MANY = { measureMs: 15_000, orders: 100_000 };

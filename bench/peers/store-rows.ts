@@ -1,20 +1,26 @@
 import { DatabaseSync } from 'node:sqlite';
+import { openPostgresOrderRepository } from '@orders/consumer/adapters/postgres-order-repository.ts';
 import { openSqliteOrderRepository } from '@orders/consumer/adapters/sqlite-order-repository.ts';
 import { contentHash } from '@orders/shared/order.ts';
+import { Client } from 'pg';
 import { orderIds, orderOf } from '../orders.ts';
 import { count, ready } from '../probe.ts';
 
 /**
- * Fills a store up to so many rows, then saves orders in batches of 50 and looks up one after each. Arguments: the
- * file, the rows.
+ * Fills a store up to so many rows, then saves orders in batches of 50 and looks up one after each. Arguments: a file of
+ * SQLite or the URL of a PostgreSQL, the rows.
  */
-const [file = '', rows = '0'] = process.argv.slice(2);
+const [place = '', rows = '0'] = process.argv.slice(2);
 const BATCH = 50;
+const LIMITS = { poolSize: 5, connectTimeoutMs: 5_000, statementTimeoutMs: 30_000 };
 
-openSqliteOrderRepository(file).close();
-fill(Number(rows));
+const [open, fill] = place.startsWith('postgres:')
+  ? [() => openPostgresOrderRepository(place, LIMITS), fillPostgres]
+  : [() => openSqliteOrderRepository(place), fillSqlite];
+await (await open()).close();
+await fill(Number(rows), contentHash(orderOf(idOf(0))), JSON.stringify(orderOf(idOf(0))));
 
-const repository = openSqliteOrderRepository(file);
+const repository = await open();
 const nextId = orderIds();
 const hash = contentHash(orderOf(nextId()));
 const lookups: number[] = [];
@@ -53,8 +59,8 @@ function idOf(n: number): string {
   return `${spread}-0000-7000-8000-${n.toString(16).padStart(12, '0')}`;
 }
 
-function fill(wanted: number): void {
-  const db = new DatabaseSync(file);
+function fillSqlite(wanted: number, hash: string, data: string): void {
+  const db = new DatabaseSync(place);
   db.exec('PRAGMA synchronous = OFF');
   db.function('id_of', { deterministic: true }, (n) => idOf(Number(n)));
   const has = Number(
@@ -65,8 +71,24 @@ function fill(wanted: number): void {
       `WITH RECURSIVE counted(n) AS (SELECT ? UNION ALL SELECT n + 1 FROM counted WHERE n + 1 < ?)
        INSERT INTO orders (order_id, customer_id, created_at_ms, content_hash, trace_id, data)
        SELECT id_of(n), 'C-' || (n % 100000), 1700000000000 + n, ?, 'filled', ? FROM counted`,
-    ).run(has, wanted, contentHash(orderOf(idOf(0))), JSON.stringify(orderOf(idOf(0))));
+    ).run(has, wanted, hash, data);
   }
   db.exec('PRAGMA wal_checkpoint(TRUNCATE)');
   db.close();
+}
+
+/** The same rows: the id is that of `idOf`. */
+async function fillPostgres(wanted: number, hash: string, data: string): Promise<void> {
+  const client = new Client({ connectionString: place });
+  await client.connect();
+  const { rows } = await client.query("SELECT count(*)::int AS has FROM orders WHERE trace_id = 'filled'");
+  await client.query(
+    `INSERT INTO orders (order_id, customer_id, created_at_ms, content_hash, trace_id, data)
+     SELECT (lpad(to_hex(n * ${0x9e3779b1} % ${2 ** 32}), 8, '0') || '-0000-7000-8000-' || lpad(to_hex(n), 12, '0'))::uuid,
+            'C-' || n % 100000, 1700000000000 + n, $3, 'filled', $4::json
+     FROM generate_series($1::bigint, $2::bigint - 1) AS n`,
+    [rows[0].has, wanted, hash, data],
+  );
+  await client.query('VACUUM ANALYZE orders');
+  await client.end();
 }

@@ -16,17 +16,22 @@ const request = Buffer.from(
   `POST /orders HTTP/1.1\r\nhost: ${hostname}\r\ncontent-type: application/json\r\ncontent-length: ${body.length}\r\n\r\n${body}`,
 );
 const ACCEPTED = Buffer.from('HTTP/1.1 202');
+const CLOSE = Buffer.from('\r\nconnection: close');
 
-for (let index = 0; index < connections; index++) {
+for (let index = 0; index < connections; index++) open();
+ready();
+
+/** Another one takes its place when the server gives it up: ours does with each that is 5 s old. */
+function open(): void {
   const socket = net.connect({ host: hostname, port: Number(port), noDelay: true });
   socket.on('error', (error) => {
     throw error;
   });
   socket.on('connect', () => socket.write(request));
+  socket.on('end', open);
   // An answer is smaller than a segment, and so comes as a whole.
   socket.on('data', (answer) => {
     count(answer.subarray(0, ACCEPTED.length).equals(ACCEPTED) ? 'handled' : 'refused');
-    socket.write(request);
+    if (!answer.includes(CLOSE)) socket.write(request);
   });
 }
-ready();

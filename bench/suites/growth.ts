@@ -1,7 +1,8 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import type { Contestant, Figures, Pace } from '../contest.ts';
+import { findPostgres, PostgresServer } from '../../test/faults/postgres-server.ts';
+import type { Contestant, ContestResult, Figures, Pace } from '../contest.ts';
 import { measure } from '../contest.ts';
 import { MeasuredProcess } from '../process.ts';
 import { queueUrlOf, startEmulator, startSink, withLatency } from '../servers/start.ts';
@@ -57,7 +58,14 @@ export const growth: Suite = {
       [1_000, 10_000, 100_000, 1_000_000],
       (x) => consumerOf(OURS, () => startEmulator(x), { waiting: x }),
     );
-    return [pollers, consumers, bytes, waiting, await storeRows(context)];
+    return [
+      pollers,
+      consumers,
+      bytes,
+      waiting,
+      await rowsInSqlite(context),
+      ...(await rowsInPostgres(context)),
+    ];
   },
 };
 
@@ -82,41 +90,47 @@ async function manyConsumers(
   }
 }
 
-/** One file that grows from point to point; saves and look-ups of single orders. */
-async function storeRows(context: SuiteContext) {
+async function rowsInSqlite(context: SuiteContext): Promise<ContestResult> {
   const folder = await mkdtemp(path.join(tmpdir(), 'bench-rows-'));
-  const file = path.join(folder, 'orders.db');
-  const points = context.quick ? [0, 10_000] : [0, 100_000, 1_000_000, 10_000_000];
   try {
-    const results = [];
-    for (const x of points) {
-      const run = async (pace: Pace): Promise<Figures> => {
-        const worker = await MeasuredProcess.start('bench/peers/store-rows.ts', {
-          args: [file, String(x)],
-          startTimeoutMs: 1_200_000,
-        });
-        try {
-          const figures = await measure({ counter: worker, worker }, pace);
-          const { counts } = await worker.sample();
-          return { ...figures, p50Ms: (counts['p50Us'] ?? 0) / 1_000, p99Ms: (counts['p99Us'] ?? 0) / 1_000 };
-        } finally {
-          await worker.stop();
-        }
-      };
-      const contestants = [{ name: String(x), settings: 'saves of 50, look-ups of one', run }];
-      results.push(
-        await context.compete(
-          { title: 'Growth: rows in the store', reference: '0', contestants },
-          { rounds: 3 },
-        ),
-      );
-    }
-    return {
-      title: 'Growth: rows in the store',
-      reference: '0',
-      rows: results.flatMap(({ rows }) => rows),
-    };
+    return await storeRows(context, 'Growth: rows in SQLite', path.join(folder, 'orders.db'));
   } finally {
     await rm(folder, { recursive: true });
   }
+}
+
+/** Nothing, where no server's binaries are on this machine. */
+async function rowsInPostgres(context: SuiteContext): Promise<ContestResult[]> {
+  const binaries = findPostgres();
+  if (!binaries) return [];
+  const server = await PostgresServer.start(binaries);
+  try {
+    return [await storeRows(context, 'Growth: rows in PostgreSQL', await server.createDatabase('bench'))];
+  } finally {
+    await server.stop();
+  }
+}
+
+/** One store that grows from point to point; saves and look-ups of single orders. */
+async function storeRows(context: SuiteContext, title: string, place: string): Promise<ContestResult> {
+  const points = context.quick ? [0, 10_000] : [0, 100_000, 1_000_000, 10_000_000];
+  const rows = [];
+  for (const x of points) {
+    const run = async (pace: Pace): Promise<Figures> => {
+      const worker = await MeasuredProcess.start('bench/peers/store-rows.ts', {
+        args: [place, String(x)],
+        startTimeoutMs: 1_200_000,
+      });
+      try {
+        const figures = await measure({ counter: worker, worker }, pace);
+        const { counts } = await worker.sample();
+        return { ...figures, p50Ms: (counts['p50Us'] ?? 0) / 1_000, p99Ms: (counts['p99Us'] ?? 0) / 1_000 };
+      } finally {
+        await worker.stop();
+      }
+    };
+    const contestants = [{ name: String(x), settings: 'saves of 50, look-ups of one', run }];
+    rows.push(...(await context.compete({ title, reference: '0', contestants }, { rounds: 3 })).rows);
+  }
+  return { title, reference: '0', rows };
 }

@@ -129,8 +129,10 @@ export async function createHttpServer(options: HttpServerOptions): Promise<Http
       status: reply.statusCode,
     };
     options.metrics.httpRequestDuration.observe(labels, reply.elapsedTime / 1_000);
-    const { traceId } = request.trace ?? {};
-    request.log.debug({ ...labels, traceId, durationMs: reply.elapsedTime }, 'answered');
+    if (options.logger.isLevelEnabled('debug')) {
+      const { traceId } = request.trace ?? {};
+      request.log.debug({ ...labels, traceId, durationMs: reply.elapsedTime }, 'answered');
+    }
     done();
   });
   app.server.on('checkExpectation', (_request, response) => {

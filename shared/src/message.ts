@@ -23,7 +23,7 @@ export const CONTENT_TYPE = 'application/cloudevents+json';
 export const MAX_ORDER_BYTES = 1024 * 1024;
 
 export type OrderMessage = { order: Order; contentHash: string; traceparent: string | undefined };
-export type EncodedMessage = { body: string; attributes: Record<string, string> };
+export type EncodedMessage = { body: string; attributes: Readonly<Record<string, string>> };
 export type EncodeOptions = {
   version: MessageVersion;
   /** How data of at least `compressAboveBytes` is compressed; smaller data stays plain, since it does not pay. */
@@ -69,6 +69,17 @@ export class MessageTooLargeError extends Error {
   readonly code = 'MESSAGE_TOO_LARGE';
 }
 
+const attributesOf = (version: MessageVersion, contentEncoding: ContentEncoding) =>
+  Object.freeze({ contentType: CONTENT_TYPE, contentEncoding, schemaVersion: String(version) });
+/** One frozen object for each kind of message: what is worked out of it is worked out once. */
+const ATTRIBUTES = {
+  1: {
+    identity: attributesOf(1, 'identity'),
+    gzip: attributesOf(1, 'gzip'),
+    zstd: attributesOf(1, 'zstd'),
+  },
+} as const satisfies Record<MessageVersion, Record<ContentEncoding, object>>;
+
 const compress = { gzip: promisify(zlib.gzip), zstd: promisify(zlib.zstdCompress) };
 /** In this thread: at most a megabyte comes out, and another thread costs more than that. */
 const decompress = { gzip: zlib.gunzipSync, zstd: zlib.zstdDecompressSync };
@@ -102,11 +113,7 @@ export async function encodeOrderMessage(
       : `"data_base64":"${(await compress[contentencoding](data)).toString('base64')}"`;
   return {
     body: `${envelope.slice(0, -1)},${payload}}`,
-    attributes: {
-      contentType: CONTENT_TYPE,
-      contentEncoding: contentencoding,
-      schemaVersion: String(options.version),
-    },
+    attributes: ATTRIBUTES[options.version][contentencoding],
   };
 }
 
@@ -185,7 +192,7 @@ function readMessage(
   return { order: order.data, contentHash: computed, traceparent };
 }
 
-function readVersion(json: unknown): number {
+function readVersion(json: unknown): MessageVersion {
   const { specversion, type } = Object(json) as { specversion?: unknown; type?: unknown };
   if (specversion !== '1.0' || typeof type !== 'string')
     throw new UnreadableMessageError('NOT_AN_ENVELOPE', 'no CloudEvents 1.0 event with a type');
@@ -196,23 +203,17 @@ function readVersion(json: unknown): number {
   if (version > NEWEST_VERSION) {
     throw new NewerVersionError(`version ${version} is newer than ${NEWEST_VERSION}`);
   }
-  if (!MESSAGE_VERSIONS.some((known) => known === version)) {
-    throw new UnreadableMessageError('UNKNOWN_VERSION', 'type is none that was ever written');
-  }
-  return version;
+  const known = MESSAGE_VERSIONS.find((each) => each === version);
+  if (known !== undefined) return known;
+  throw new UnreadableMessageError('UNKNOWN_VERSION', 'type is none that was ever written');
 }
 
 function checkAttributes(
   attributes: Readonly<Record<string, string | undefined>>,
   envelope: Envelope,
-  version: number,
+  version: MessageVersion,
 ) {
-  const expected = {
-    contentType: CONTENT_TYPE,
-    contentEncoding: envelope.contentencoding,
-    schemaVersion: String(version),
-  };
-  for (const [name, value] of Object.entries(expected)) {
+  for (const [name, value] of Object.entries(ATTRIBUTES[version][envelope.contentencoding])) {
     if (attributes[name] !== undefined && attributes[name] !== value) {
       throw new UnreadableMessageError('ATTRIBUTE_MISMATCH', `attribute ${name} contradicts the envelope`);
     }

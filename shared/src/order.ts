@@ -1,5 +1,4 @@
 import { hash } from 'node:crypto';
-import canonicalize from 'canonicalize';
 import { z } from 'zod';
 import { CURRENCY_CODES } from './currency.ts';
 
@@ -117,6 +116,12 @@ export function contentHash({
   }));
   const first = JSON.stringify({ adjustment, currency, customerId, items: sorted }).slice(0, -1);
   const last = JSON.stringify({ totalAmount }).slice(1);
-  const between = metadata ? `"metadata":${canonicalize(metadata)},` : '';
+  const between = metadata ? `"metadata":${sortedJson(metadata)},` : '';
   return `v1:${hash('sha256', `${first},${between}${last}`)}`;
+}
+
+/** Built by hand: an object would put keys that are numbers first. */
+function sortedJson(entries: Record<string, string>): string {
+  const names = Object.keys(entries).sort();
+  return `{${names.map((name) => `${JSON.stringify(name)}:${JSON.stringify(entries[name])}`).join()}}`;
 }

@@ -23,6 +23,11 @@ export const MAX_PACKED_ORDERS = 100;
 export const MAX_PACKED_BYTES = Math.floor(((MAX_MESSAGE_BYTES - 2_048) * 3) / 4);
 
 const CONTENT_ENCODING = 'zstd';
+const ATTRIBUTES = Object.freeze({
+  contentType: CONTENT_TYPE,
+  contentEncoding: CONTENT_ENCODING,
+  schemaVersion: '2',
+});
 const compress = promisify(zlib.zstdCompress);
 
 /** @param bodies of messages, {@link MAX_PACKED_ORDERS} and {@link MAX_PACKED_BYTES} together at most */
@@ -39,7 +44,7 @@ export async function packMessages(bodies: readonly string[]): Promise<EncodedMe
       contentencoding: CONTENT_ENCODING,
       data_base64: packed.toString('base64'),
     }),
-    attributes: { contentType: CONTENT_TYPE, contentEncoding: CONTENT_ENCODING, schemaVersion: '2' },
+    attributes: ATTRIBUTES,
   };
 }
 

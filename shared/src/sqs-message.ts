@@ -1,21 +1,34 @@
 import type { MessageAttributeValue } from '@aws-sdk/client-sqs';
 
+type Attributes = Readonly<Record<string, string>>;
+type Worked = { sizeBytes: number; values: Record<string, MessageAttributeValue> };
+
+/** Those of messages are few, and always the same objects. */
+const worked = new WeakMap<Attributes, Worked>();
+
+function workOut(attributes: Attributes): Worked {
+  const known = worked.get(attributes);
+  if (known) return known;
+  const entries = Object.entries(attributes);
+  const byteLengths = entries.map(
+    ([name, value]) => Buffer.byteLength(name) + 'String'.length + Buffer.byteLength(value),
+  );
+  const values = entries.map(([name, value]) => [name, { DataType: 'String', StringValue: value }] as const);
+  const made = {
+    sizeBytes: byteLengths.reduce((sum, length) => sum + length, 0),
+    values: Object.fromEntries(values),
+  };
+  if (Object.isFrozen(attributes)) worked.set(attributes, made);
+  return made;
+}
+
 /**
  * Size of a message as SQS counts it: the body, and of each attribute its name, type and value, in UTF-8
  * (https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-messages.html).
  */
-export function messageSizeBytes(body: string, attributes: Readonly<Record<string, string>>): number {
-  let size = Buffer.byteLength(body);
-  for (const [name, value] of Object.entries(attributes)) {
-    size += Buffer.byteLength(name) + 'String'.length + Buffer.byteLength(value);
-  }
-  return size;
-}
+export const messageSizeBytes = (body: string, attributes: Attributes): number =>
+  Buffer.byteLength(body) + workOut(attributes).sizeBytes;
 
-export function stringAttributes(
-  attributes: Readonly<Record<string, string>>,
-): Record<string, MessageAttributeValue> {
-  return Object.fromEntries(
-    Object.entries(attributes).map(([name, value]) => [name, { DataType: 'String', StringValue: value }]),
-  );
-}
+/** Attributes as SQS takes them. Of a frozen object always the same ones: not to be changed. */
+export const stringAttributes = (attributes: Attributes): Record<string, MessageAttributeValue> =>
+  workOut(attributes).values;

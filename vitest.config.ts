@@ -60,7 +60,6 @@ export default defineConfig({
           include: [cluster],
           testTimeout: 300_000,
           hookTimeout: 120_000,
-          fileParallelism: false,
         },
       },
       {

@@ -76,8 +76,10 @@ export async function allStored(
   orderIds: readonly string[],
   timeoutMs = 60_000,
 ): Promise<void> {
+  let missing = orderIds;
   await eventually(async () => {
-    const stored = await findStored(consumerUrl, orderIds);
-    expect(orderIds.filter((id) => !stored.has(id))).toEqual([]);
+    const stored = await findStored(consumerUrl, missing);
+    missing = missing.filter((id) => !stored.has(id));
+    expect(missing).toEqual([]);
   }, timeoutMs);
 }

@@ -1,4 +1,4 @@
-import { describe, expect, test, vi } from 'vitest';
+import { describe, expect, onTestFinished, test, vi } from 'vitest';
 import { type Execute, Kubectl } from './kubectl.ts';
 import { DeploymentLock } from './lock.ts';
 
@@ -13,8 +13,10 @@ function apiServer() {
     stderr: `Error from server (${reason}): lease`,
   });
   let isLost = false;
+  let answering = Promise.resolve();
   const execute: Execute = async (args, input) => {
     const answer = take(args, input);
+    await answering;
     if (!isLost || args.includes('get')) return answer;
     isLost = false;
     return { status: 1, stdout: '', stderr: 'read: connection reset by peer' };
@@ -32,7 +34,13 @@ function apiServer() {
   const loseNextAnswer = () => {
     isLost = true;
   };
-  return { kubectl: new Kubectl('staging', execute), lease: () => stored, loseNextAnswer };
+  /** No answer goes out until the one that is returned is called. */
+  const holdAnswers = () => {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    answering = promise;
+    return resolve;
+  };
+  return { kubectl: new Kubectl('staging', execute), lease: () => stored, loseNextAnswer, holdAnswers };
 }
 
 const later = (seconds: number) => new Date(Date.now() + seconds * 1_000);
@@ -77,6 +85,21 @@ describe('lock', () => {
     expect(lock.signal.aborted).toBe(false);
     expect(await DeploymentLock.readState(kubectl)).toEqual({ release: '2' });
     await lock.setState({ release: '3' });
+  });
+
+  test('state, set while the lock is being renewed, is kept', async () => {
+    vi.useFakeTimers({ toFake: ['setInterval'] });
+    onTestFinished(() => void vi.useRealTimers());
+    const { kubectl, lease, holdAnswers } = apiServer();
+    await using lock = await DeploymentLock.acquire(kubectl);
+    const before = lease();
+    const answer = holdAnswers();
+    vi.advanceTimersByTime(15_000);
+    await vi.waitFor(() => expect(lease()).not.toBe(before));
+    const written = lock.setState({ release: '2' });
+    answer();
+    await written;
+    expect(await DeploymentLock.readState(kubectl)).toEqual({ release: '2' });
   });
 
   test('lock, taken over by another, is lost with the next write', async () => {

@@ -128,35 +128,33 @@ export class DeploymentLock implements AsyncDisposable {
   }
 
   async setState(state: DeploymentState): Promise<void> {
-    const { annotations } = this.#lease.metadata;
-    this.#lease = {
-      ...this.#lease,
-      metadata: {
-        ...this.#lease.metadata,
-        annotations: { ...annotations, [STATE_ANNOTATION]: JSON.stringify(state) },
-      },
-    };
-    await this.#write({ renewTime: microTime(new Date()) });
+    const annotation = { [STATE_ANNOTATION]: JSON.stringify(state) };
+    await this.#write(({ metadata, ...lease }) =>
+      renewed({
+        ...lease,
+        metadata: { ...metadata, annotations: { ...metadata.annotations, ...annotation } },
+      }),
+    );
   }
 
   /** Gives the lock up; the state stays. */
   async [Symbol.asyncDispose](): Promise<void> {
     clearInterval(this.#timer);
-    if (!this.signal.aborted) await this.#write({ holderIdentity: '' }).catch(() => {});
+    const givenUp = (lease: Lease) => ({ ...lease, spec: { ...lease.spec, holderIdentity: '' } });
+    if (!this.signal.aborted) await this.#write(givenUp).catch(() => {});
   }
 
   async #renew(): Promise<void> {
-    await this.#write({ renewTime: microTime(new Date()) }).catch((error) => {
+    await this.#write(renewed).catch((error) => {
       const expired = (expiry(this.#lease) ?? new Date(0)) <= new Date();
       if (expired) this.#lost.abort(error);
     });
   }
 
-  /** One after the other, since each write needs the version that the one before has made. */
-  #write(spec: Partial<Lease['spec']>): Promise<void> {
+  /** One after the other: each write needs what the one before has made, its version and its state. */
+  #write(change: (lease: Lease) => Lease): Promise<void> {
     const written = this.#writing.then(async () => {
-      const wanted = { ...this.#lease, spec: { ...this.#lease.spec, ...spec } };
-      this.#lease = await store(this.#kubectl, 'replace', wanted);
+      this.#lease = await store(this.#kubectl, 'replace', change(this.#lease));
     });
     this.#writing = written.catch((error) => {
       if (hasCode(error, 'CONFLICT', 'NOT_FOUND')) this.#lost.abort(error);
@@ -164,6 +162,11 @@ export class DeploymentLock implements AsyncDisposable {
     return written;
   }
 }
+
+const renewed = (lease: Lease): Lease => ({
+  ...lease,
+  spec: { ...lease.spec, renewTime: microTime(new Date()) },
+});
 
 /**
  * Writes the lease. Where the answer to a write was lost, its repetition meets what the first one has stored: a lease that

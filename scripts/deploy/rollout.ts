@@ -7,6 +7,8 @@ import { changeCause, podLabels, type Running, releaseOf, type ServiceName } fro
 import { pause } from './pause.ts';
 
 const LOOK_EVERY_MS = 1_000;
+/** Each question is a process of kubectl, a tenth of a second of a processor. */
+const LOOK_AT_PODS_EVERY = 3;
 /** What a container does not come out of by waiting. */
 const HOPELESS = new Set(['ImagePullBackOff', 'InvalidImageName', 'ErrImageNeverPull', 'CrashLoopBackOff']);
 
@@ -67,12 +69,13 @@ export async function rolledOut(
   name: string,
 ): Promise<void> {
   const giveUpAt = performance.now() + rolloutTimeoutSeconds * 1_000;
-  for (;;) {
+  for (let look = 0; ; look++) {
     const deployment = await kubectl.get<DeploymentObject>('deployment', name);
     if (isRolledOut(deployment)) return;
-    const waits = (await newestPods(kubectl, deployment)).flatMap(waitsOf);
-    const hopeless = waits.find(isHopeless);
     const outOfTime = performance.now() > giveUpAt;
+    const looksAtPods = outOfTime || look % LOOK_AT_PODS_EVERY === 0;
+    const waits = looksAtPods ? (await newestPods(kubectl, deployment)).flatMap(waitsOf) : [];
+    const hopeless = waits.find(isHopeless);
     if (hopeless || outOfTime) {
       const { image } = deployment.spec.template.spec.containers[0];
       const what = hopeless ? '' : `is not ready in ${rolloutTimeoutSeconds} s`;
@@ -179,8 +182,9 @@ export async function othersGone(
 ): Promise<PodObject[]> {
   const { kubectl, signal, rolloutTimeoutSeconds } = rollout;
   const giveUpAt = performance.now() + rolloutTimeoutSeconds * 1_000;
+  let hash: string | undefined;
   for (;;) {
-    const hash = await newestHash(kubectl, await kubectl.get<DeploymentObject>('deployment', service));
+    hash ??= await newestHash(kubectl, await kubectl.get<DeploymentObject>('deployment', service));
     const pods = await kubectl.list<PodObject>('pods', { app: service });
     const others = pods.filter(
       ({ metadata, status }) =>

@@ -1,7 +1,7 @@
 import { ClusterHttp } from './cluster-http.ts';
 import type { Arguments } from './command-line.ts';
 import type { Session } from './context.ts';
-import { DeploymentError } from './errors.ts';
+import { DeploymentError, hasCode } from './errors.ts';
 import { Kubectl } from './kubectl.ts';
 import { checkNamespace, describeSituation } from './live.ts';
 import { DeploymentLock } from './lock.ts';
@@ -28,7 +28,8 @@ export async function runInCluster(
     return await work({ kubectl, http, redrive, say, signal, watchSeconds, rolloutTimeoutSeconds });
   } catch (error) {
     if (!(error instanceof DeploymentError)) throw error;
-    await explain(kubectl, error);
+    // A cluster that was asked for 20 s in vain is asked once more, not for as long again.
+    await explain(hasCode(error, 'UNREACHABLE') ? new Kubectl(environment, undefined, 0) : kubectl, error);
     return 1;
   } finally {
     for (const name of SIGNALS) process.off(name, abort);

@@ -90,6 +90,7 @@ export async function loadImages(...images: string[]): Promise<void> {
   }
 }
 
+const SQS_IMAGE = 'order-sqs:test';
 const TEST_LABEL = 'order-pipeline/test';
 
 /**
@@ -120,6 +121,14 @@ export async function buildImage(service: 'producer' | 'consumer', tag: string):
   const args = ['build', '-q', '--target', service, '-t', image, '--build-arg', `VERSION=${tag}`, '.'];
   await run('docker', args, { maxBuffer: MAX_OUTPUT_BYTES });
   return image;
+}
+
+/** The emulator of the local defaults as a pod: what `test/k8s/staging` has in the place of LocalStack. */
+export async function buildSqsImage(): Promise<string> {
+  const { devDependencies } = JSON.parse(await readFile('package.json', 'utf8'));
+  const version = `FAUXQS=${devDependencies.fauxqs}`;
+  await run('docker', ['build', '-q', '-t', SQS_IMAGE, '--build-arg', version, 'test/k8s/sqs']);
+  return SQS_IMAGE;
 }
 
 /** A port of a Service or pod on 127.0.0.1, for as long as it is not disposed. */

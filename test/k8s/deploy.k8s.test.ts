@@ -7,6 +7,7 @@ import { allStored } from '../load.ts';
 import { clusterAvailable, forwardPort, freshNamespace, kubectlFor } from './cluster.ts';
 import { type LoadPod, startLoadPod } from './load-pod.ts';
 import { type Operator, startOperator } from './operator.ts';
+import { NOTHING_WRONG, reconciled } from './reconciled.ts';
 import { buildReleases } from './releases.ts';
 
 vi.setConfig({ testTimeout: 300_000, hookTimeout: 600_000 });
@@ -15,11 +16,11 @@ const OVERLAY = 'test/k8s/staging';
 const NAMESPACE = 'staging';
 const QUEUE_URL = '/000000000000/order-dlq';
 const BACK_WITHIN_MS = 10_000;
-/**
- * What two processors carry beside the cluster, however busy they are with other things. `DEPLOY_CLIENTS` and
- * `DEPLOY_PAUSE_MS` ask for more.
- */
-const [CLIENTS, PAUSE_MS] = [20, 50];
+const CLIENTS = 100;
+/** While a release goes live or back, so that 500 are accepted on average; `DEPLOY_RATE` asks for another. */
+const ORDERS_PER_SECOND = Number(process.env['DEPLOY_RATE'] ?? 525);
+/** For the cases in which something else is looked at. */
+const FEWER_ORDERS_PER_SECOND = 50;
 const kubectl = kubectlFor(NAMESPACE);
 const cluster = await clusterAvailable();
 
@@ -69,30 +70,38 @@ describe.skipIf(!cluster.available)(`deployment (${cluster.reason})`, () => {
     await kubectl('scale', 'deployment/order-producer', 'deployment/order-consumer', '--replicas=2');
     await kubectl('rollout', 'status', 'deployment/order-producer');
     await kubectl('rollout', 'status', 'deployment/order-consumer');
-    const clients = Number(process.env['DEPLOY_CLIENTS'] ?? CLIENTS);
-    const pauseMs = Number(process.env['DEPLOY_PAUSE_MS'] ?? PAUSE_MS);
-    load = await startLoadPod({ namespace: NAMESPACE, image: 'order-producer:v1', clients, pauseMs });
+    load = await startLoadPod({
+      namespace: NAMESPACE,
+      image: 'order-producer:v1',
+      clients: CLIENTS,
+      ordersPerSecond: FEWER_ORDERS_PER_SECOND,
+    });
     await load.more(20);
   });
 
   afterAll(async () => {
-    await load?.stop();
     await queues?.[Symbol.asyncDispose]();
     await operator?.stop();
     await namespace?.[Symbol.asyncDispose]();
   });
 
+  let seenStored = 0;
   /** No order was refused since then; all that were accepted are stored, and nothing is in the DLQ. */
   const nothingLost = async (failedBefore: number) => {
     expect(load.failed().slice(failedBefore)).toEqual([]);
+    const accepted = load.accepted();
     await using lookUp = await forwardPort(NAMESPACE, 'svc/order-consumer', 8081);
-    await allStored(`http://127.0.0.1:${lookUp.port}`, load.accepted());
+    await allStored(`http://127.0.0.1:${lookUp.port}`, accepted.slice(seenStored));
+    seenStored = accepted.length;
     await eventually(async () => expect(await deadLetters()).toBe(0));
   };
   /** How many orders a second were accepted meanwhile, for the record. */
-  const underLoad = async <T>(what: string, work: Promise<T>): Promise<T> => {
+  const underLoad = async <T>(what: string, work: () => Promise<T>): Promise<T> => {
+    load.pace(ORDERS_PER_SECOND);
+    await load.more(ORDERS_PER_SECOND);
     const [begin, acceptedBefore] = [Date.now(), load.accepted().length];
-    const result = await work;
+    const result = await work();
+    load.pace(FEWER_ORDERS_PER_SECOND);
     const seconds = (Date.now() - begin) / 1_000;
     const rate = (load.accepted().length - acceptedBefore) / seconds;
     console.log(`${what}: ${rate.toFixed(0)} orders/s accepted, for ${seconds.toFixed(0)} s`);
@@ -112,74 +121,6 @@ describe.skipIf(!cluster.available)(`deployment (${cluster.reason})`, () => {
     await only('v1');
   });
 
-  test('deployment under load, while a second one is tried, goes through without a failed request', async () => {
-    const failedBefore = load.failed().length;
-    const first = deploy('v2');
-    const whole = underLoad('deployment', first.outcome);
-    await eventually(async () => expect(await kubectl('get', 'lease', '-o', 'name')).toContain('deployment'));
-    await eventually(async () =>
-      expect(await kubectl('get', 'deployments', '-o', 'name')).toContain('candidate'),
-    );
-    const second = await deploy('v1').outcome;
-    expect(second).toMatchObject({ status: 1, said: expect.stringContaining('deploys to staging since') });
-    expect(await whole).toMatchObject({ status: 0 });
-    await only('v2');
-    expect(operator.alerts.at(-1)).toEqual({ severity: 'info', text: 'v2 is deployed to staging' });
-    await nothingLost(failedBefore);
-    expect(await deploy('v2').outcome).toMatchObject({
-      status: 0,
-      said: expect.stringContaining('deployed already'),
-    });
-    const verified = await operator.start('verify-deployment', ['--watch-seconds=2']).outcome;
-    expect(verified).toMatchObject({ status: 0 });
-  });
-
-  test('rollback under load, of a deployment, brings both back without a failed request, and once', async () => {
-    const failedBefore = load.failed().length;
-    const planned = await operator.start('rollback', ['--dry-run']).outcome;
-    expect(planned).toMatchObject({ status: 0, said: expect.stringContaining('back to v1') });
-    const back = await underLoad('rollback', operator.start('rollback').outcome);
-    expect(back).toMatchObject({ status: 0 });
-    await only('v1');
-    expect(operator.alerts.at(-1)).toEqual({ severity: 'info', text: 'staging is back on v1' });
-    await nothingLost(failedBefore);
-    expect(await operator.start('rollback').outcome).toMatchObject({
-      status: 1,
-      said: expect.stringContaining('no earlier deployment'),
-    });
-  });
-
-  test('deployment, of a consumer that rejects everything, goes back and redrives what it dead-lettered', async () => {
-    const failedBefore = load.failed().length;
-    const { status, said } = await deploy('rejects-everything').outcome;
-    expect(status).toBe(1);
-    expect(
-      Number(/(\d+) messages that rejects-everything had dead-lettered are back/.exec(said)?.[1]),
-    ).toBeGreaterThan(0);
-    await only('v1');
-    await nothingLost(failedBefore);
-  });
-
-  test('deployment, of a producer that fails after the switch, is off again for all clients in ten seconds', async () => {
-    const failedBefore = load.failed().length;
-    const { status, said, decidedAt } = await underLoad(
-      'failure after the switch',
-      deploy('refuses-customers').outcome,
-    );
-    expect(status).toBe(1);
-    expect(said).toContain('traffic to the candidate');
-    await only('v1');
-    const failures = load.failed().slice(failedBefore);
-    expect(failures.length).toBeGreaterThan(0);
-    expect(failures.filter(({ status }) => status !== 500)).toEqual([]);
-    const lastMs = (failures.at(-1)?.at ?? 0) - decidedAt;
-    console.log(`${failures.length} refused; the last one ${lastMs} ms after the decision to go back`);
-    expect(lastMs).toBeLessThan(BACK_WITHIN_MS);
-    // They keep their connections, and are all on the old release again.
-    await load.more(50);
-    expect(load.failed().slice(failedBefore)).toHaveLength(failures.length);
-  });
-
   test.each([
     ['no registry has', 'no-such-tag', 'ImagePull'],
     ['whose migration fails', 'migration-fails', 'division by zero'],
@@ -189,6 +130,17 @@ describe.skipIf(!cluster.available)(`deployment (${cluster.reason})`, () => {
     expect(status).toBe(1);
     expect(said).toContain(reason);
     expect(said).toContain('deployment/order-producer: release v1, 2 of 2 available');
+    await only('v1');
+    await nothingLost(failedBefore);
+  });
+
+  test('deployment, of a consumer that rejects everything, goes back and redrives what it dead-lettered', async () => {
+    const failedBefore = load.failed().length;
+    const { status, said } = await deploy('rejects-everything').outcome;
+    expect(status).toBe(1);
+    expect(
+      Number(/(\d+) messages that rejects-everything had dead-lettered are back/.exec(said)?.[1]),
+    ).toBeGreaterThan(0);
     await only('v1');
     await nothingLost(failedBefore);
   });
@@ -253,5 +205,72 @@ describe.skipIf(!cluster.available)(`deployment (${cluster.reason})`, () => {
     const unreachable = await operator.start('deploy', args, away).outcome;
     expect(unreachable).toMatchObject({ status: 1, said: expect.stringContaining('run this again') });
     await only('v2');
+  });
+
+  test('rollback under load, of a deployment, brings both back without a failed request, and once', async () => {
+    const failedBefore = load.failed().length;
+    const planned = await operator.start('rollback', ['--dry-run']).outcome;
+    expect(planned).toMatchObject({ status: 0, said: expect.stringContaining('back to v1') });
+    const back = await underLoad('rollback', () => operator.start('rollback').outcome);
+    expect(back).toMatchObject({ status: 0 });
+    await only('v1');
+    expect(operator.alerts.at(-1)).toEqual({ severity: 'info', text: 'staging is back on v1' });
+    await nothingLost(failedBefore);
+    expect(await operator.start('rollback').outcome).toMatchObject({
+      status: 1,
+      said: expect.stringContaining('no earlier deployment'),
+    });
+  });
+
+  test('deployment under load, while a second one is tried, goes through without a failed request', async () => {
+    const failedBefore = load.failed().length;
+    const whole = underLoad('deployment', () => deploy('v2').outcome);
+    await eventually(async () => expect(await kubectl('get', 'lease', '-o', 'name')).toContain('deployment'));
+    await eventually(async () =>
+      expect(await kubectl('get', 'deployments', '-o', 'name')).toContain('candidate'),
+    );
+    const second = await deploy('v1').outcome;
+    expect(second).toMatchObject({ status: 1, said: expect.stringContaining('deploys to staging since') });
+    expect(await whole).toMatchObject({ status: 0 });
+    await only('v2');
+    expect(operator.alerts.at(-1)).toEqual({ severity: 'info', text: 'v2 is deployed to staging' });
+    await nothingLost(failedBefore);
+    expect(await deploy('v2').outcome).toMatchObject({
+      status: 0,
+      said: expect.stringContaining('deployed already'),
+    });
+    const verified = await operator.start('verify-deployment', ['--watch-seconds=2']).outcome;
+    expect(verified).toMatchObject({ status: 0 });
+  });
+
+  test('deployment, of a producer that fails after the switch, is off again for all clients in ten seconds', async () => {
+    const failedBefore = load.failed().length;
+    const { status, said, decidedAt } = await underLoad(
+      'failure after the switch',
+      () => deploy('refuses-customers').outcome,
+    );
+    expect(status).toBe(1);
+    expect(said).toContain('traffic to the candidate');
+    await only('v2');
+    const failures = load.failed().slice(failedBefore);
+    expect(failures.length).toBeGreaterThan(0);
+    expect(failures.filter(({ status }) => status !== 500)).toEqual([]);
+    const lastMs = (failures.at(-1)?.at ?? 0) - decidedAt;
+    console.log(`${failures.length} refused; the last one ${lastMs} ms after the decision to go back`);
+    expect(lastMs).toBeLessThan(BACK_WITHIN_MS);
+    // They keep their connections, and are all on the old release again.
+    await load.more(50);
+    expect(load.failed().slice(failedBefore)).toHaveLength(failures.length);
+  });
+
+  test('in the end: nothing lost, nothing twice, nothing dead-lettered', async () => {
+    await load.stop();
+    const accepted = load.accepted();
+    expect(await reconciled(NAMESPACE, accepted)).toMatchObject({
+      ...NOTHING_WRONG,
+      accepted: accepted.length,
+      stored: accepted.length,
+      deadLetterQueue: { messages: 0 },
+    });
   });
 });

@@ -15,11 +15,14 @@ import {
 } from './cluster.ts';
 import { startKiller } from './killer.ts';
 import { type LoadPod, startLoadPod } from './load-pod.ts';
-import { reconciled } from './reconciled.ts';
+import { NOTHING_WRONG, reconciled } from './reconciled.ts';
 
 const NAMESPACE = 'dev';
 const SERVICES = ['order-producer', 'order-consumer'];
+const DRAINED = 'order-pipeline/drained';
 const CLIENTS = 20;
+/** Enough to notice what is lost; LocalStack needs half a processor for as many. */
+const ORDERS_PER_SECOND = 50;
 const kubectl = kubectlFor(NAMESPACE);
 const cluster = await clusterAvailable();
 
@@ -27,13 +30,12 @@ const cluster = await clusterAvailable();
 const DYING_MS = 1_000;
 const NOTICED_MS = 15_000;
 
-/** What no accepted order may be. */
-const NOTHING_WRONG = { missing: 0, unresolved: 0, deadLettered: 0, storedTwice: 0, inFlight: 0 };
-
 describe.skipIf(!cluster.available)(`dev overlay on a real cluster (${cluster.reason})`, () => {
   let image = '';
   let namespace: AsyncDisposable;
   const acceptedBefore: string[] = [];
+  /** What got no answer may be stored; what was never sent is not. */
+  let maybeStored = 0;
 
   beforeAll(async () => {
     const images = [];
@@ -48,11 +50,61 @@ describe.skipIf(!cluster.available)(`dev overlay on a real cluster (${cluster.re
 
   afterAll(() => namespace?.[Symbol.asyncDispose]());
 
+  it('SIGKILL of a producer and a consumer: only requests in flight fail, no accepted order is lost', async () => {
+    await using killer = await startKiller(image);
+    const options = { namespace: NAMESPACE, image, clients: CLIENTS, ordersPerSecond: ORDERS_PER_SECOND };
+    // Until the node has heard of it, new connections are led to a pod that is gone, and refused: nothing was sent, so
+    // every client may try again. What never gets through has failed, whatever the reason.
+    const load = await startLoadPod({ ...options, retryRefusedMs: 10_000 });
+    await load.more(200);
+    const killedAt = new Map<string, number>();
+    // The consumer first: the longer is the time in which what it held comes back.
+    for (const service of SERVICES.toReversed()) {
+      const [victim] = await readyPods(service);
+      if (!victim) throw new Error(`no ${service} is ready`);
+      const before = await restarts(victim.metadata.name);
+      const failedBefore = load.failed().length;
+      killedAt.set(service, await killer.kill(victim.metadata.name));
+      await eventually(async () => expect(await restarts(victim.metadata.name)).toBe(before + 1), 120_000);
+      await rolledOut(service);
+      await goesOn(load);
+      // No client notices that a consumer has died.
+      if (service === 'order-consumer') expect(load.failed().slice(failedBefore)).toEqual([]);
+    }
+    await load.stop();
+
+    const killed = killedAt.get('order-producer') ?? 0;
+    const failed = load.failed();
+    // One a client at most, each under way to a pod when it was killed, or sent before its connections were gone.
+    const inFlight = load.answers.filter(
+      ({ startedAt, at }) => startedAt <= killed + DYING_MS && at >= killed,
+    );
+    const refused = load.answers.filter((answer) => answer.refused > 0);
+    console.log(
+      `${failed.length} failed of ${inFlight.length} requests in flight; ${refused.length} orders were refused a connection, and then accepted`,
+    );
+    expect(failed.filter(({ status }) => status !== 0)).toEqual([]);
+    expect(failed.filter((answer) => !inFlight.includes(answer))).toEqual([]);
+    expect(failed.length).toBeLessThanOrEqual(Math.min(CLIENTS, inFlight.length));
+    // No longer than it takes the kubelet to see that the process has ended, and kube-proxy to hear of it.
+    expect(refused.filter(({ startedAt }) => startedAt < killed || startedAt > killed + NOTICED_MS)).toEqual(
+      [],
+    );
+    // What the consumer held comes back when its visibility time is over: found out in the end.
+    acceptedBefore.push(...load.accepted());
+    maybeStored = failed.length;
+  });
+
   describe('under a load of orders', () => {
     let load: LoadPod;
 
     beforeAll(async () => {
-      load = await startLoadPod({ namespace: NAMESPACE, image, clients: CLIENTS, pauseMs: 100 });
+      load = await startLoadPod({
+        namespace: NAMESPACE,
+        image,
+        clients: CLIENTS,
+        ordersPerSecond: ORDERS_PER_SECOND,
+      });
       await load.more(100);
     }, 90_000);
 
@@ -76,9 +128,9 @@ describe.skipIf(!cluster.available)(`dev overlay on a real cluster (${cluster.re
     ])('release %s: the old one keeps serving, and undo takes it back', async (_name, change) => {
       const before = (await readyPods('order-producer')).map(({ metadata }) => metadata.uid).sort();
       await kubectl(...change);
-      await expect(
-        kubectl('rollout', 'status', 'deployment/order-producer', '--timeout=12s'),
-      ).rejects.toThrow('timed out');
+      await expect(kubectl('rollout', 'status', 'deployment/order-producer', '--timeout=8s')).rejects.toThrow(
+        'timed out',
+      );
       expect((await readyPods('order-producer')).map(({ metadata }) => metadata.uid).sort()).toEqual(before);
       await goesOn(load);
       await kubectl('rollout', 'undo', 'deployment/order-producer');
@@ -134,6 +186,8 @@ describe.skipIf(!cluster.available)(`dev overlay on a real cluster (${cluster.re
       if (!first) throw new Error('nothing is ready');
       const { nodeName } = first['spec'];
       const drained = before.filter(({ spec }) => spec.nodeName === nodeName);
+      // Nobody else's, in whatever namespace.
+      await kubectl('label', 'pods', '-l', `app in (${SERVICES.join(',')})`, `${DRAINED}=true`);
       try {
         await Promise.all([
           drain(nodeName),
@@ -151,68 +205,16 @@ describe.skipIf(!cluster.available)(`dev overlay on a real cluster (${cluster.re
     it('in the end: no request failed, nothing lost, nothing twice, nothing dead-lettered', async () => {
       await load.stop();
       expect(load.failed()).toEqual([]);
-      const accepted = load.accepted();
-      acceptedBefore.push(...accepted);
-      expect(await reconciled(NAMESPACE, accepted)).toMatchObject({
+      const accepted = [...acceptedBefore, ...load.accepted()];
+      const report = await reconciled(NAMESPACE, accepted);
+      expect(report).toMatchObject({
         ...NOTHING_WRONG,
         accepted: accepted.length,
         stored: accepted.length,
-        storedNeverAccepted: 0,
         deadLetterQueue: { messages: 0 },
       });
+      expect(report.storedNeverAccepted).toBeLessThanOrEqual(maybeStored);
     });
-  });
-
-  it('SIGKILL of a producer and a consumer: only requests in flight fail, no accepted order is lost', async () => {
-    await using killer = await startKiller(image);
-    const options = { namespace: NAMESPACE, image, clients: CLIENTS, pauseMs: 100 };
-    // Until the node has heard of it, new connections are led to a pod that is gone, and refused: nothing was sent, so
-    // every client may try again. What never gets through has failed, whatever the reason.
-    const load = await startLoadPod({ ...options, retryRefusedMs: 10_000 });
-    await load.more(200);
-    const killedAt = new Map<string, number>();
-    // The consumer first: what it held comes back only when the visibility time is over.
-    for (const service of SERVICES.toReversed()) {
-      const [victim] = await readyPods(service);
-      if (!victim) throw new Error(`no ${service} is ready`);
-      const before = await restarts(victim.metadata.name);
-      const failedBefore = load.failed().length;
-      killedAt.set(service, await killer.kill(victim.metadata.name));
-      await eventually(async () => expect(await restarts(victim.metadata.name)).toBe(before + 1), 120_000);
-      await rolledOut(service);
-      await goesOn(load);
-      // No client notices that a consumer has died.
-      if (service === 'order-consumer') expect(load.failed().slice(failedBefore)).toEqual([]);
-    }
-    await load.stop();
-
-    const killed = killedAt.get('order-producer') ?? 0;
-    const failed = load.failed();
-    // One a client at most, each under way to a pod when it was killed, or sent before its connections were gone.
-    const inFlight = load.answers.filter(
-      ({ startedAt, at }) => startedAt <= killed + DYING_MS && at >= killed,
-    );
-    const refused = load.answers.filter((answer) => answer.refused > 0);
-    console.log(
-      `${failed.length} failed of ${inFlight.length} requests in flight; ${refused.length} orders were refused a connection, and then accepted`,
-    );
-    expect(failed.filter(({ status }) => status !== 0)).toEqual([]);
-    expect(failed.filter((answer) => !inFlight.includes(answer))).toEqual([]);
-    expect(failed.length).toBeLessThanOrEqual(Math.min(CLIENTS, inFlight.length));
-    // No longer than it takes the kubelet to see that the process has ended, and kube-proxy to hear of it.
-    expect(refused.filter(({ startedAt }) => startedAt < killed || startedAt > killed + NOTICED_MS)).toEqual(
-      [],
-    );
-    const accepted = [...acceptedBefore, ...load.accepted()];
-    const report = await reconciled(NAMESPACE, accepted);
-    expect(report).toMatchObject({
-      ...NOTHING_WRONG,
-      accepted: accepted.length,
-      stored: accepted.length,
-      deadLetterQueue: { messages: 0 },
-    });
-    // What got no answer may be stored; what was never sent is not.
-    expect(report.storedNeverAccepted).toBeLessThanOrEqual(failed.length);
   });
 });
 
@@ -264,13 +266,7 @@ async function evict({ metadata: { name } }: Resource): Promise<boolean> {
 
 /** As an administrator empties a node; of pods only the services', so that LocalStack and PostgreSQL keep what they hold. */
 const drain = (nodeName: string) =>
-  kubectl(
-    'drain',
-    nodeName,
-    `--pod-selector=app in (${SERVICES.join(',')})`,
-    '--ignore-daemonsets',
-    '--timeout=240s',
-  );
+  kubectl('drain', nodeName, `--pod-selector=${DRAINED}`, '--ignore-daemonsets', '--timeout=240s');
 
 /** Nodes besides this one that take pods. */
 async function otherNodes(nodeName: string): Promise<number> {
@@ -303,4 +299,4 @@ async function processedBy({ metadata: { name } }: Resource): Promise<number> {
 }
 
 /** Orders are accepted after all that happened, each client's next ones among them. */
-const goesOn = (load: LoadPod) => load.more(10 * CLIENTS);
+const goesOn = (load: LoadPod) => load.more(5 * CLIENTS);

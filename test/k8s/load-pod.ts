@@ -28,6 +28,8 @@ export type LoadPod = {
   failed: () => LoadAnswer[];
   /** Resolves when so many more were accepted. */
   more: (count: number) => Promise<void>;
+  /** So many orders a second from now on, if the answers come soon enough. */
+  pace: (ordersPerSecond: number) => void;
   /** Resolves when every request has ended and its answer has arrived here. */
   stop: () => Promise<void>;
 };
@@ -40,9 +42,9 @@ export type LoadPodOptions = {
   /** Any image with Node 24. */
   image: string;
   url?: string;
-  clients?: number;
-  /** How long a client waits between an answer and its next order. */
-  pauseMs?: number;
+  clients: number;
+  /** Of all clients together, if the answers come soon enough. */
+  ordersPerSecond: number;
   /** How long a client tries again when its connection is refused; not at all by default. */
   retryRefusedMs?: number;
 };
@@ -50,10 +52,10 @@ export type LoadPodOptions = {
 /** Orders from a pod of the cluster, through the Service. Every second client keeps its connection. */
 export async function startLoadPod(options: LoadPodOptions): Promise<LoadPod> {
   const { namespace, image, url = 'http://order-producer:8080' } = options;
-  const { clients = 10, pauseMs = 50, retryRefusedMs = 0 } = options;
+  const { clients, ordersPerSecond, retryRefusedMs = 0 } = options;
   const kubectl = kubectlFor(namespace);
   const name = `load-${Date.now().toString(36)}`;
-  const settings = { url, clients, pauseMs, retryRefusedMs };
+  const settings = { url, clients, retryRefusedMs };
   await kubectl.withInput(JSON.stringify(pod(name, image, settings)), 'create', '-f', '-');
   await kubectl('wait', '--for=condition=Ready', `pod/${name}`, '--timeout=60s');
 
@@ -67,7 +69,8 @@ export async function startLoadPod(options: LoadPodOptions): Promise<LoadPod> {
     if ('lines' in parsed) lines = parsed.lines;
     else answers.push(parsed);
   });
-  attached.stdin.write('start\n');
+  const pace = (rate: number) => void attached.stdin.write(`${rate}\n`);
+  pace(ordersPerSecond);
   const accepted = () => answers.filter(({ status }) => status === 202).map(({ orderId }) => orderId);
   return {
     answers,
@@ -77,6 +80,7 @@ export async function startLoadPod(options: LoadPodOptions): Promise<LoadPod> {
       const goal = accepted().length + count;
       await eventually(() => expect(accepted().length).toBeGreaterThanOrEqual(goal), MORE_MS);
     },
+    pace,
     stop: async () => {
       const closed = once(attached, 'close');
       attached.stdin.write('stop\n');

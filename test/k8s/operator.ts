@@ -5,6 +5,7 @@ import http from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
+import { createInterface } from 'node:readline';
 import { json, text } from 'node:stream/consumers';
 import { kubectlFor } from './cluster.ts';
 
@@ -52,18 +53,19 @@ export async function startOperator({ namespace, sqsUrl }: { namespace: string; 
         ...env,
       },
     });
+    const seconds = () => ((performance.now() - startedAt) / 1_000).toFixed(0).padStart(3);
+    const said: string[] = [];
+    const shown = [`$ scripts/${script}.sh ${namespace} ${args.join(' ')}`];
     let decidedAt = 0;
-    child.stdout.on('data', (chunk) => {
-      if (String(chunk).includes('FAILED:')) decidedAt = Date.now();
+    const lines = createInterface({ input: child.stdout }).on('line', (line) => {
+      said.push(line);
+      shown.push(`${seconds()} s  ${line}`);
+      if (line.startsWith('FAILED:')) decidedAt = Date.now();
     });
-    const ended = Promise.all([once(child, 'close'), text(child.stdout), text(child.stderr)]);
-    const outcome = ended.then(([[status], stdout, stderr]): Outcome => {
-      const seconds = ((performance.now() - startedAt) / 1_000).toFixed(0);
-      if (process.env['SHOW_OUTPUT'])
-        console.log(
-          `$ scripts/${script}.sh ${namespace} ${args.join(' ')}\n${stdout}${stderr}(${seconds} s)`,
-        );
-      return { status, said: stdout + stderr, decidedAt };
+    const ended = Promise.all([once(child, 'close'), once(lines, 'close'), text(child.stderr)]);
+    const outcome = ended.then(([[status], _, stderr]): Outcome => {
+      if (process.env['SHOW_OUTPUT']) console.log([...shown, `${seconds()} s  ${stderr}`].join('\n'));
+      return { status, said: [...said, stderr].join('\n'), decidedAt };
     });
     return { child, outcome };
   };

@@ -9,6 +9,9 @@ import { forwardPort } from './cluster.ts';
 const TOOL = path.join(import.meta.dirname, '..', '..', 'scripts', 'reconcile.ts');
 const SETTLE_MS = 90_000;
 
+/** What no accepted order may be. */
+export const NOTHING_WRONG = { missing: 0, unresolved: 0, deadLettered: 0, storedTwice: 0, inFlight: 0 };
+
 /**
  * What became of the orders that clients saw accepted: the report of `scripts/reconcile.sh`, over the namespace's own
  * LocalStack and PostgreSQL, once the queue is empty or 90 s have passed.

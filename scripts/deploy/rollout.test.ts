@@ -86,6 +86,18 @@ describe('rollout', () => {
     },
   );
 
+  test('pod that gives up some time after the rollout has begun, stops it then', async () => {
+    const pods = [pod('hash-2')];
+    const { rollout } = cluster({
+      deployments: [deployment(1)],
+      replicaSets: [replicaSet(2, 'v2')],
+      pods,
+    });
+    const rolling = rolledOut({ ...rollout, rolloutTimeoutSeconds: 600 }, 'order-producer');
+    setTimeout(() => pods.splice(0, 1, pod('hash-2', { reason: 'ImagePullBackOff' })), 500);
+    await expect(rolling).rejects.toThrow('ImagePullBackOff');
+  });
+
   test('pod that waits for a Secret, which an operator may be about to bring, is waited for; time up, it says so', async () => {
     const waiting = { reason: 'CreateContainerConfigError', message: 'secret "order-database" not found' };
     const { rollout } = cluster({

@@ -230,6 +230,14 @@ describe('contentHash', () => {
     );
   });
 
+  it('contentHash, of keys that an object would sort otherwise, has them in the order of RFC 8785', () => {
+    const metadata = { '10': 'c', '9': 'b', '\uff21': 'e', '😀': 'd', ' ': 'a' };
+    const { createdAt: _createdAt, ...content } = anOrderRequest({ metadata });
+    expect(contentHash(anOrderRequest({ metadata }))).toBe(
+      `v1:${hash('sha256', canonicalize(content) ?? '')}`,
+    );
+  });
+
   it('contentHash, with another orderId and createdAt, stays the same', () => {
     const hash = contentHash(anOrderRequest());
     expect(contentHash(anOrder())).toBe(hash);

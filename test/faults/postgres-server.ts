@@ -40,7 +40,7 @@ export function findPostgres(): string | undefined {
   );
 }
 
-/** A PostgreSQL of the campaign's own on the loopback interface, that can be ill-treated. */
+/** A PostgreSQL of one's own on the loopback interface, that can be ill-treated. */
 export class PostgresServer {
   readonly #binaries: string;
   readonly #folder: string;
@@ -62,19 +62,17 @@ export class PostgresServer {
     this.#user = user;
   }
 
-  static async start(binaries: string): Promise<PostgresServer> {
+  /** @param durable whether commits reach the disk; else only the machine itself is taken not to crash */
+  static async start(binaries: string, { durable = false } = {}): Promise<PostgresServer> {
     const folder = mkdtempSync(path.join(tmpdir(), 'faults-postgres-'));
     const user = process.getuid?.() === 0 ? { uid: idOf('-u'), gid: idOf('-g') } : undefined;
     if (user) chownSync(folder, user.uid, user.gid);
     const data = path.join(folder, 'data');
     const options = ['-D', data, '-U', SUPERUSER, '-A', 'trust', '--no-sync', '-E', 'UTF8', '--locale=C'];
     execFileSync(path.join(binaries, 'initdb'), options, { ...user, cwd: folder, stdio: 'ignore' });
-    // synchronous_commit and all else stay as they are; only the machine itself is taken not to crash.
-    const settings = [
-      `max_connections = ${MAX_CONNECTIONS}`,
-      'superuser_reserved_connections = 5',
-      'fsync = off',
-    ];
+    // synchronous_commit and all else stay as they are.
+    const settings = [`max_connections = ${MAX_CONNECTIONS}`, 'superuser_reserved_connections = 5'];
+    if (!durable) settings.push('fsync = off');
     appendFileSync(path.join(data, 'postgresql.conf'), `\n${settings.join('\n')}\n`);
     const [port = 0] = await freePorts(1);
     const server = new PostgresServer(binaries, folder, port, user);

@@ -65,20 +65,21 @@ async function findCluster(): Promise<Availability> {
   }
 }
 
+export const POSTGRES_IMAGE = 'postgres:17';
 /** What `components/local-backends` runs besides the services. */
-export const BACKEND_IMAGES = ['localstack/localstack:4.14.0', 'postgres:17'];
+export const BACKEND_IMAGES = ['localstack/localstack:4.14.0', POSTGRES_IMAGE];
 
 /**
- * Brings images of the local engine, and those of the local backends, to the cluster's nodes with the command that
- * K8S_LOAD_IMAGES names, for instance `kind load docker-image` or `minikube image load`. Without it they are taken to
- * be there.
+ * Brings images to the cluster's nodes with the command that K8S_LOAD_IMAGES names, for instance `kind load
+ * docker-image` or `minikube image load`; those of the local backends are pulled first where the local engine lacks them.
+ * Without the command all are taken to be there.
  */
 export async function loadImages(...images: string[]): Promise<void> {
   const [command, ...args] = (process.env['K8S_LOAD_IMAGES'] ?? '').split(' ').filter(Boolean);
   if (!command) return;
   const load = (...wanted: string[]) => run(command, [...args, ...wanted], { maxBuffer: MAX_OUTPUT_BYTES });
-  await load(...images);
-  for (const image of BACKEND_IMAGES) {
+  await load(...images.filter((image) => !BACKEND_IMAGES.includes(image)));
+  for (const image of images.filter((image) => BACKEND_IMAGES.includes(image))) {
     try {
       await run('docker', ['image', 'inspect', image]).catch(() => run('docker', ['pull', '-q', image]));
       await load(image);
@@ -123,7 +124,7 @@ export async function buildImage(service: 'producer' | 'consumer', tag: string):
   return image;
 }
 
-/** The emulator of the local defaults as a pod: what `test/k8s/staging` has in the place of LocalStack. */
+/** fauxqs as a pod, in memory: what `test/k8s/staging` has in the place of LocalStack. */
 export async function buildSqsImage(): Promise<string> {
   const { devDependencies } = JSON.parse(await readFile('package.json', 'utf8'));
   const version = `FAUXQS=${devDependencies.fauxqs}`;

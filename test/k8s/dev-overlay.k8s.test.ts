@@ -5,6 +5,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { sqsClient } from '../backends.ts';
 import { eventually } from '../eventually.ts';
 import {
+  BACKEND_IMAGES,
   buildImage,
   clusterAvailable,
   forwardPort,
@@ -42,7 +43,7 @@ describe.skipIf(!cluster.available)(`dev overlay on a real cluster (${cluster.re
     for (const tag of ['dev', 'next'])
       for (const service of ['producer', 'consumer'] as const) images.push(await buildImage(service, tag));
     image = images[0] ?? '';
-    await loadImages(...images);
+    await loadImages(...images, ...BACKEND_IMAGES);
     namespace = await freshNamespace('k8s/overlays/dev/namespace.yaml');
     await kubectl('apply', '-k', 'k8s/overlays/dev');
     for (const name of ['localstack', 'postgres', 'order-producer', 'order-consumer']) await rolledOut(name);
@@ -56,22 +57,27 @@ describe.skipIf(!cluster.available)(`dev overlay on a real cluster (${cluster.re
     // Until the node has heard of it, new connections are led to a pod that is gone, and refused: nothing was sent, so
     // every client may try again. What never gets through has failed, whatever the reason.
     const load = await startLoadPod({ ...options, retryRefusedMs: 10_000 });
-    await load.more(200);
     const killedAt = new Map<string, number>();
-    // The consumer first: the longer is the time in which what it held comes back.
-    for (const service of SERVICES.toReversed()) {
-      const [victim] = await readyPods(service);
-      if (!victim) throw new Error(`no ${service} is ready`);
-      const before = await restarts(victim.metadata.name);
-      const failedBefore = load.failed().length;
-      killedAt.set(service, await killer.kill(victim.metadata.name));
-      await eventually(async () => expect(await restarts(victim.metadata.name)).toBe(before + 1), 120_000);
-      await rolledOut(service);
-      await goesOn(load);
-      // No client notices that a consumer has died.
-      if (service === 'order-consumer') expect(load.failed().slice(failedBefore)).toEqual([]);
+    try {
+      await load.more(200);
+      // The consumer first: the longer is the time in which what it held comes back.
+      for (const service of SERVICES.toReversed()) {
+        const [victim] = await readyPods(service);
+        if (!victim) throw new Error(`no ${service} is ready`);
+        const before = await restarts(victim.metadata.name);
+        const failedBefore = load.failed().length;
+        killedAt.set(service, await killer.kill(victim.metadata.name));
+        await eventually(async () => expect(await restarts(victim.metadata.name)).toBe(before + 1), 120_000);
+        await rolledOut(service);
+        await goesOn(load);
+        // No client notices that a consumer has died.
+        if (service === 'order-consumer') expect(load.failed().slice(failedBefore)).toEqual([]);
+      }
+    } finally {
+      await load.stop();
+      acceptedBefore.push(...load.accepted());
+      maybeStored = load.failed().length;
     }
-    await load.stop();
 
     const killed = killedAt.get('order-producer') ?? 0;
     const failed = load.failed();
@@ -90,9 +96,7 @@ describe.skipIf(!cluster.available)(`dev overlay on a real cluster (${cluster.re
     expect(refused.filter(({ startedAt }) => startedAt < killed || startedAt > killed + NOTICED_MS)).toEqual(
       [],
     );
-    // What the consumer held comes back when its visibility time is over: found out in the end.
-    acceptedBefore.push(...load.accepted());
-    maybeStored = failed.length;
+    // What the consumer held comes back when its visibility time is over: looked for in the end.
   });
 
   describe('under a load of orders', () => {

@@ -6,7 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 
 /**
  * Runs inside the cluster, so that it comes through the Service like any client: no imports but Node's own. Each client
- * places an order every so often, and what is late is made up for; every second client keeps its connection, the others
+ * places an order every so often, one at a time, and makes up for what is late until the pace changes; every second client keeps its connection, the others
  * open one for each order, and so notice a pod that no longer listens. Every answer is a line of JSON; status 0 is none.
  * With `retryRefusedMs` a client whose connection is refused tries again for so long, since nothing was sent, and says
  * how often it did.
@@ -51,15 +51,18 @@ function tell(): void {
 
 async function client(_: unknown, index: number): Promise<void> {
   const agent = new http.Agent({ keepAlive: index % 2 === 0, maxSockets: 1 });
-  let dueAt = performance.now() + (everyMs * index) / settings.clients;
-  for (;;) {
+  for (let pace = 0, dueAt = 0; ; dueAt += everyMs) {
+    if (pace !== pacedAt) {
+      pace = pacedAt;
+      // Not all at once.
+      dueAt = Math.max(performance.now(), pacedAt + (everyMs * index) / settings.clients);
+    }
     await wait(dueAt - performance.now());
     if (stop.signal.aborted) break;
     const orderId = randomUUID();
     const answer = await place(agent, orderId);
     untold += `${JSON.stringify({ orderId, ...answer, at: Date.now() })}\n`;
     lines++;
-    dueAt = Math.max(dueAt, pacedAt) + everyMs;
   }
   agent.destroy();
 }

@@ -14,7 +14,7 @@ export const NOTHING_WRONG = { missing: 0, unresolved: 0, deadLettered: 0, store
 
 /**
  * What became of the orders that clients saw accepted: the report of `scripts/reconcile.sh`, over the namespace's own
- * LocalStack and PostgreSQL, once the queue is empty or 90 s have passed.
+ * SQS and PostgreSQL, once the queue is empty or 90 s have passed.
  */
 export async function reconciled(namespace: string, acceptedIds: readonly string[]): Promise<Report> {
   const folder = await mkdtemp(path.join(tmpdir(), 'order-k8s-'));

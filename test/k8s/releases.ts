@@ -1,5 +1,5 @@
 import { spawnSync } from 'node:child_process';
-import { buildImage, buildSqsImage, loadImages } from './cluster.ts';
+import { buildImage, buildSqsImage, loadImages, POSTGRES_IMAGE } from './cluster.ts';
 
 /** What makes a release bad: a command of sed for one file, as it is in the image of one service. */
 export const EDITS = {
@@ -41,5 +41,5 @@ export async function buildReleases(): Promise<void> {
       images.push(name);
     }
   }
-  await loadImages(...images, await buildSqsImage());
+  await loadImages(...images, await buildSqsImage(), POSTGRES_IMAGE);
 }

@@ -27,6 +27,11 @@ test('soak, with more connections of clients in the last window, which come and 
   expect(growths((minute) => ({ handles: breathing(minute), openFiles: breathing(minute) }))).toEqual([]);
 });
 
+test('soak, with connections of the load that were counted on one side only, has nothing that grew', () => {
+  const miscounted = (minute: number) => (minute === 15 ? 51 : 60);
+  expect(growths((minute) => ({ handles: miscounted(minute), openFiles: miscounted(minute) }))).toEqual([]);
+});
+
 test.each<[string, (minute: number) => Partial<Sample>]>([
   ['residentBytes', (minute) => ({ residentBytes: 100e6 + minute * 1e6 })],
   ['handles', (minute) => ({ handles: 60 + minute })],

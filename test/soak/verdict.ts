@@ -11,8 +11,9 @@ export type Sample = {
 export type Figure = Exclude<keyof Sample, 'atMs'>;
 
 /**
- * Of the second and the last third of a run: medians of memory, and the least of handles and open files, without those of
- * the load's own connections. A leak raises the least as well, and what comes and goes does not.
+ * Of the second and the last third of a run: medians of memory, and the lowest deciles of handles and open files, without
+ * those of the load's own connections. A leak raises these as well, and what comes and goes does not, nor a moment in which
+ * the load has counted a connection that the service has not.
  */
 export type Windows = Record<Figure, { before: number; last: number }>;
 
@@ -31,7 +32,7 @@ export function windowsOf(samples: readonly Sample[], durationMs: number): Windo
     samples.filter(({ atMs }) => atMs >= durationMs * from && atMs < durationMs * to);
   const [before, last] = [within(1 / 3, 2 / 3), within(2 / 3, 1)];
   const windows = FIGURES.map((figure) => {
-    const typical = figure === 'handles' || figure === 'openFiles' ? least : median;
+    const typical = figure === 'handles' || figure === 'openFiles' ? lowestDecile : median;
     const of = (samples: readonly Sample[]) => typical(samples.map((sample) => sample[figure]));
     return [figure, { before: of(before), last: of(last) }];
   });
@@ -49,7 +50,7 @@ export function growthsOf(service: string, windows: Windows): string[] {
 }
 
 const median = (values: readonly number[]) => rank(values, 0.5);
-const least = (values: readonly number[]) => rank(values, 0);
+const lowestDecile = (values: readonly number[]) => rank(values, 0.1);
 
 function rank(values: readonly number[], share: number): number {
   const value = values.toSorted((a, b) => a - b)[Math.floor(values.length * share)];

@@ -158,9 +158,9 @@ function renderSoak({
 
 \`npm run test:soak -- --minutes=${minutes}\`, ${at.slice(0, 10)}: both services as processes on the embedded emulator and database, ${minutes}
 minutes at ${reachedRate} orders a second (aimed at ${rate}${topRate ? `, half of the ${topRate} that a probe of 20 s reached` : ''}).
-The first third is for warming up. Of the samples of the second and the last third, one every 5 s, the table has the
-median for memory, and for handles and open files the least, without those of the load itself: a leak raises the least
-as well, and what comes and goes does not. Resident memory fails the soak when it grew by more than ${MAX_GROWTH * 100} %; handles and
+The first third is for warming up. Of the samples of the second and the last third, taken every few seconds, the table has the
+median for memory, and for handles and open files the lowest decile, without those of the load itself: a leak raises it as
+well, and what comes and goes does not. Resident memory fails the soak when it grew by more than ${MAX_GROWTH * 100} %; handles and
 open files when they grew by more than ${MAX_MORE} and by more than ${MAX_GROWTH * 100} %. The heap in use is a part of the resident memory:
 shown, not judged.
 

@@ -1,7 +1,7 @@
 import { Health } from '@orders/shared/health.ts';
 import { createHttpServer, listen } from '@orders/shared/http-server.ts';
 import { type Logger, libraryLogger } from '@orders/shared/logger.ts';
-import { queueAttributes, resolveQueues } from '@orders/shared/queue-admin.ts';
+import { explainSqsError, queueAttributes, resolveQueues } from '@orders/shared/queue-admin.ts';
 import type { FatalHandler } from '@orders/shared/service.ts';
 import { createSqsClient } from '@orders/shared/sqs-client.ts';
 import { openOrderRepository } from './adapters/open-order-repository.ts';
@@ -34,7 +34,9 @@ export async function startConsumer(
   const [queue, deadLetterQueue] = await Promise.all([
     queueAttributes(client, queueUrl),
     queueAttributes(client, deadLetterQueueUrl),
-  ]);
+  ]).catch((error) => {
+    throw explainSqsError(error, config);
+  });
   for (const finding of auditQueues({ queue, deadLetterQueue }, config))
     logger.warn({ finding }, 'queue audit');
 

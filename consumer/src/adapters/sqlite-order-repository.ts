@@ -43,7 +43,8 @@ export function openSqliteOrderRepository(path: string, options: SqliteOptions =
   const db = new DatabaseSync(path, { timeout: OPEN_BUSY_TIMEOUT_MS });
   try {
     // FULL: in WAL mode, a commit survives a power cut only if each one is synced (sqlite.org/pragma.html#pragma_synchronous).
-    db.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL');
+    enterWal(db);
+    db.exec('PRAGMA synchronous = FULL');
     migrateSqlite(db);
     db.exec(`PRAGMA busy_timeout = ${options.busyTimeoutMs ?? DEFAULT_BUSY_TIMEOUT_MS}`);
     if (options.maxPageCount) db.exec(`PRAGMA max_page_count = ${options.maxPageCount}`);
@@ -51,6 +52,20 @@ export function openSqliteOrderRepository(path: string, options: SqliteOptions =
   } catch (error) {
     db.close();
     throw error;
+  }
+}
+
+/** SQLite does not wait where several change the mode of a new file at once: it is locked for the moment that one takes. */
+function enterWal(db: DatabaseSync): void {
+  const giveUpAt = performance.now() + OPEN_BUSY_TIMEOUT_MS;
+  for (;;) {
+    try {
+      db.exec('PRAGMA journal_mode = WAL');
+      return;
+    } catch (error) {
+      const isBusy = (error as { errcode?: number }).errcode === 5; // SQLITE_BUSY
+      if (!isBusy || performance.now() > giveUpAt) throw error;
+    }
   }
 }
 

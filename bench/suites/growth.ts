@@ -1,7 +1,7 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { findPostgres, PostgresServer } from '../../test/faults/postgres-server.ts';
+import { findPostgres, PostgresServer } from '../../dev/postgres-server.ts';
 import type { Contestant, ContestResult, Figures, Pace } from '../contest.ts';
 import { measure } from '../contest.ts';
 import { MeasuredProcess } from '../process.ts';

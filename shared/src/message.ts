@@ -69,9 +69,9 @@ export class MessageTooLargeError extends Error {
   readonly code = 'MESSAGE_TOO_LARGE';
 }
 
-const attributesOf = (version: MessageVersion, contentEncoding: ContentEncoding) =>
+/** Made once for each kind of message: what is worked out of a frozen object is kept (`sqs-message.ts`). */
+export const attributesOf = (version: number, contentEncoding: ContentEncoding) =>
   Object.freeze({ contentType: CONTENT_TYPE, contentEncoding, schemaVersion: String(version) });
-/** One frozen object for each kind of message: what is worked out of it is worked out once. */
 const ATTRIBUTES = {
   1: {
     identity: attributesOf(1, 'identity'),

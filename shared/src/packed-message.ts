@@ -3,7 +3,7 @@ import { promisify } from 'node:util';
 import zlib from 'node:zlib';
 import { z } from 'zod';
 import {
-  CONTENT_TYPE,
+  attributesOf,
   decodeOrderMessage,
   type EncodedMessage,
   MAX_ORDER_BYTES,
@@ -23,11 +23,7 @@ export const MAX_PACKED_ORDERS = 100;
 export const MAX_PACKED_BYTES = Math.floor(((MAX_MESSAGE_BYTES - 2_048) * 3) / 4);
 
 const CONTENT_ENCODING = 'zstd';
-const ATTRIBUTES = Object.freeze({
-  contentType: CONTENT_TYPE,
-  contentEncoding: CONTENT_ENCODING,
-  schemaVersion: '2',
-});
+const ATTRIBUTES = attributesOf(2, CONTENT_ENCODING);
 const compress = promisify(zlib.zstdCompress);
 
 /** @param bodies of messages, {@link MAX_PACKED_ORDERS} and {@link MAX_PACKED_BYTES} together at most */

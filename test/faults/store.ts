@@ -1,8 +1,8 @@
 import { randomUUID } from 'node:crypto';
 import path from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
+import type { PostgresServer } from '../../dev/postgres-server.ts';
 import type { FoundOrder } from './invariants.ts';
-import type { PostgresServer } from './postgres-server.ts';
 import { TAG } from './workload.ts';
 
 /** The consumers' store, seen from outside: not through the product's code. */

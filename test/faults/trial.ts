@@ -7,6 +7,7 @@ import type { QueueUrls } from '@orders/shared/queue-admin.ts';
 import { ensureQueues, queueDepth } from '@orders/shared/queue-admin.ts';
 import { type Emulator, startEmulator } from '../../dev/emulator.ts';
 import { freePorts } from '../../dev/port-owner.ts';
+import type { PostgresServer } from '../../dev/postgres-server.ts';
 import { type Fault, type FaultScene, PAGE_LIMIT } from './faults.ts';
 import {
   type CountedFailure,
@@ -28,7 +29,6 @@ import {
   unsettled,
 } from './observe.ts';
 import { OpenFilesWatch } from './open-files.ts';
-import type { PostgresServer } from './postgres-server.ts';
 import { createRandom, type Random } from './random.ts';
 import { ServiceProcess } from './service-process.ts';
 import { baseEnv, GRACE_MS, SETTINGS, VISIBILITY_SECONDS } from './settings.ts';

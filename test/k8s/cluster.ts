@@ -5,6 +5,7 @@ import { createInterface } from 'node:readline';
 import { promisify } from 'node:util';
 import { parse } from 'yaml';
 import type { Availability } from '../containers.ts';
+import { eventually } from '../eventually.ts';
 
 const run = promisify(execFile);
 const MAX_OUTPUT_BYTES = 256 * 1024 * 1024;
@@ -38,6 +39,10 @@ export function kubectlFor(namespace?: string): Kubectl {
     json: async <T>(...args: string[]) => JSON.parse(await call(...args, '-o', 'json')) as T,
   });
 }
+
+/** `eventually`, where kubectl is asked: each question is a process, and a tenth of a second of a processor. */
+export const eventuallyInCluster = <T>(assertion: () => Promise<T>, timeout?: number): Promise<T> =>
+  eventually(assertion, timeout, 500);
 
 /**
  * Is there a cluster that was named on purpose? No test ever takes the one of somebody's ~/.kube/config.

@@ -4,7 +4,7 @@ import { readManifests } from '../../scripts/deploy/manifests.ts';
 import { sqsClient } from '../backends.ts';
 import { eventually } from '../eventually.ts';
 import { allStored } from '../load.ts';
-import { clusterAvailable, forwardPort, freshNamespace, kubectlFor } from './cluster.ts';
+import { clusterAvailable, eventuallyInCluster, forwardPort, freshNamespace, kubectlFor } from './cluster.ts';
 import { type LoadAnswer, type LoadPod, startLoadPod } from './load-pod.ts';
 import { type Operator, startOperator } from './operator.ts';
 import { NOTHING_WRONG, reconciled } from './reconciled.ts';
@@ -116,11 +116,11 @@ describe.skipIf(!cluster.available)(`deployment (${cluster.reason})`, () => {
   };
   /** The rest is a load for the whole machine: the `dev` overlay, which is tested at the same time, goes first. */
   const othersAreDone = () =>
-    eventually(async () => {
+    eventuallyInCluster(async () => {
       const phase = ['-o', 'jsonpath={.status.phase}'];
       expect(await kubectl('get', 'namespace', 'dev', '--ignore-not-found', ...phase)).not.toBe('Active');
     }, 240_000);
-  const isOn = (side: string) => eventually(async () => expect(await track()).toBe(side), 180_000);
+  const isOn = (side: string) => eventuallyInCluster(async () => expect(await track()).toBe(side), 180_000);
 
   test('dry run, of a new release, says the steps and changes nothing', async () => {
     const { status, said } = await deploy('v2', '--dry-run').outcome;
@@ -153,7 +153,7 @@ describe.skipIf(!cluster.available)(`deployment (${cluster.reason})`, () => {
 
   test('deployment, broken off by SIGTERM with a candidate at work, goes back in good order', async () => {
     const { child, outcome } = deploy('v2');
-    await eventually(async () => {
+    await eventuallyInCluster(async () => {
       const { status } = await kubectl.json('get', 'deployment/order-consumer-candidate');
       expect(status.availableReplicas).toBe(1);
     }, 60_000);
@@ -180,7 +180,7 @@ describe.skipIf(!cluster.available)(`deployment (${cluster.reason})`, () => {
     await lockEnds();
 
     const killed = deploy('v2');
-    await eventually(async () =>
+    await eventuallyInCluster(async () =>
       expect((await kubectl.json('get', 'lease', 'order-pipeline-deployment')).spec.holderIdentity).toContain(
         `process ${killed.child.pid}`,
       ),
@@ -230,7 +230,7 @@ describe.skipIf(!cluster.available)(`deployment (${cluster.reason})`, () => {
     const whole = underLoad('deployment', () => deploy('v2').outcome);
     const candidates = async () =>
       expect(await kubectl('get', 'deployments', '-o', 'name')).toContain('candidate');
-    await eventually(candidates, 120_000);
+    await eventuallyInCluster(candidates, 120_000);
     const second = await deploy('v1').outcome;
     expect(second).toMatchObject({ status: 1, said: expect.stringContaining('deploys to staging since') });
     expect(await whole).toMatchObject({ status: 0 });

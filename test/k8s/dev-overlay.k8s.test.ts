@@ -3,11 +3,11 @@ import { queueAttributes } from '@orders/shared/queue-admin.ts';
 import { MAX_RECEIVE_COUNT } from '@orders/shared/queues.ts';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { sqsClient } from '../backends.ts';
-import { eventually } from '../eventually.ts';
 import {
   BACKEND_IMAGES,
   buildImage,
   clusterAvailable,
+  eventuallyInCluster,
   forwardPort,
   freshNamespace,
   kubectlFor,
@@ -67,7 +67,10 @@ describe.skipIf(!cluster.available)(`dev overlay on a real cluster (${cluster.re
         const before = await restarts(victim.metadata.name);
         const failedBefore = load.failed().length;
         killedAt.set(service, await killer.kill(victim.metadata.name));
-        await eventually(async () => expect(await restarts(victim.metadata.name)).toBe(before + 1), 120_000);
+        await eventuallyInCluster(
+          async () => expect(await restarts(victim.metadata.name)).toBe(before + 1),
+          120_000,
+        );
         await rolledOut(service);
         await goesOn(load);
         // No client notices that a consumer has died.
@@ -145,7 +148,7 @@ describe.skipIf(!cluster.available)(`dev overlay on a real cluster (${cluster.re
     it('consumer scaled from 1 to 4 and back', async () => {
       await kubectl('scale', 'deployment/order-consumer', '--replicas=4');
       await rolledOut('order-consumer');
-      await eventually(async () => {
+      await eventuallyInCluster(async () => {
         for (const pod of await readyPods('order-consumer'))
           expect(await processedBy(pod)).toBeGreaterThan(0);
       });
@@ -153,7 +156,7 @@ describe.skipIf(!cluster.available)(`dev overlay on a real cluster (${cluster.re
       // comes into the DLQ here is found in the end.
       await setMaxReceives(3);
       await kubectl('scale', 'deployment/order-consumer', '--replicas=1');
-      await eventually(async () => expect(await podsOf('order-consumer')).toHaveLength(1), 120_000);
+      await eventuallyInCluster(async () => expect(await podsOf('order-consumer')).toHaveLength(1), 120_000);
       await goesOn(load);
       await setMaxReceives(MAX_RECEIVE_COUNT);
     });
@@ -176,7 +179,7 @@ describe.skipIf(!cluster.available)(`dev overlay on a real cluster (${cluster.re
         expect(firstAnswers.filter((evicted) => evicted)).toHaveLength(1);
         for (const [index, pod] of pods.entries()) {
           if (firstAnswers[index]) continue;
-          await eventually(async () => expect(await evict(pod)).toBe(true), 120_000);
+          await eventuallyInCluster(async () => expect(await evict(pod)).toBe(true), 120_000);
         }
         await rolledOut(service);
       };
@@ -283,7 +286,7 @@ async function otherNodes(nodeName: string): Promise<number> {
  * the node, once cordoned, takes pods again while its old ones are evicted.
  */
 async function takesPodsAgain(nodeName: string): Promise<void> {
-  await eventually(async () =>
+  await eventuallyInCluster(async () =>
     expect((await kubectl.json('get', 'node', nodeName))['spec'].unschedulable).toBe(true),
   );
   await kubectl('uncordon', nodeName);

@@ -6,10 +6,10 @@ import { setTimeout as sleep } from 'node:timers/promises';
 
 /**
  * Runs inside the cluster, so that it comes through the Service like any client: no imports but Node's own. Each client
- * places an order every so often, one at a time, and makes up for what is late until the pace changes; every second client keeps its connection, the others
- * open one for each order, and so notice a pod that no longer listens. Every answer is a line of JSON; status 0 is none.
- * With `retryRefusedMs` a client whose connection is refused tries again for so long, since nothing was sent, and says
- * how often it did.
+ * places an order every so often, one at a time, and makes up for what is late until the pace changes. Every second
+ * client keeps its connection, the others open one for each order, and so notice a pod that no longer listens. Every
+ * answer is a line of JSON; status 0 is none. With `retryRefusedMs` a client whose connection is refused tries again for
+ * so long, since nothing was sent, and says how often it did.
  *
  * Starts with the first line on standard input, which says how many orders a second all clients place together, as do
  * those after it; ends with `stop`, and the count of its lines as the last.

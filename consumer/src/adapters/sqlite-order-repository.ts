@@ -63,7 +63,7 @@ function enterWal(db: DatabaseSync): void {
       db.exec('PRAGMA journal_mode = WAL');
       return;
     } catch (error) {
-      const isBusy = (error as { errcode?: number }).errcode === 5; // SQLITE_BUSY
+      const isBusy = (error as { errcode?: number }).errcode === BUSY;
       if (!isBusy || performance.now() > giveUpAt) throw error;
     }
   }
@@ -212,6 +212,7 @@ export class SqliteOrderRepository implements OrderRepository {
 const ROW_FAULTS = new Set([18, 19, 20]);
 /** Extended code of what a trigger raised. */
 const CONSTRAINT_TRIGGER = 1811;
+const BUSY = 5;
 
 function isFaultOfRow(error: unknown): boolean {
   const { code, errcode = 0 } = error as { code?: string; errcode?: number };

@@ -13,7 +13,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
-import { freePorts } from '../../dev/port-owner.ts';
+import { freePorts } from './port-owner.ts';
 
 const run = promisify(execFile);
 

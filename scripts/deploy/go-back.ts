@@ -7,7 +7,7 @@ import type { DeploymentState } from './lock.ts';
 import { candidateName, type RunningReleases, SERVICES, type ServiceName } from './manifests.ts';
 import { pause } from './pause.ts';
 import { removeCandidate, switchTo } from './producer-blue-green.ts';
-import { othersGone, revert } from './rollout.ts';
+import { othersGone, restoreStrategy, revert } from './rollout.ts';
 
 const LOOK_EVERY_MS = 1_000;
 
@@ -39,6 +39,7 @@ export async function goBack(
 
   const consumer = part(async () => {
     await onlyRevertedPods(session, 'order-consumer');
+    await restoreStrategy(session, 'order-consumer');
     say(
       `  order-consumer: only ${previous['order-consumer'].release} after ${secondsSince(startedBackAt)} s`,
     );
@@ -49,6 +50,7 @@ export async function goBack(
     await stableIsAvailable(session);
     await trafficToStable(session, startedBackAt);
     await onlyRevertedPods(session, 'order-producer');
+    await restoreStrategy(session, 'order-producer');
     say(
       `  order-producer: only ${previous['order-producer'].release} after ${secondsSince(startedBackAt)} s`,
     );

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import type { DeploymentObject } from './kubectl.ts';
-import { releaseOf } from './manifests.ts';
+import { releaseOf, SERVICES } from './manifests.ts';
 import { createStaging, expectOnly, saidOf, serving } from './testing/staging.ts';
 
 describe('rollback', () => {
@@ -11,6 +11,16 @@ describe('rollback', () => {
     await expectOnly(staging, 'v1');
     expect(staging.workload.clients.failed).toEqual([]);
     await expect(staging.rollBack()).rejects.toMatchObject({ code: 'NOTHING_TO_GO_BACK_TO' });
+  });
+
+  test('leaves each Deployment with the strategy of its manifest', async () => {
+    const staging = await serving();
+    const strategies = () =>
+      SERVICES.map((name) => staging.cluster.get<DeploymentObject>('deployment', name).spec.strategy);
+    const before = strategies();
+    await staging.deploy('v2');
+    await staging.rollBack();
+    expect(strategies()).toEqual(before);
   });
 
   test('of a consumer that rejects everything redrives when the last of its pods is gone', async () => {

@@ -146,7 +146,8 @@ describe('back', () => {
   const given = (calls: string[][]) =>
     calls.map((args) => {
       const patch: { path: string; value: unknown }[] = JSON.parse(args[args.indexOf('-p') + 1] ?? '');
-      const value = (path: string) => patch.find((each) => each.path === path)?.value;
+      // The last operation on a path is the one that counts.
+      const value = (path: string) => patch.findLast((each) => each.path === path)?.value;
       return {
         template: value('/spec/template'),
         strategy: value('/spec/strategy'),

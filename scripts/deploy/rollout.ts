@@ -33,6 +33,8 @@ export async function put(kubectl: Kubectl, manifest: DeploymentObject): Promise
   else await kubectl.patch('deployment', manifest.metadata.name, changesTo(live, manifest));
 }
 
+const setStrategy = (value: object) => ({ op: 'add', path: '/spec/strategy', value });
+
 /** Whether {@link put} would start new pods. Asked of the API server, which knows the defaults. */
 export async function wouldChange(kubectl: Kubectl, wanted: DeploymentObject): Promise<boolean> {
   const { name } = wanted.metadata;
@@ -86,6 +88,9 @@ export async function rolledOut(
     await pause(signal, LOOK_EVERY_MS);
   }
 }
+
+const isObserved = ({ metadata, status }: Pick<DeploymentObject, 'metadata' | 'status'>) =>
+  (status?.observedGeneration ?? 0) >= (metadata.generation ?? 0);
 
 export function isRolledOut({ metadata, spec, status = {} }: DeploymentObject): boolean {
   const { observedGeneration = 0, replicas = 0, updatedReplicas = 0, availableReplicas = 0 } = status;
@@ -141,9 +146,12 @@ export async function findRevision(
   );
 }
 
+/** For going back. The connections to PostgreSQL are budgeted for it: k8s/base/consumer/order-consumer.env. */
+const ALL_AT_ONCE = { type: 'RollingUpdate', rollingUpdate: { maxSurge: '100%', maxUnavailable: 0 } };
+
 /**
  * Has the stable Deployment go back to what it ran, configuration included; waits for nothing. All pods at once and not
- * one by one: each one that is left does harm. The next deployment brings the overlay's own strategy.
+ * one by one, since each one that is left does harm: {@link restoreStrategy} ends that.
  * @throws {DeploymentError} NOTHING_TO_GO_BACK_TO
  */
 export async function revert(kubectl: Kubectl, service: ServiceName, wanted: Running): Promise<void> {
@@ -153,13 +161,32 @@ export async function revert(kubectl: Kubectl, service: ServiceName, wanted: Run
   const live = await kubectl.get<DeploymentObject>('deployment', service);
   if (isDeepStrictEqual(template, live.spec.template)) return;
   const { spec, metadata, ...rest } = lastApplied(live) ?? live;
-  const strategy = { type: 'RollingUpdate', rollingUpdate: { maxSurge: '100%', maxUnavailable: 0 } };
-  await put(kubectl, {
+  const manifest: DeploymentObject = {
     apiVersion: rest.apiVersion,
     kind: rest.kind,
     metadata: { name: service, labels: metadata.labels ?? {}, annotations: changeCause(releaseOf(set)) },
-    spec: { ...omitReplicas(spec), template, strategy },
-  });
+    spec: { ...omitReplicas(spec), template },
+  };
+  await kubectl.patch('deployment', service, [...changesTo(live, manifest), setStrategy(ALL_AT_ONCE)]);
+}
+
+/**
+ * Gives the Deployment the strategy of its manifest again, which {@link revert} has replaced, and waits until its
+ * controller has seen that. Safe to run again.
+ */
+export async function restoreStrategy(
+  { kubectl, signal, rolloutTimeoutSeconds }: Rollout,
+  service: ServiceName,
+): Promise<void> {
+  let live = await kubectl.get<DeploymentObject>('deployment', service);
+  const { strategy } = (lastApplied(live) ?? live).spec;
+  if (!strategy) return;
+  live = await kubectl.patch('deployment', service, [setStrategy(strategy)]);
+  const giveUpAt = performance.now() + rolloutTimeoutSeconds * 1_000;
+  while (!isObserved(live) && performance.now() < giveUpAt) {
+    await pause(signal, LOOK_EVERY_MS);
+    live = await kubectl.get('deployment', service);
+  }
 }
 
 const omitReplicas = ({ replicas: _, ...spec }: DeploymentObject['spec']) => spec;
@@ -198,11 +225,9 @@ export async function othersGone(
 }
 
 /** What marks the pods of the template that the Deployment has now; `undefined` before its controller has seen it. */
-async function newestHash(
-  kubectl: Kubectl,
-  { metadata, spec, status }: DeploymentObject,
-): Promise<string | undefined> {
-  if ((status?.observedGeneration ?? 0) < (metadata.generation ?? 0)) return undefined;
+async function newestHash(kubectl: Kubectl, deployment: DeploymentObject): Promise<string | undefined> {
+  if (!isObserved(deployment)) return undefined;
+  const { metadata, spec } = deployment;
   const sets = await kubectl.list<ReplicaSet>('replicasets', spec.selector.matchLabels);
   const newest = sets.find((set) => revisionOf(set) === revisionOf({ metadata }));
   return newest?.metadata.labels?.['pod-template-hash'];

@@ -2,7 +2,7 @@
 #   docker build --target producer -t order-producer .
 #   docker build --target consumer -t order-consumer .
 # scripts/check-images.ts holds it to what the comments promise. For BuildKit and for the older builder.
-ARG NODE_IMAGE=node:24-bookworm-slim
+ARG NODE_IMAGE=node:24.21.0-bookworm-slim
 
 # Only files that are the same on every processor come out of this stage, so one for many platforms needs no emulation.
 # The older builder does not say what it builds on.

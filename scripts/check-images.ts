@@ -21,7 +21,9 @@ const USAGE = `usage: npm run images:check [-- --quick] [--service=producer|cons
 const ROOT = path.join(import.meta.dirname, '..');
 const SERVICES = ['producer', 'consumer'] as const;
 type Service = (typeof SERVICES)[number];
-const BASE = process.env['NODE_IMAGE'] || 'node:24-bookworm-slim';
+const [, DEFAULT_BASE = ''] =
+  /^ARG NODE_IMAGE=(.+)$/m.exec(readFileSync(path.join(ROOT, 'Dockerfile'), 'utf8')) ?? [];
+const BASE = process.env['NODE_IMAGE'] || DEFAULT_BASE;
 const LABELS = {
   SOURCE: 'https://example.com/orders',
   REVISION: 'r1',

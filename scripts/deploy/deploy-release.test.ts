@@ -25,6 +25,28 @@ describe('deployment', () => {
     expect(steps.at(-1)).toContain('[10/10] order-producer: traffic back to stable, the candidate goes');
   });
 
+  test('behind a load balancer that takes 15 s to register a pod, never leaves it without a healthy one', async () => {
+    const staging = await serving();
+    await staging.deploy('v1', { ingress: true });
+    const registeredAt = new Map<string, number>();
+    const healthy: number[] = [];
+    staging.cluster.fault = () => {
+      const now = performance.now();
+      const names = staging.cluster.endpoints('order-producer').map(({ name }) => name);
+      for (const name of registeredAt.keys()) if (!names.includes(name)) registeredAt.delete(name);
+      for (const name of names) if (!registeredAt.has(name)) registeredAt.set(name, now);
+      healthy.push([...registeredAt.values()].filter((at) => now - at >= 15_000).length);
+      return undefined;
+    };
+    staging.cluster.fault('', []);
+    await staging.wait(15);
+    healthy.length = 0;
+    await staging.deploy('v2', { ingress: true });
+    await expectOnly(staging, 'v2');
+    expect(healthy.length).toBeGreaterThan(50);
+    expect(Math.min(...healthy)).toBeGreaterThan(0);
+  });
+
   test('of what runs already changes nothing', async () => {
     const staging = await serving();
     const changesBefore = staging.cluster.changes.length;

@@ -35,10 +35,10 @@ export const releasesOf = (live: LiveDeployments): RunningReleases => ({
   'order-consumer': runningOf(live['order-consumer']),
 });
 
-/** Where new connections go. */
+/** Where new connections go. In the middle of a hand-over, when both get some, that is the candidate. */
 export async function trackOf(kubectl: Kubectl): Promise<Track> {
   const service = await kubectl.find<ServiceObject>('service', 'order-producer');
-  return service?.spec.selector['track'] === 'candidate' ? 'candidate' : 'stable';
+  return service && service.spec.selector['track'] !== 'stable' ? 'candidate' : 'stable';
 }
 
 /** @throws {DeploymentError} NOT_FOUND with what to do, or what kubectl says of an unreachable cluster, a token … */
@@ -69,6 +69,8 @@ export async function describeSituation(kubectl: Kubectl): Promise<string[]> {
     }
   }
   const service = await kubectl.find<ServiceObject>('service', 'order-producer');
-  lines.push(`service/order-producer: traffic to ${service?.spec.selector['track'] ?? 'nothing'}`);
+  lines.push(
+    `service/order-producer: traffic to ${service ? (service.spec.selector['track'] ?? 'both tracks') : 'nothing'}`,
+  );
   return lines;
 }

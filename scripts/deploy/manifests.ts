@@ -19,6 +19,8 @@ export const podLabels = (service: ServiceName, track: Track) => ({ app: service
 export type Manifests = {
   deployments: Record<ServiceName, DeploymentObject>;
   producerService: ServiceObject;
+  /** A load balancer speaks to the producer's pods themselves, not to its Service. */
+  hasIngress: boolean;
   /** All but the two Deployments and the Namespace: what may be applied before anything runs on it. */
   others: KubernetesObject[];
 };
@@ -39,6 +41,7 @@ export function readManifests(rendered: string, tag: string): Manifests {
   return {
     deployments,
     producerService: find<ServiceObject>('Service', 'order-producer'),
+    hasIngress: objects.some(({ kind }) => kind === 'Ingress'),
     others: objects.filter((object) => !isOurs(object)),
   };
 }

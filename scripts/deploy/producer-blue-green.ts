@@ -2,11 +2,14 @@ import { checkProducer } from './checks.ts';
 import type { Context, Step } from './context.ts';
 import type { DeploymentObject, Kubectl } from './kubectl.ts';
 import { candidateName, candidateOf, PORTS, PREVIEW_SERVICE, previewOf, type Track } from './manifests.ts';
+import { pause } from './pause.ts';
 import { isRolledOut, put, rolledOut, wouldChange } from './rollout.ts';
 import { quiet, watch } from './watch.ts';
 
 const SERVICE = 'order-producer';
 const CANDIDATE = candidateName(SERVICE);
+/** The controller notices within seconds; then two health checks, 5 s apart (k8s/components/ingress), with room. */
+const REGISTRATION_MS = 30_000;
 const PREVIEW_TARGET = `services/${PREVIEW_SERVICE}:${PORTS[SERVICE]}`;
 
 /**
@@ -33,7 +36,7 @@ export async function producerSteps(context: Context, live: DeploymentObject): P
     {
       title: `${SERVICE}: traffic back to stable, the candidate goes`,
       run: async () => {
-        await switchTo(kubectl, 'stable');
+        await handOver(context, 'stable');
         await quiet(context, SERVICE, 'candidate');
         await removeCandidate(kubectl);
       },
@@ -70,13 +73,27 @@ function candidateSteps(context: Context, replicas: number): Step[] {
       title: `${SERVICE}: traffic to the candidate, watched for ${context.watchSeconds} s`,
       run: async () => {
         await asManyAsStable();
-        await switchTo(kubectl, 'candidate');
+        await handOver(context, 'candidate');
         const reference = memory.facts.before?.[SERVICE];
         await watch(context, { service: SERVICE, track: 'candidate', ...(reference ? { reference } : {}) });
         await quiet(context, SERVICE, 'stable');
       },
     },
   ];
+}
+
+/**
+ * {@link switchTo}, for a healthy pair. An ALB with IP targets registers the pods of a selector only after it has changed,
+ * and takes those of the old one out at once: for half a minute it would have no healthy target. So both tracks get
+ * connections until those that come are registered.
+ */
+async function handOver({ kubectl, manifests, signal, say }: Context, track: Track): Promise<void> {
+  if (manifests.hasIngress) {
+    await kubectl.patch('service', SERVICE, { spec: { selector: { track: null } } });
+    say(`  both tracks for ${REGISTRATION_MS / 1_000} s, until the load balancer has registered ${track}`);
+    await pause(signal, REGISTRATION_MS);
+  }
+  await switchTo(kubectl, track);
 }
 
 /** New connections go there from now on; those that exist end with their next answer, when they are 5 s old. */

@@ -4,6 +4,8 @@ import { readFile } from 'node:fs/promises';
 import { createInterface } from 'node:readline';
 import { promisify } from 'node:util';
 import { parse } from 'yaml';
+import { Kubectl as Deployer } from '../../scripts/deploy/kubectl.ts';
+import { rolledOut as waitForRollout } from '../../scripts/deploy/rollout.ts';
 import type { Availability } from '../containers.ts';
 import { eventually } from '../eventually.ts';
 
@@ -93,6 +95,26 @@ export async function loadImages(...images: string[]): Promise<void> {
       // image of many platforms from an engine that keeps one of them (https://github.com/kubernetes-sigs/kind/issues/3795).
       console.warn(`${image} was not brought to the nodes, which must pull it themselves: ${error}`);
     }
+  }
+}
+
+/**
+ * Resolves when all pods of the Deployment are new and available.
+ * @throws what a pod waits for, at once where waiting cannot help it
+ */
+export async function rolledOut(namespace: string, deployment: string, timeoutSeconds = 240): Promise<void> {
+  const { signal } = new AbortController();
+  const rollout = { kubectl: new Deployer(namespace), signal, rolloutTimeoutSeconds: timeoutSeconds };
+  try {
+    await waitForRollout(rollout, deployment);
+  } catch (error) {
+    const { message } = error as Error;
+    if (!/Image(PullBackOff|NeverPull)/.test(message)) throw error;
+    const command = process.env['K8S_LOAD_IMAGES'] || 'not set';
+    throw new Error(
+      `${message}\nThe command in K8S_LOAD_IMAGES brings images to the nodes (k8s/README.md). It is ${command}.`,
+      { cause: error },
+    );
   }
 }
 

@@ -4,7 +4,14 @@ import { readManifests } from '../../scripts/deploy/manifests.ts';
 import { sqsClient } from '../backends.ts';
 import { eventually } from '../eventually.ts';
 import { allStored } from '../load.ts';
-import { clusterAvailable, eventuallyInCluster, forwardPort, freshNamespace, kubectlFor } from './cluster.ts';
+import {
+  clusterAvailable,
+  eventuallyInCluster,
+  forwardPort,
+  freshNamespace,
+  kubectlFor,
+  rolledOut,
+} from './cluster.ts';
 import { type LoadAnswer, type LoadPod, startLoadPod } from './load-pod.ts';
 import { type Operator, startOperator } from './operator.ts';
 import { NOTHING_WRONG, reconciled } from './reconciled.ts';
@@ -58,8 +65,7 @@ describe.skipIf(!cluster.available)(`deployment (${cluster.reason})`, () => {
       '-f',
       '-',
     );
-    for (const name of ['localstack', 'postgres'])
-      await kubectl('rollout', 'status', `deployment/${name}`, '--timeout=180s');
+    for (const name of ['localstack', 'postgres']) await rolledOut(NAMESPACE, name);
     operator = await startOperator({
       namespace: NAMESPACE,
       sqsUrl: () => `http://127.0.0.1:${queues.port}`,
@@ -68,8 +74,7 @@ describe.skipIf(!cluster.available)(`deployment (${cluster.reason})`, () => {
     const first = await deploy('v1').outcome;
     expect(first).toMatchObject({ status: 0, said: expect.stringContaining('first deployment') });
     await kubectl('scale', 'deployment/order-producer', 'deployment/order-consumer', '--replicas=2');
-    await kubectl('rollout', 'status', 'deployment/order-producer');
-    await kubectl('rollout', 'status', 'deployment/order-consumer');
+    for (const name of ['order-producer', 'order-consumer']) await rolledOut(NAMESPACE, name);
     load = await startLoadPod({
       namespace: NAMESPACE,
       image: 'order-producer:v1',

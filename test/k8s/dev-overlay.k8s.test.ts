@@ -13,6 +13,7 @@ import {
   kubectlFor,
   loadImages,
   type Resource,
+  rolledOut,
 } from './cluster.ts';
 import { startKiller } from './killer.ts';
 import { type LoadPod, startLoadPod } from './load-pod.ts';
@@ -46,7 +47,8 @@ describe.skipIf(!cluster.available)(`dev overlay on a real cluster (${cluster.re
     await loadImages(...images, ...BACKEND_IMAGES);
     namespace = await freshNamespace('k8s/overlays/dev/namespace.yaml');
     await kubectl('apply', '-k', 'k8s/overlays/dev');
-    for (const name of ['localstack', 'postgres', 'order-producer', 'order-consumer']) await rolledOut(name);
+    for (const name of ['localstack', 'postgres', 'order-producer', 'order-consumer'])
+      await rolledOut(NAMESPACE, name);
   }, 300_000);
 
   afterAll(() => namespace?.[Symbol.asyncDispose]());
@@ -71,7 +73,7 @@ describe.skipIf(!cluster.available)(`dev overlay on a real cluster (${cluster.re
           async () => expect(await restarts(victim.metadata.name)).toBe(before + 1),
           120_000,
         );
-        await rolledOut(service);
+        await rolledOut(NAMESPACE, service);
         await goesOn(load);
         // No client notices that a consumer has died.
         if (service === 'order-consumer') expect(load.failed().slice(failedBefore)).toEqual([]);
@@ -119,7 +121,7 @@ describe.skipIf(!cluster.available)(`dev overlay on a real cluster (${cluster.re
       for (const service of SERVICES)
         await kubectl('set', 'image', `deployment/${service}`, `${service}=${service}:next`);
       for (const service of SERVICES) {
-        await rolledOut(service);
+        await rolledOut(NAMESPACE, service);
         for (const { spec } of await runningPods(service))
           expect(spec.containers[0].image).toBe(`${service}:next`);
       }
@@ -141,13 +143,13 @@ describe.skipIf(!cluster.available)(`dev overlay on a real cluster (${cluster.re
       expect((await readyPods('order-producer')).map(({ metadata }) => metadata.uid).sort()).toEqual(before);
       await goesOn(load);
       await kubectl('rollout', 'undo', 'deployment/order-producer');
-      await rolledOut('order-producer');
+      await rolledOut(NAMESPACE, 'order-producer');
       expect((await readyPods('order-producer')).map(({ metadata }) => metadata.uid).sort()).toEqual(before);
     });
 
     it('consumer scaled from 1 to 4 and back', async () => {
       await kubectl('scale', 'deployment/order-consumer', '--replicas=4');
-      await rolledOut('order-consumer');
+      await rolledOut(NAMESPACE, 'order-consumer');
       await eventuallyInCluster(async () => {
         for (const pod of await readyPods('order-consumer'))
           expect(await processedBy(pod)).toBeGreaterThan(0);
@@ -165,7 +167,7 @@ describe.skipIf(!cluster.available)(`dev overlay on a real cluster (${cluster.re
       const deleteAll = async (service: string) => {
         for (const { metadata } of await readyPods(service)) {
           await kubectl('delete', 'pod', metadata.name);
-          await rolledOut(service);
+          await rolledOut(NAMESPACE, service);
         }
       };
       await Promise.all(SERVICES.map(deleteAll));
@@ -181,7 +183,7 @@ describe.skipIf(!cluster.available)(`dev overlay on a real cluster (${cluster.re
           if (firstAnswers[index]) continue;
           await eventuallyInCluster(async () => expect(await evict(pod)).toBe(true), 120_000);
         }
-        await rolledOut(service);
+        await rolledOut(NAMESPACE, service);
       };
       await Promise.all(SERVICES.map(evictAll));
       await goesOn(load);
@@ -203,7 +205,7 @@ describe.skipIf(!cluster.available)(`dev overlay on a real cluster (${cluster.re
       } finally {
         await kubectl('uncordon', nodeName);
       }
-      for (const service of SERVICES) await rolledOut(service);
+      for (const service of SERVICES) await rolledOut(NAMESPACE, service);
       const left = (await Promise.all(SERVICES.map(runningPods))).flat().map(({ metadata }) => metadata.uid);
       expect(drained.filter(({ metadata }) => left.includes(metadata.uid))).toEqual([]);
       await goesOn(load);
@@ -224,9 +226,6 @@ describe.skipIf(!cluster.available)(`dev overlay on a real cluster (${cluster.re
     });
   });
 });
-
-const rolledOut = (deployment: string) =>
-  kubectl('rollout', 'status', `deployment/${deployment}`, '--timeout=240s');
 
 async function podsOf(service: string): Promise<Resource[]> {
   return (await kubectl.json<{ items: Resource[] }>('get', 'pods', '-l', `app=${service}`)).items;

@@ -158,10 +158,24 @@ describe.each(['dev', 'staging', 'production'])('overlay %s', (overlay) => {
     },
   );
 
+  it.skipIf(overlay === 'dev')('policies name who may come in, and the addresses of the database', () => {
+    const open = all('NetworkPolicy').filter(({ spec }) =>
+      [...(spec.ingress ?? []), ...(spec.egress ?? [])].some((rule) => peersOf(rule).some(isAnybody)),
+    );
+    expect(open).toEqual([]);
+    const toDatabase = all('NetworkPolicy').filter(({ spec }) =>
+      (spec.egress ?? []).some(({ ports }: Resource) => ports.some(({ port }: Resource) => port === 5432)),
+    );
+    expect(toDatabase.map(({ metadata }) => metadata.name)).toEqual(['to-database']);
+  });
+
   // Else the first deployment, which looks into no pod, would succeed, and every later one fail.
-  it.skipIf(overlay === 'dev')('has the placeholders of registry and control plane both, or neither', () => {
+  it.skipIf(overlay === 'dev')('has the placeholders of registry and subnets all, or none', () => {
     const images = all('Deployment').map(({ spec }) => spec.template.spec.containers[0].image as string);
-    const addresses = blocksOf(one('NetworkPolicy', 'from-api-server')['spec'].ingress);
+    const addresses = [
+      ...blocksOf(one('NetworkPolicy', 'from-api-server')['spec'].ingress),
+      ...blocksOf(one('NetworkPolicy', 'to-database')['spec'].egress),
+    ];
     const set = {
       registry: images.map((image) => !PLACEHOLDERS.registry.test(image)),
       addresses: addresses.map((cidr) => !PLACEHOLDERS.addresses.test(cidr)),
@@ -182,9 +196,17 @@ describe.each(['dev', 'staging', 'production'])('overlay %s', (overlay) => {
 
 const portName = ({ name }: { name: string }) => name;
 
-/** The addresses that these rules of a NetworkPolicy let in. */
-const blocksOf = (ingress: { from: { ipBlock?: { cidr: string } }[] }[]) =>
-  ingress.flatMap(({ from }) => from.flatMap(({ ipBlock }) => (ipBlock ? [ipBlock.cidr] : [])));
+type Peer = { ipBlock?: { cidr: string }; namespaceSelector?: object; podSelector?: object };
+type Rule = { from?: Peer[]; to?: Peer[] };
+/** A rule that names nobody is for everybody. */
+const peersOf = ({ from, to }: Rule): Peer[] => from ?? to ?? [{}];
+/** The addresses that these rules of a NetworkPolicy let in, or out. */
+const blocksOf = (rules: Rule[]) =>
+  rules.flatMap(peersOf).flatMap(({ ipBlock }) => (ipBlock ? [ipBlock.cidr] : []));
+
+/** An empty selector, alone, is every pod of every namespace. */
+const isAnybody = ({ ipBlock, namespaceSelector = {}, podSelector }: Peer) =>
+  !ipBlock && !podSelector && Object.keys(namespaceSelector).length === 0;
 
 const isCustom = (apiVersion: string) =>
   /\.(sh|io|com)\//.test(apiVersion) && !/\.k8s\.io\//.test(apiVersion);

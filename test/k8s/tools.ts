@@ -1,5 +1,6 @@
 import { execFile } from 'node:child_process';
 import { mkdir, readdir, readFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { promisify } from 'node:util';
 import { parse } from 'yaml';
@@ -114,11 +115,12 @@ export async function customResourceDefinitions(): Promise<Resource[]> {
 
 async function moduleFolder(module: string): Promise<string> {
   try {
-    const { stdout } = await run('go', ['mod', 'download', '-json', module], { cwd: path.dirname(CACHE) });
+    // In a folder without a go.mod: `path@version` is then looked up as it is.
+    const { stdout } = await run('go', ['mod', 'download', '-json', module], { cwd: tmpdir() });
     return (JSON.parse(stdout) as { Dir: string }).Dir;
   } catch (cause) {
-    throw new Error(`the CRDs are in the Go module ${module}, which could not be fetched: needs Go`, {
-      cause,
-    });
+    const { code, stderr } = cause as { code?: unknown; stderr?: string };
+    const why = code === 'ENOENT' ? 'Go is needed and not on the PATH' : stderr;
+    throw new Error(`the CRDs are in the Go module ${module}, which could not be fetched: ${why}`, { cause });
   }
 }

@@ -114,7 +114,7 @@ export class FakeCluster {
       const patched = structuredClone(this.get(kind, name));
       const patch = JSON.parse(args[args.indexOf('-p') + 1] ?? '');
       if (Array.isArray(patch)) for (const { path, value } of patch) setAt(patched, path, value);
-      else Object.assign((patched as ServiceObject).spec.selector, patch.spec.selector);
+      else merge((patched as ServiceObject).spec.selector, patch.spec.selector);
       return ok(args.includes('--dry-run=server') ? patched : this.#store(patched));
     },
     delete: ([kind = '', name = '']) => {
@@ -242,6 +242,14 @@ const asKubectlNotes = (object: Stored) =>
   JSON.stringify({ ...object, metadata: { annotations: {}, ...object.metadata } });
 
 /** `add` of RFC 6902. */
+/** RFC 7396: null removes a member. */
+function merge(target: Record<string, string>, patch: Record<string, string | null>): void {
+  for (const [name, value] of Object.entries(patch)) {
+    if (value === null) delete target[name];
+    else target[name] = value;
+  }
+}
+
 function setAt(object: unknown, pointer: string, value: unknown): void {
   const path = pointer
     .slice(1)

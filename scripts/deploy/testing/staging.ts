@@ -27,8 +27,15 @@ metadata: { name: one-more, namespace: staging }
 spec: {}
 `;
 
+const INGRESS = `---
+apiVersion: networking.k8s.io/v1
+kind: Ingress
+metadata: { name: order-producer, namespace: staging }
+spec: {}
+`;
+
 /** @param policy what the NetworkPolicy of the overlay is */
-export function overlay({ env = '[]', policy = 'open', more = false } = {}): string {
+export function overlay({ env = '[]', policy = 'open', more = false, ingress = false } = {}): string {
   return `
 apiVersion: v1
 kind: Service
@@ -48,7 +55,7 @@ spec: { note: ${policy} }
 apiVersion: v1
 kind: ConfigMap
 metadata: { name: order-producer-abc, namespace: staging }
-${more ? MORE : ''}`;
+${more ? MORE : ''}${ingress ? INGRESS : ''}`;
 }
 
 /** A cluster, and the commands of an operator. Its time is vitest's: minutes pass at once. */

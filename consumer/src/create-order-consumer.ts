@@ -61,6 +61,7 @@ export function createOrderConsumer(dependencies: OrderConsumerDependencies) {
     acknowledger,
     visibilitySeconds: config.VISIBILITY_TIMEOUT_SECONDS,
     heartbeatSeconds: config.HEARTBEAT_SECONDS,
+    metrics,
     logger,
   });
   const failures = new FailureCounter();
@@ -73,9 +74,10 @@ export function createOrderConsumer(dependencies: OrderConsumerDependencies) {
     logger,
   });
   const settler = new Settler({
+    leases,
     acknowledger,
     deadLetters,
-    packed: new PackedSettler({ client, queueUrl, acknowledger, deadLetters, metrics, logger }),
+    packed: new PackedSettler({ client, queueUrl, deadLetters, metrics, logger }),
     failures,
     retryPolicy: new RetryPolicy({ maxReceiveCount, failures, config }),
     metrics,

@@ -1,10 +1,32 @@
 import { pino } from 'pino';
+import { onTestFinished } from 'vitest';
 import { type ConsumerConfig, loadConsumerConfig } from '../src/config.ts';
 import { createOrderConsumer } from '../src/create-order-consumer.ts';
 import type { OrderRepository } from '../src/domain/order-repository.ts';
 import { createConsumerMetrics } from '../src/metrics.ts';
+import { DEAD_LETTER_ATTRIBUTE } from '../src/sqs/dead-letter.ts';
 import { FakeSqs } from './fake-sqs.ts';
 import { FakeRepository } from './orders.ts';
+
+export type Harness = ReturnType<typeof createHarness>;
+
+/** A harness that runs until the test is over. */
+export function startHarness(
+  overrides: Parameters<typeof createHarness>[0] = {},
+  prepare: (harness: Harness) => void = () => {},
+): Harness {
+  const harness = createHarness(overrides);
+  prepare(harness);
+  harness.consumer.start();
+  onTestFinished(async () => {
+    await harness.consumer.stop({ timeoutMs: 6_000 });
+  });
+  return harness;
+}
+
+/** What the DLQ was told of the message that came there first, or later. */
+export const deadLetterOf = ({ sqs }: Harness, index = 0) =>
+  JSON.parse(sqs.deadLetters[index]?.MessageAttributes?.[DEAD_LETTER_ATTRIBUTE]?.StringValue ?? '{}');
 
 /** The real consumer, between a fake SQS and a fake store. */
 export function createHarness(overrides: Partial<ConsumerConfig> = {}) {

@@ -26,6 +26,10 @@ export class FakeSqs {
   intercept: (call: Call) => unknown = () => undefined;
   /** Whether messages that are sent to the queue are delivered. */
   deliversWhatIsSent = false;
+  /** Whether a message that is not deleted within its visibility time is delivered again. */
+  redelivers = false;
+  /** When each received message is delivered again, by its handle. */
+  readonly #invisible = new Map<string, { message: Message; timer: NodeJS.Timeout }>();
   #wake: (() => void)[] = [];
 
   readonly client = {
@@ -69,7 +73,7 @@ export class FakeSqs {
     switch (operation) {
       case 'ReceiveMessage':
         if (this.waiting.length === 0) await this.#arrival(Number(input['WaitTimeSeconds'] ?? 0) * 1_000);
-        return { Messages: this.waiting.splice(0, Number(input['MaxNumberOfMessages'])) };
+        return { Messages: this.#deliver(input) };
       case 'SendMessageBatch':
         for (const entry of input.Entries ?? []) {
           if (input.QueueUrl === 'dlq') this.deadLetters.push(entry);
@@ -77,11 +81,49 @@ export class FakeSqs {
         }
         return { Successful };
       case 'DeleteMessageBatch':
+        for (const { ReceiptHandle = '' } of input.Entries ?? []) this.#reveal(ReceiptHandle, undefined);
+        return { Successful };
       case 'ChangeMessageVisibilityBatch':
+        for (const { ReceiptHandle = '', VisibilityTimeout } of input.Entries ?? [])
+          this.#reveal(ReceiptHandle, VisibilityTimeout);
         return { Successful };
       default:
         throw new QueueDoesNotExist({ message: `the fake knows no ${operation}`, $metadata: {} });
     }
+  }
+
+  #deliver({ MaxNumberOfMessages, VisibilityTimeout }: Call['input']): Message[] {
+    const messages = this.waiting.splice(0, Number(MaxNumberOfMessages));
+    if (this.redelivers)
+      for (const message of messages)
+        this.#hide(message, message.ReceiptHandle ?? '', Number(VisibilityTimeout));
+    return messages;
+  }
+
+  #hide(message: Message, handle: string, seconds: number): void {
+    const timer = setTimeout(() => {
+      this.#invisible.delete(handle);
+      const receives = Number(message.Attributes?.ApproximateReceiveCount) + 1;
+      this.put(message.Body ?? '', {
+        ...message,
+        ReceiptHandle: `${handle}'`,
+        Attributes: { ...message.Attributes, ApproximateReceiveCount: String(receives) },
+      });
+    }, seconds * 1_000);
+    this.#invisible.set(handle, { message, timer });
+  }
+
+  /** Sets anew when the message is delivered again; `undefined`: never. A stale handle changes nothing. */
+  #reveal(handle: string, seconds: number | undefined): void {
+    const { message, timer } = this.#invisible.get(handle) ?? {};
+    clearTimeout(timer);
+    this.#invisible.delete(handle);
+    if (message && seconds !== undefined) this.#hide(message, handle, seconds);
+  }
+
+  /** Received and neither deleted nor visible again. */
+  get invisible(): number {
+    return this.#invisible.size;
   }
 
   #arrival(timeoutMs: number): Promise<void> {

@@ -27,8 +27,8 @@ export const MUTATIONS: readonly Mutation[] = [
     edits: [
       {
         file: PACKED_SETTLER,
-        find: 'const others = parts.filter((part) => !isStoredPart(part));',
-        replace: 'const others: Part[] = [];',
+        find: '.filter(([, part]) => !isStoredPart(part))',
+        replace: '.filter(([, part]) => !part)',
       },
     ],
   },
@@ -258,7 +258,7 @@ export type SqsOrderPublisherOptions`,
     edits: [
       {
         file: SETTLER,
-        find: '      await deadLetters.send(message, outcome, processed);\n',
+        find: '      await deadLetters.send({ lease, message }, outcome, processed);\n',
         replace: '',
       },
     ],
@@ -306,8 +306,8 @@ export type SqsOrderPublisherOptions`,
     edits: [
       {
         file: 'consumer/src/sqs/lease.ts',
-        find: '    for (const lease of leases) this.#leases.delete(lease);\n',
-        replace: '',
+        find: 'leases.filter((lease) => this.#leases.delete(lease))',
+        replace: 'leases.filter((lease) => this.#leases.has(lease))',
       },
     ],
   },

@@ -39,9 +39,9 @@ export class Acknowledger {
     });
   }
 
-  /** More deletes wait than may be under way at once. */
-  get isBehind(): boolean {
-    return this.#deletes.size >= this.#maxDeleting;
+  /** Whether so many more deletes fit into what may be under way at once. */
+  hasRoomFor(deletes: number): boolean {
+    return this.#deletes.size + deletes <= this.#maxDeleting;
   }
 
   /** Resolves when SQS has confirmed. A stale handle may be confirmed as well and delete nothing. */

@@ -3,10 +3,10 @@ import type { Logger } from '@orders/shared/logger.ts';
 import type { Rejected } from '../domain/outcome.ts';
 import type { ProcessedMessage } from '../domain/process-messages.ts';
 import type { ConsumerMetrics } from '../metrics.ts';
+import { CopySender, type Piece } from './copy-sender.ts';
 import { toDeadLetterMessage } from './dead-letter.ts';
 import type { FailureCounter } from './failure-counter.ts';
 import { MessageSender } from './message-sender.ts';
-import type { ReceivedMessage } from './received-message.ts';
 import { loggerOf } from './settlement.ts';
 
 export type DeadLetterSenderOptions = {
@@ -22,26 +22,23 @@ export type DeadLetterSenderOptions = {
 /** Sends copies of messages that can never succeed to the DLQ, each with its reason. */
 export class DeadLetterSender {
   readonly #options: DeadLetterSenderOptions;
-  readonly #batched: MessageSender;
-  readonly #alone: MessageSender;
+  readonly #copies: CopySender;
 
   constructor(options: DeadLetterSenderOptions) {
-    const { client, deadLetterQueueUrl } = options;
     this.#options = options;
-    this.#batched = new MessageSender(client, deadLetterQueueUrl);
-    this.#alone = new MessageSender(client, deadLetterQueueUrl, 1);
+    this.#copies = new CopySender(new MessageSender(options.client, options.deadLetterQueueUrl));
   }
 
   /**
    * Resolves when the DLQ has the copy: only then may the message be deleted.
-   * @param alone by a request of its own, so that what SQS says of the request it says of this message
+   * @throws {NotWantedError} the lease was lost or closed before: whoever receives the message next rejects it too
    */
   async send(
-    message: ReceivedMessage,
+    piece: Piece,
     outcome: Rejected,
     processed: Pick<ProcessedMessage, 'orderId' | 'traceId'>,
-    { alone } = { alone: false },
   ): Promise<void> {
+    const { message } = piece;
     const { failures, version, metrics, logger } = this.#options;
     const now = new Date();
     const { reason, error } = outcome;
@@ -57,7 +54,7 @@ export class DeadLetterSender {
       traceId: processed.traceId,
       messageId: message.messageId,
     });
-    await (alone ? this.#alone : this.#batched).send(letter);
+    if (!(await this.#copies.send(piece, letter))) return;
     metrics.deadLettered.inc({ reason });
     loggerOf(logger, message, processed).error(
       { err: error, reason },

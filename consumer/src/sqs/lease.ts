@@ -1,5 +1,6 @@
 import type { Logger } from '@orders/shared/logger.ts';
 import { BatchEntryError } from '@orders/shared/sqs-batch.ts';
+import type { ConsumerMetrics } from '../metrics.ts';
 import { type Acknowledger, MAX_VISIBILITY_SECONDS } from './acknowledger.ts';
 import type { ReceivedMessage } from './received-message.ts';
 
@@ -8,6 +9,7 @@ export class Lease {
   readonly message: ReceivedMessage;
   readonly #receivedAtMs: number;
   #lost = false;
+  #closed = false;
   #deadlineMs: number;
   #extending: Promise<void> | undefined;
 
@@ -22,6 +24,20 @@ export class Lease {
   get lost(): boolean {
     this.#lost ||= performance.now() >= this.#deadlineMs;
     return this.#lost;
+  }
+
+  /** Work on the message may go on: the lease is neither lost nor closed. */
+  get held(): boolean {
+    return !this.#closed && !this.lost;
+  }
+
+  /** Counts as lost from now on. */
+  lose(): void {
+    this.#lost = true;
+  }
+
+  close(): void {
+    this.#closed = true;
   }
 
   get remainingMs(): number {
@@ -65,6 +81,7 @@ export type LeaseKeeperOptions = {
   acknowledger: Acknowledger;
   visibilitySeconds: number;
   heartbeatSeconds: number;
+  metrics: Pick<ConsumerMetrics, 'lostLeases'>;
   logger: Logger;
 };
 
@@ -101,18 +118,25 @@ export class LeaseKeeper {
     return lease;
   }
 
-  /** Ends the heartbeat of leases; from then on nothing but the caller touches their messages. */
+  /**
+   * Ends the heartbeat of leases, and the work on their messages: from then on nothing but the caller touches these.
+   * Each lease that was lost by then is counted, once.
+   */
   async close(leases: readonly Lease[]): Promise<void> {
-    for (const lease of leases) this.#leases.delete(lease);
+    const open = leases.filter((lease) => this.#leases.delete(lease));
+    for (const lease of open) lease.close();
     await Promise.all(leases.flatMap(({ extending }) => extending ?? []));
+    const lost = open.filter((lease) => lease.lost).length;
+    if (lost > 0) this.#options.metrics.lostLeases.inc(lost);
   }
 
-  /** Those into which work of that length fits, or is made to fit. The others are lost, or nearly so. */
+  /** Leases with enough time left for work of that length, extended if needed. The others count as lost. */
   async afford(leases: readonly Lease[], workMs: number): Promise<Lease[]> {
     const fits = (lease: Lease) => !lease.lost && lease.remainingMs >= workMs;
     const tight = leases.filter((lease) => !lease.lost && !fits(lease));
     await Promise.all(tight.map((lease) => this.#extend(lease)));
-    return leases.filter(fits);
+    for (const lease of leases) if (!fits(lease)) lease.lose();
+    return leases.filter((lease) => !lease.lost);
   }
 
   #beat(): void {

@@ -1,33 +1,12 @@
 import { packMessages } from '@orders/shared/packed-message.ts';
-import { afterEach, describe, expect, test, vi } from 'vitest';
-import { createHarness } from '../../testing/consumer-harness.ts';
+import { describe, expect, test, vi } from 'vitest';
+import { deadLetterOf, type Harness, startHarness as start } from '../../testing/consumer-harness.ts';
 import { anOrder, bodyOf } from '../../testing/orders.ts';
 import { OrderNotStorableError, StoreUnavailableError } from '../domain/errors.ts';
-import { DEAD_LETTER_ATTRIBUTE } from './dead-letter.ts';
-
-type Harness = ReturnType<typeof createHarness>;
-const running: Harness[] = [];
-
-function start(
-  overrides: Parameters<typeof createHarness>[0] = {},
-  prepare: (harness: Harness) => void = () => {},
-): Harness {
-  const harness = createHarness(overrides);
-  prepare(harness);
-  harness.consumer.start();
-  running.push(harness);
-  return harness;
-}
-
-afterEach(async () => {
-  for (const { consumer } of running.splice(0)) await consumer.stop({ timeoutMs: 6_000 });
-});
 
 const eventually = (assertion: () => void | Promise<void>) =>
   vi.waitFor(assertion, { timeout: 5_000, interval: 5 });
 const NOT_CONFIRMED = 'outcome not confirmed by SQS, the message will come again';
-const deadLetterOf = ({ sqs }: Harness, index = 0) =>
-  JSON.parse(sqs.deadLetters[index]?.MessageAttributes?.[DEAD_LETTER_ATTRIBUTE]?.StringValue ?? '{}');
 
 describe('outcomes', () => {
   test('consumer, with a batch of good orders, stores them in one call and deletes them', async () => {
@@ -159,12 +138,36 @@ describe('outcomes', () => {
     const anHourAgo = String(Date.now() - 3_600_000);
     const harness = start({}, ({ sqs }) =>
       sqs.put(body, {
-        Attributes: { ApproximateReceiveCount: '9', ApproximateFirstReceiveTimestamp: anHourAgo },
+        Attributes: { ApproximateReceiveCount: '10', ApproximateFirstReceiveTimestamp: anHourAgo },
       }),
     );
     await eventually(() => expect(harness.sqs.deadLetters).toHaveLength(1));
-    expect(deadLetterOf(harness)).toMatchObject({ reason: 'NEWER_VERSION', attempts: 9 });
+    expect(deadLetterOf(harness)).toMatchObject({ reason: 'NEWER_VERSION', attempts: 10 });
   });
+
+  test.each([
+    ['a clock an hour ahead', { receives: 1, msAgo: 3_600_000, delaySeconds: 60 }],
+    [
+      'nine receives in a second, as when consumers restart',
+      { receives: 10, msAgo: 1_000, delaySeconds: 600 },
+    ],
+  ])(
+    'consumer, with a newer message and %s, leaves it to a newer consumer',
+    async (_, { receives, msAgo, delaySeconds }) => {
+      const body = (await bodyOf(anOrder())).replace('order.placed.v1', 'order.placed.v9');
+      const harness = start({}, ({ sqs }) =>
+        sqs.put(body, {
+          Attributes: {
+            ApproximateReceiveCount: String(receives),
+            ApproximateFirstReceiveTimestamp: String(Date.now() - msAgo),
+          },
+        }),
+      );
+      await eventually(() => expect(harness.sqs.entries('ChangeMessageVisibilityBatch')).toHaveLength(1));
+      expect(harness.sqs.entries('ChangeMessageVisibilityBatch')[0]?.VisibilityTimeout).toBe(delaySeconds);
+      expect(harness.sqs.deadLetters).toEqual([]);
+    },
+  );
 
   test('consumer, with a foreign message of ten attributes, loses none of them on the way to the DLQ', async () => {
     const attributes = Object.fromEntries(

@@ -79,7 +79,7 @@ export class OrderConsumer {
       this.#late = true;
       unfinished = [...leases.leases];
       await inTime(this.#release(unfinished), endBy);
-      // What had its outcome may still be on its way to the DLQ.
+      // What SQS has not answered yet; with the leases closed, nothing more is sent.
       await inTime(Promise.all(this.#work), endBy);
     }
     await inTime(acknowledger.idle(), endBy);
@@ -99,7 +99,7 @@ export class OrderConsumer {
       lease,
       parts: [{ body: lease.message.body, processed: released('stopping') }],
     });
-    await settler.settle(unfinished.map(settlementOf));
+    await Promise.all(unfinished.map((lease) => settler.settle(settlementOf(lease))));
   }
 
   #take(messages: ReceivedMessage[], requestedAtMs: number): void {
@@ -175,25 +175,39 @@ export class OrderConsumer {
   }
 
   async #settle(settlements: readonly Settlement[]): Promise<void> {
-    const { leases, places, workLimit, settler, acknowledger, metrics } = this.#options;
-    workLimit.workedOff(settlements.filter(isStored).length);
+    const { places, workLimit, settler } = this.#options;
+    const stored = settlements.filter(isStored);
+    workLimit.workedOff(stored.length);
+    const others = stored.length === settlements.length ? [] : settlements.filter((each) => !isStored(each));
+    await Promise.all([
+      this.#deleteStored(stored),
+      ...others.map(async (settlement) => {
+        await settler.settle(settlement);
+        places.give(1);
+      }),
+    ]);
+  }
+
+  /**
+   * The place of what is stored is free before the delete, so that the next poll overlaps with it, as long as no more is
+   * deleted so than may be under way at once. Where SQS falls behind, places are kept: what is not deleted in time comes
+   * again.
+   */
+  async #deleteStored(settlements: readonly Settlement[]): Promise<void> {
+    const { leases, places, settler, acknowledger } = this.#options;
+    if (settlements.length === 0) return;
     await leases.close(settlements.map(({ lease }) => lease));
-    const lost = settlements.filter(({ lease }) => lease.lost).length;
-    if (lost > 0) metrics.lostLeases.inc(lost);
-    // A place is free as soon as the outcome is known, so that the next poll overlaps with the delete. Where SQS falls
-    // behind with deletes, it is not: what is not deleted in time comes again.
-    const overlaps = !acknowledger.isBehind;
+    const overlaps = acknowledger.hasRoomFor(settlements.length);
     if (overlaps) places.give(settlements.length);
-    await settler.settle(settlements);
+    await settler.deleteStored(settlements);
     if (!overlaps) places.give(settlements.length);
   }
 
   /** The leases ran out before work began: the messages come again by themselves. */
   async #drop(lost: readonly Lease[]): Promise<void> {
-    const { leases, places, metrics, logger } = this.#options;
+    const { leases, places, logger } = this.#options;
     await leases.close(lost);
     places.give(lost.length);
-    metrics.lostLeases.inc(lost.length);
     for (const { message } of lost) {
       const { messageId, receiveCount } = message;
       logger.warn({ messageId, receiveCount }, 'lease lost before work began');

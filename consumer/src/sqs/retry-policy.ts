@@ -41,8 +41,7 @@ export class RetryPolicy {
       if (isLastReceive) return { kind: 'rejected', reason: 'MAX_RECEIVES', error };
     }
     if (outcome.kind === 'released' && outcome.cause === 'newer-version') {
-      const waitedMs = Date.now() - (message.firstReceivedAt?.getTime() ?? Date.now());
-      if (isLastReceive || waitedMs >= config.NEWER_VERSION_REJECT_SECONDS * 1_000) {
+      if (isLastReceive || waitedSeconds(message) >= config.NEWER_VERSION_REJECT_SECONDS) {
         return {
           kind: 'rejected',
           reason: 'NEWER_VERSION',
@@ -67,12 +66,28 @@ export class RetryPolicy {
       case 'store-unavailable':
         // Never 0: the other consumers, which have the same outage, would burn the message's receives.
         return Math.ceil(randomBetween(config.OUTAGE_RELEASE_MIN_SECONDS, config.OUTAGE_RELEASE_MAX_SECONDS));
-      case 'newer-version': {
-        const { min, max } = NEWER_VERSION_DELAY_SECONDS;
-        return Math.min(max, min * 2 ** Math.min(receiveCount - 1, 10));
-      }
+      case 'newer-version':
+        return newerVersionDelaySeconds(receiveCount);
       default:
         return outcome.cause satisfies never;
     }
   }
+}
+
+const newerVersionDelaySeconds = (receiveCount: number): number => {
+  const { min, max } = NEWER_VERSION_DELAY_SECONDS;
+  return Math.min(max, min * 2 ** Math.min(receiveCount - 1, 10));
+};
+
+/**
+ * How long a message of a newer version has waited: the lesser of two accounts, either of which may say too much. One is
+ * our clock since the first receive by SQS's clock, between which there may be hours. The other is the delays of its
+ * earlier receives, which a stop or a crash may have cut short. Both survive a restart and another consumer's turn.
+ */
+function waitedSeconds({ receiveCount, firstReceivedAt }: ReceivedMessage): number {
+  const byClock = (Date.now() - (firstReceivedAt?.getTime() ?? 0)) / 1_000;
+  let byReceives = 0;
+  for (let receive = 1; receive < receiveCount && byReceives < byClock; receive++)
+    byReceives += newerVersionDelaySeconds(receive);
+  return Math.max(0, Math.min(byClock, byReceives));
 }

@@ -5,13 +5,15 @@ import type { ConsumerMetrics } from '../metrics.ts';
 import type { Acknowledger } from './acknowledger.ts';
 import type { DeadLetterSender } from './dead-letter-sender.ts';
 import type { FailureCounter } from './failure-counter.ts';
-import type { Lease } from './lease.ts';
+import type { Lease, LeaseKeeper } from './lease.ts';
+import { NotWantedError } from './message-sender.ts';
 import type { PackedSettler } from './packed-settler.ts';
 import type { ReceivedMessage } from './received-message.ts';
 import type { RetryPolicy } from './retry-policy.ts';
-import { countOutcome, countStored, isStored, loggerOf, type Part, type Settlement } from './settlement.ts';
+import { countOutcome, countStored, loggerOf, type Part, type Settlement } from './settlement.ts';
 
 export type SettlerOptions = {
+  leases: LeaseKeeper;
   acknowledger: Acknowledger;
   deadLetters: DeadLetterSender;
   packed: PackedSettler;
@@ -32,19 +34,12 @@ export class Settler {
     this.#options = options;
   }
 
-  /** Never rejects: a call that fails leaves the message to its visibility time, and it comes again. */
-  async settle(settlements: readonly Settlement[]): Promise<void> {
-    const stored: Settlement[] = [];
-    const settling: Promise<void>[] = [];
-    for (const settlement of settlements) {
-      if (isStored(settlement)) stored.push(settlement);
-      else settling.push(this.#settleUnstored(settlement));
-    }
-    await Promise.all([this.#deleteStored(stored), ...settling]);
-  }
-
-  /** Committed is committed, also when the lease is lost: the delete is worth a try. */
-  async #deleteStored(settlements: readonly Settlement[]): Promise<void> {
+  /**
+   * Deletes messages of which everything is stored, also where the lease is lost: committed is committed, and the delete
+   * is worth a try. Never rejects: a delete that fails leaves the message to its visibility time, and it comes again.
+   * @param settlements whose leases are closed
+   */
+  async deleteStored(settlements: readonly Settlement[]): Promise<void> {
     const { acknowledger, failures, metrics, logger } = this.#options;
     if (settlements.length === 0) return;
     const messages = settlements.map(({ lease }) => lease.message);
@@ -65,35 +60,41 @@ export class Settler {
     }
   }
 
-  async #settleUnstored({ lease, parts }: Settlement): Promise<void> {
-    const { packed, retryPolicy, metrics } = this.#options;
+  /**
+   * Settles a message of which not everything is stored. The lease is kept until all is sent that has to be, and closed
+   * before SQS is told what becomes of the message. Never rejects, as above.
+   */
+  async settle(settlement: Settlement): Promise<void> {
+    const { leases, retryPolicy, metrics, logger } = this.#options;
+    const { lease, parts } = settlement;
     const { message } = lease;
     const whole = parts.length === 1 ? parts[0] : parts.find(isReleasedTogether);
-    if (!whole) {
-      if (lease.lost) return;
-      await packed
-        .settle(message, parts)
-        .catch((err) => this.#unconfirmed({ kind: 'processed' }, err, message, {}));
-      return;
+    const outcome = whole && retryPolicy.judge(message, whole.processed.outcome as Unstored);
+    if (outcome) countOutcome(metrics, outcome);
+    try {
+      await (outcome ? this.#carryOut(outcome, lease, whole.processed) : this.#takeApart(lease, parts));
+    } catch (err) {
+      if (err instanceof NotWantedError)
+        loggerOf(logger, message, {}).warn('message not settled, its lease ended before');
+      else this.#unconfirmed(outcome ?? { kind: 'processed' }, err, message, whole?.processed ?? {});
+    } finally {
+      await leases.close([lease]);
     }
-    const { processed } = whole;
-    const outcome = retryPolicy.judge(message, processed.outcome as Unstored);
-    countOutcome(metrics, outcome);
-    await this.#carryOut(outcome, lease, processed).catch((err) =>
-      this.#unconfirmed(outcome, err, message, processed),
-    );
+  }
+
+  async #takeApart(lease: Lease, parts: readonly Part[]): Promise<void> {
+    await this.#options.packed.sendUnstored(lease, parts);
+    await this.#delete(lease);
   }
 
   async #carryOut(outcome: Unstored, lease: Lease, processed: ProcessedMessage): Promise<void> {
-    const { acknowledger, deadLetters, failures, retryPolicy, logger } = this.#options;
+    const { leases, acknowledger, deadLetters, failures, retryPolicy, logger } = this.#options;
     const { message } = lease;
     const { messageId, receiptHandle } = message;
     if (outcome.kind === 'rejected') {
-      // Whoever got the message after this lease was lost rejects it too: one copy in the DLQ is enough.
-      if (lease.lost) return;
-      await deadLetters.send(message, outcome, processed);
+      await deadLetters.send({ lease, message }, outcome, processed);
       failures.forget(messageId);
-      await acknowledger.delete(receiptHandle);
+      await this.#delete(lease);
       return;
     }
     const delaySeconds = retryPolicy.delaySeconds(message, outcome);
@@ -108,7 +109,15 @@ export class Settler {
         { cause: outcome.cause, delaySeconds },
         'message released',
       );
+    await leases.close([lease]);
     if (!lease.lost) await acknowledger.changeVisibility(receiptHandle, delaySeconds);
+  }
+
+  /** All is sent: as with what is stored, a try also where the lease is lost. */
+  async #delete(lease: Lease): Promise<void> {
+    const { leases, acknowledger } = this.#options;
+    await leases.close([lease]);
+    await acknowledger.delete(lease.message.receiptHandle);
   }
 
   #unconfirmed(

@@ -38,7 +38,7 @@ export const consumerConfigSchema = withRules(
     MAX_IN_WORK: integer(1, 10_000)
       .default(10)
       .describe(
-        'messages in work at once; polls ask only for free places; with PostgreSQL at most 20 for each connection',
+        'messages in work at once, until settled; polls ask only for free places; with PostgreSQL at most 20 for each connection',
       ),
     MIN_IN_WORK: integer(1, 10_000)
       .optional()
@@ -88,7 +88,7 @@ export const consumerConfigSchema = withRules(
     NEWER_VERSION_REJECT_SECONDS: integer(0, 1_209_600)
       .default(3_600)
       .describe(
-        'how long messages of a newer version are released for a newer consumer before they go to the DLQ',
+        'how long messages of a newer version are released for a newer consumer before they go to the DLQ; both the clock and the delays so far must say so',
       ),
     QUEUE_SAMPLE_SECONDS: integer(1, 3_600)
       .default(15)

@@ -435,7 +435,7 @@ describe('an SQS that does not delete', () => {
     });
     await eventually(() => expect(harness.repository.stored.size).toBeGreaterThanOrEqual(100));
     await new Promise((resolve) => setTimeout(resolve, 100));
-    expect(harness.repository.stored.size).toBeLessThanOrEqual(140);
+    expect(harness.repository.stored.size).toBeLessThanOrEqual(120);
     expect(harness.watchdog.overdue()).toEqual([]);
     answer.resolve();
     await eventually(() => expect(harness.repository.stored.size).toBe(300));

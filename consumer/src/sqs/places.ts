@@ -1,7 +1,12 @@
 import { Condition } from './condition.ts';
 import type { WorkLimit } from './work-limit.ts';
 
-/** The places for messages in work: a poll asks SQS only for as many messages as there are free places. */
+/**
+ * The places for messages in work: a poll asks SQS only for as many messages as there are free places. A place is kept
+ * until SQS has confirmed what became of the message, copies and delays included. The exception is what is stored: its
+ * place is free before its delete is confirmed, for as many deletes as may be under way at once. So never more than
+ * `MAX_IN_WORK` + 100 messages are received and not settled, and never more than `MAX_IN_WORK` of them hold a lease.
+ */
 export class Places {
   readonly #limit: WorkLimit;
   readonly #changed = new Condition();

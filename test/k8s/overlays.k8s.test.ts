@@ -6,6 +6,7 @@ import { customResourceDefinitions, kustomize } from './tools.ts';
 
 const NAMESPACE = 'order-validation';
 const DEPLOYER = ['--as=pipeline', '--as-group=order-deployers'];
+const ROLLBACK = ['--as=pipeline', '--as-group=order-rollback'];
 const kubectl = kubectlFor();
 const cluster = await clusterAvailable();
 
@@ -71,6 +72,26 @@ describe.skipIf(!cluster.available)(`manifests, on a real API server (${cluster.
       expect(await canI(NAMESPACE, what)).toBe(answer);
     });
 
+    it.each([
+      ['yes', 'patch deployments/order-producer'],
+      ['yes', 'delete deployments/order-consumer-candidate'],
+      ['yes', 'patch services'],
+      ['yes', 'delete services/order-producer-preview'],
+      ['yes', 'patch networkpolicies.networking.k8s.io'],
+      ['yes', 'update leases.coordination.k8s.io'],
+      ['yes', 'get pods --subresource=proxy'],
+      ['no', 'create deployments'],
+      ['no', 'patch deployments/another'],
+      ['no', 'delete deployments/order-producer'],
+      ['no', 'delete services/order-producer'],
+      ['no', 'create configmaps'],
+      ['no', 'create services'],
+      ['no', 'get secrets'],
+      ['no', 'create pods --subresource=exec'],
+    ])('going back, %s: %s', async (answer, what) => {
+      expect(await canI(NAMESPACE, what, ROLLBACK)).toBe(answer);
+    });
+
     it('in other namespaces it may do nothing', async () => {
       expect(await canI('default', 'get deployments')).toBe('no');
       expect(await canI('kube-system', 'get namespaces')).toBe('no');
@@ -93,8 +114,8 @@ async function applyDry(overlay: string, ...as: string[]): Promise<string> {
 }
 
 /** `kubectl auth can-i` ends with 1 when the answer is no. */
-async function canI(namespace: string, what: string): Promise<string> {
-  const answer = await kubectl('auth', 'can-i', ...what.split(' '), '-n', namespace, ...DEPLOYER).catch(
+async function canI(namespace: string, what: string, as = DEPLOYER): Promise<string> {
+  const answer = await kubectl('auth', 'can-i', ...what.split(' '), '-n', namespace, ...as).catch(
     (error: { stdout?: string }) => error.stdout ?? '',
   );
   return answer.trim().split(' ')[0] ?? '';

@@ -1,11 +1,10 @@
 import type { SQSClient } from '@aws-sdk/client-sqs';
-import { createCircuitBreaker } from '@orders/shared/circuit-breaker.ts';
 import type { Logger } from '@orders/shared/logger.ts';
-import { guardOrderRepository } from './adapters/guarded-order-repository.ts';
+import { guardOrderRepository, timeOrderRepository } from './adapters/guarded-order-repository.ts';
 import type { ConsumerConfig } from './config.ts';
-import { StoreUnavailableError } from './domain/errors.ts';
 import type { OrderRepository } from './domain/order-repository.ts';
 import { type ProcessMessages, processMessages } from './domain/process-messages.ts';
+import { SaveTrial } from './domain/save-trial.ts';
 import type { ConsumerMetrics } from './metrics.ts';
 import { Acknowledger } from './sqs/acknowledger.ts';
 import { DeadLetterSender } from './sqs/dead-letter-sender.ts';
@@ -46,15 +45,17 @@ export type OrderConsumerDependencies = {
 export function createOrderConsumer(dependencies: OrderConsumerDependencies) {
   const { config, client, receiveClient, queueUrl, deadLetterQueueUrl, store, version } = dependencies;
   const { metrics, logger, onFatal, maxReceiveCount = Number.POSITIVE_INFINITY } = dependencies;
-  const breaker = createCircuitBreaker({
-    name: 'store',
-    failures: 1,
-    openMs: { min: config.BREAKER_MIN_OPEN_MS, max: config.BREAKER_MAX_OPEN_MS },
-    isFailure: (error) => error instanceof StoreUnavailableError,
+  const timedStore = timeOrderRepository(store, metrics);
+  const trial = new SaveTrial(timedStore);
+  const gate = new StoreGate({
+    trial,
+    shutMs: { min: config.BREAKER_MIN_OPEN_MS, max: config.BREAKER_MAX_OPEN_MS },
+    comesBackMs: (config.OUTAGE_HOLD_SECONDS + config.OUTAGE_RELEASE_MAX_SECONDS) * 1_000,
+    inWork: () => leases.size,
     logger,
     metrics,
   });
-  const repository = guardOrderRepository(store, breaker, metrics);
+  const repository = guardOrderRepository(timedStore, { gate, trial, metrics });
   const { process = (messages) => processMessages(repository, messages) } = dependencies;
   const acknowledger = new Acknowledger(client, queueUrl);
   const leases = new LeaseKeeper({
@@ -93,7 +94,7 @@ export function createOrderConsumer(dependencies: OrderConsumerDependencies) {
     places: new Places(workLimit),
     workLimit,
     scale: new PollerScale(config.POLLERS),
-    gate: new StoreGate(breaker, () => repository.ping()),
+    gate,
     watchdog,
     leases,
     acknowledger,
@@ -102,5 +103,5 @@ export function createOrderConsumer(dependencies: OrderConsumerDependencies) {
     logger,
     onFatal,
   });
-  return { consumer, repository, breaker, leases, failures, settler, watchdog, workLimit };
+  return { consumer, repository, gate, leases, failures, settler, watchdog, workLimit };
 }

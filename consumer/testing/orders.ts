@@ -17,10 +17,12 @@ export async function bodyOf(order: Order): Promise<string> {
 }
 
 /** A store in memory, of which a test can have any call fail. */
-export class FakeRepository implements Pick<OrderRepository, 'saveAll' | 'ping'> {
+export class FakeRepository implements Pick<OrderRepository, 'saveAll' | 'rehearse' | 'ping'> {
   readonly stored = new Map<string, string>();
   readonly batches: string[][] = [];
   beforeSave: (orders: readonly OrderToStore[]) => void | Promise<void> = () => {};
+  rehearsals = 0;
+  beforeRehearse: (orders: readonly OrderToStore[]) => void | Promise<void> = () => {};
   beforePing: () => void | Promise<void> = () => {};
 
   async saveAll(orders: readonly OrderToStore[]): Promise<SaveResult[]> {
@@ -32,6 +34,11 @@ export class FakeRepository implements Pick<OrderRepository, 'saveAll' | 'ping'>
     for (const { order, contentHash: hash } of fresh)
       if (!this.stored.has(order.orderId)) this.stored.set(order.orderId, hash);
     return results;
+  }
+
+  async rehearse(orders: readonly OrderToStore[]): Promise<void> {
+    this.rehearsals++;
+    await this.beforeRehearse(orders);
   }
 
   async ping(): Promise<void> {

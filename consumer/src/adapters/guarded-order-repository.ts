@@ -1,13 +1,14 @@
-import { type CircuitBreaker, isBreakerOpen } from '@orders/shared/circuit-breaker.ts';
-import { StoreUnavailableError } from '../domain/errors.ts';
+import { OrderRefusedError, StoreUnavailableError } from '../domain/errors.ts';
 import type { OrderRepository } from '../domain/order-repository.ts';
+import { SWALLOWED } from '../domain/save-results.ts';
+import type { SaveTrial } from '../domain/save-trial.ts';
 import type { ConsumerMetrics } from '../metrics.ts';
+import type { StoreGate } from '../sqs/store-gate.ts';
 
-/** A repository that is not asked to save while its breaker is open, and whose calls are counted and timed. */
-export function guardOrderRepository(
+/** A repository whose calls are timed. */
+export function timeOrderRepository(
   repository: OrderRepository,
-  breaker: CircuitBreaker,
-  metrics: Pick<ConsumerMetrics, 'storeDuration' | 'ordersStored'>,
+  metrics: Pick<ConsumerMetrics, 'storeDuration'>,
 ): OrderRepository {
   const timed = async <T>(operation: string, call: () => Promise<T>): Promise<T> => {
     const end = metrics.storeDuration.startTimer({ operation });
@@ -21,21 +22,54 @@ export function guardOrderRepository(
     }
   };
   return {
-    saveAll: async (orders) => {
-      try {
-        const results = await breaker.execute(() => timed('save', () => repository.saveAll(orders)));
-        metrics.ordersStored.inc(results.filter((result) => result === 'stored').length);
-        return results;
-      } catch (cause) {
-        throw isBreakerOpen(cause)
-          ? new StoreUnavailableError('the store was down a moment ago', { cause })
-          : cause;
-      }
-    },
+    saveAll: (orders) => timed('save', () => repository.saveAll(orders)),
+    rehearse: (orders) => timed('rehearse', () => repository.rehearse(orders)),
     findById: (orderId) => timed('find', () => repository.findById(orderId)),
     findByIds: (orderIds) => timed('find', () => repository.findByIds(orderIds)),
     findByCustomer: (customerId, page) => timed('list', () => repository.findByCustomer(customerId, page)),
     ping: () => timed('ping', () => repository.ping()),
     close: () => repository.close(),
+  };
+}
+
+/**
+ * A repository that saves only while its gate lets it, and takes a refusal that would meet any order for an outage.
+ * Once saving has failed, `ping` rejects until it has been shown to work again.
+ */
+export function guardOrderRepository(
+  repository: OrderRepository,
+  {
+    gate,
+    trial,
+    metrics,
+  }: { gate: StoreGate; trial: SaveTrial; metrics: Pick<ConsumerMetrics, 'ordersStored'> },
+): OrderRepository {
+  const save: OrderRepository['saveAll'] = async (orders) => {
+    const results = await repository.saveAll(orders).catch(async (error) => {
+      if (error instanceof OrderRefusedError && (await trial.meetsAny(error.refusal)))
+        throw new StoreUnavailableError(`every order is refused: ${error.message}`, {
+          cause: error,
+          refusal: error.refusal,
+        });
+      throw error;
+    });
+    const stored = results.filter((result) => result === 'stored').length;
+    if (stored > 0) {
+      metrics.ordersStored.inc(stored);
+      const last = orders[results.lastIndexOf('stored')];
+      if (last) trial.wasStored(last);
+    } else if (results.includes('swallowed') && (await trial.meetsAny(SWALLOWED))) {
+      throw new StoreUnavailableError('every order is swallowed', { refusal: SWALLOWED });
+    }
+    return results;
+  };
+  return {
+    ...repository,
+    saveAll: (orders) => gate.save(() => save(orders)),
+    ping: async () => {
+      const { doubt } = gate;
+      if (doubt) throw new StoreUnavailableError(`not proven to be back: ${doubt.message}`, { cause: doubt });
+      await repository.ping();
+    },
   };
 }

@@ -2,7 +2,13 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { backoffMs } from '@orders/shared/backoff.ts';
 import type { Logger } from '@orders/shared/logger.ts';
 import { Client, DatabaseError, Pool, type PoolClient } from 'pg';
-import { OrderNotStorableError, OrderRefusedByRuleError, StoreUnavailableError } from '../domain/errors.ts';
+import {
+  OrderLockedError,
+  OrderNotStorableError,
+  OrderRefusedByRuleError,
+  OrderRefusedError,
+  StoreUnavailableError,
+} from '../domain/errors.ts';
 import type {
   OrderCursor,
   OrderRepository,
@@ -10,9 +16,9 @@ import type {
   SaveResult,
   StoredOrder,
 } from '../domain/order-repository.ts';
-import { judgeSaves } from '../domain/save-results.ts';
+import { judgeSaves, swallowedError } from '../domain/save-results.ts';
 import { migratePostgres } from './migrations.ts';
-import { fromRow, type ReadRow, toRows } from './order-row.ts';
+import { fromRow, type OrderRow, type ReadRow, toRows } from './order-row.ts';
 import { outliveLoss, statementLimits, withSessionSettings } from './postgres-connection.ts';
 
 export type PostgresOptions = {
@@ -34,12 +40,15 @@ const MIGRATION_TIMEOUT_MS = 300_000;
 const LOOK_UP_SHARE = 1 / 4;
 const MAX_ATTEMPTS = 5;
 const RETRY_BACKOFF = { baseMs: 20, maxMs: 500 };
+/** How long a save waits for a row that another transaction holds. Less than any statement timeout, so that it can be told from a slow server. */
+const MAX_LOCK_TIMEOUT_MS = 1_000;
 
-// Sorted by id: writers that lock rows in the same order cannot wait for each other in a circle.
+// Sorted by id: writers that lock rows in the same order cannot wait for each other in a circle. The limit of waiting
+// for a row is set where no pooler can lose it; it ends with the transaction.
 const INSERT = `
   INSERT INTO orders (order_id, customer_id, created_at_ms, content_hash, trace_id, data)
   SELECT order_id, customer_id, created_at_ms, content_hash, trace_id, data::json
-  FROM json_to_recordset($1) AS given (
+  FROM set_config('lock_timeout', $2, true), json_to_recordset($1) AS given (
     order_id uuid, customer_id text, created_at_ms bigint, content_hash text, trace_id text, data text)
   ORDER BY order_id
   ON CONFLICT (order_id) DO NOTHING
@@ -51,11 +60,6 @@ const PAGE = 'ORDER BY created_at_ms DESC, order_id DESC LIMIT $2';
 const READ_PAGE = `${READ} WHERE customer_id = $1 ${PAGE}`;
 const READ_PAGE_AFTER = `${READ} WHERE customer_id = $1 AND (created_at_ms, order_id) < ($3, $4) ${PAGE}`;
 const READ_ONLY = `SELECT pg_is_in_recovery() OR current_setting('transaction_read_only')::boolean AS "readOnly"`;
-// As much room as a batch takes, in rows that are not compressed (those are below 2 kB).
-const TRY_INSERT = `
-  BEGIN;
-  INSERT INTO orders (order_id, customer_id, created_at_ms, content_hash, trace_id, data)
-  SELECT gen_random_uuid(), '', 0, repeat('x', 1900), '', 'null' FROM generate_series(1, 32)`;
 
 /** Connects, and brings the schema up to date. @throws when the server cannot be reached or the schema not be made */
 export async function openPostgresOrderRepository(
@@ -83,7 +87,11 @@ export async function openPostgresOrderRepository(
   // A save that waits behind slow look-ups for a connection would be taken for an outage.
   const readers = Math.max(1, Math.floor(options.poolSize * LOOK_UP_SHARE));
   const pool = createPool(Math.max(1, options.poolSize - readers));
-  return new PostgresOrderRepository(pool, options.poolSize === 1 ? pool : createPool(readers));
+  return new PostgresOrderRepository(
+    pool,
+    options.poolSize === 1 ? pool : createPool(readers),
+    Math.min(MAX_LOCK_TIMEOUT_MS, Math.ceil(options.statementTimeoutMs / 2)),
+  );
 }
 
 async function migrate(client: Client): Promise<void> {
@@ -101,11 +109,11 @@ export class PostgresOrderRepository implements OrderRepository {
   readonly #pool: Pool;
   readonly #lookUpPool: Pool;
   readonly #pools: Pool[];
-  /** Saving failed, and nothing has been written since. */
-  #doubted = false;
+  readonly #lockTimeoutMs: number;
 
-  constructor(pool: Pool, lookUpPool: Pool) {
+  constructor(pool: Pool, lookUpPool: Pool, lockTimeoutMs: number) {
     this.#pool = pool;
+    this.#lockTimeoutMs = lockTimeoutMs;
     this.#lookUpPool = lookUpPool;
     this.#pools = [...new Set([pool, lookUpPool])];
   }
@@ -122,19 +130,48 @@ export class PostgresOrderRepository implements OrderRepository {
 
   async saveAll(orders: readonly OrderToStore[]): Promise<SaveResult[]> {
     if (orders.length === 0) return [];
-    const rows = toRows(orders);
     return this.#withClient(this.#pool, async (client) => {
-      const returned = await query<{ order_id: string }>(client, INSERT, [JSON.stringify(rows)]);
-      if (returned.length > 0) this.#doubted = false;
-      const inserted = new Set(returned.map(({ order_id }) => order_id));
-      const others = rows.map(({ order_id }) => order_id).filter((id) => !inserted.has(id));
+      const rows = toRows(orders);
+      const inserted = await this.#insert(client, rows);
+      let others = rows.filter(({ order_id }) => !inserted.has(order_id));
       if (others.length === 0) return judgeSaves(orders, inserted, new Map());
-      // The insert waited for transactions that held these ids, but its snapshot is older than their commits: only a
-      // new statement sees them.
-      const stored = await query<{ order_id: string; content_hash: string }>(client, READ_HASHES, [others]);
-      const storedHashes = new Map(stored.map(({ order_id, content_hash }) => [order_id, content_hash]));
+      let storedHashes = await readHashes(client, others);
+      others = others.filter(({ order_id }) => !storedHashes.has(order_id));
+      if (others.length > 0) {
+        // Deleted meanwhile, or swallowed by a trigger: once more tells.
+        for (const id of await this.#insert(client, others)) inserted.add(id);
+        storedHashes = new Map([...storedHashes, ...(await readHashes(client, others))]);
+        for (const id of inserted) storedHashes.delete(id);
+      }
       return judgeSaves(orders, inserted, storedHashes);
     });
+  }
+
+  /**
+   * The rows are undone to a savepoint, which needs no right to delete. The transaction has written all the same, so
+   * that its COMMIT waits as that of a save: one that only reads would not.
+   */
+  async rehearse(orders: readonly OrderToStore[]): Promise<void> {
+    const rows = toRows(orders);
+    let pid: number | undefined;
+    try {
+      await this.#withClient(this.#pool, async (client) => {
+        pid = (await query<{ pid: number }>(client, 'SELECT pg_backend_pid() AS pid', []))[0]?.pid;
+        await client.query('BEGIN; SAVEPOINT rehearsal');
+        try {
+          const inserted = await this.#insert(client, rows);
+          const stored = await readHashes(client, rows);
+          if (Math.min(inserted.size, stored.size) < rows.length) throw swallowedError();
+          await client.query('SET CONSTRAINTS ALL IMMEDIATE; ROLLBACK TO rehearsal; COMMIT');
+        } catch (error) {
+          if (translate(error) instanceof OrderRefusedError) await client.query('ROLLBACK');
+          throw error;
+        }
+      });
+    } catch (error) {
+      if (pid !== undefined && error instanceof StoreUnavailableError) await this.#cancel(pid);
+      throw error;
+    }
   }
 
   async findById(orderId: string): Promise<StoredOrder | undefined> {
@@ -155,22 +192,29 @@ export class PostgresOrderRepository implements OrderRepository {
       : this.#read(READ_PAGE, [customerId, limit]);
   }
 
-  /**
-   * While all is well a question is enough: a write at each health check would bloat the table. After a failure only a
-   * write tells, which is undone: a full disk, a lock or a right that was taken away leaves every question answered.
-   */
   async ping(): Promise<void> {
     await this.#withClient(this.#pool, async (client) => {
       const [row] = await query<{ readOnly: boolean }>(client, READ_ONLY, []);
       if (row?.readOnly) throw new StoreUnavailableError('PostgreSQL is read-only');
-      if (!this.#doubted) return;
-      await tryInsert(client);
-      this.#doubted = false;
     });
   }
 
   async close(): Promise<void> {
     await Promise.all(this.#pools.map(async (pool) => pool.ending || (await pool.end())));
+  }
+
+  /** The ids that are new. */
+  async #insert(client: PoolClient, rows: readonly OrderRow[]): Promise<Set<string>> {
+    const values = [JSON.stringify(rows), `${this.#lockTimeoutMs}ms`];
+    return new Set(
+      (await query<{ order_id: string }>(client, INSERT, values)).map(({ order_id }) => order_id),
+    );
+  }
+
+  /** A COMMIT that waits for a standby goes on when its client is gone: each trial would take a connection for good. */
+  async #cancel(pid: number): Promise<void> {
+    const cancel = (client: PoolClient) => query(client, 'SELECT pg_cancel_backend($1)', [pid]);
+    await this.#withClient(this.#lookUpPool, cancel).catch(() => {});
   }
 
   async #read(sql: string, values: unknown[]): Promise<StoredOrder[]> {
@@ -180,7 +224,7 @@ export class PostgresOrderRepository implements OrderRepository {
     } catch (error) {
       // Asked for a value that it could not hold: then it holds none.
       if (error instanceof OrderNotStorableError) return [];
-      throw error;
+      throw error instanceof OrderRefusedError ? unavailable(error.cause) : error;
     }
   }
 
@@ -196,8 +240,6 @@ export class PostgresOrderRepository implements OrderRepository {
       return await work(client);
     } catch (cause) {
       error = translate(cause);
-      // A look-up that takes too long says nothing about saving, and each doubt is a write.
-      this.#doubted ||= pool === this.#pool && error instanceof StoreUnavailableError;
       throw error;
     } finally {
       // After a failure of the store the connection is not trusted: it may hang, or lead to a server that was demoted.
@@ -223,38 +265,42 @@ async function query<R extends object>(client: PoolClient, sql: string, values: 
   }
 }
 
-/** Inserts, and undoes it. Where a rule of the database refuses just these rows, the server is well. */
-async function tryInsert(client: PoolClient): Promise<void> {
-  try {
-    await client.query(TRY_INSERT);
-  } catch (error) {
-    // The connection is given up, and the transaction with it.
-    if (translate(error) instanceof StoreUnavailableError) throw error;
-  }
-  await client.query('ROLLBACK');
+/** An insert waits for transactions that hold its ids, but its snapshot is older than their commits: only a new statement sees them. */
+async function readHashes(client: PoolClient, rows: readonly OrderRow[]): Promise<Map<string, string>> {
+  const ids = rows.map(({ order_id }) => order_id);
+  const read = await query<{ order_id: string; content_hash: string }>(client, READ_HASHES, [ids]);
+  return new Map(read.map(({ order_id, content_hash }) => [order_id, content_hash]));
 }
 
-/** Classes of SQLSTATE that blame the data: data exception, integrity constraint violation, program limit exceeded. */
-const ROW_FAULTS = /^(?:22|23|54)/;
+/**
+ * Classes and codes of SQLSTATE (PostgreSQL, appendix A) by which the server itself cannot work: connection, transaction
+ * undone again and again, resources, operator intervention (time-outs, shutdown), system error, read-only.
+ */
+const OUTAGE = /^(?:08|40|53|57|58|25006)/;
+const LOCK_NOT_AVAILABLE = '55P03';
+/** Blames the data: data exception, integrity constraint violation, program limit exceeded. */
+const ROW_FAULT = /^(?:22|23|54)/;
+/** Of an index that is not ours, or is being built: it may pass. */
 const UNIQUE_VIOLATION = '23505';
-/** What a trigger raised: the server is well, and other orders go through. */
-const RAISED_BY_FUNCTION = /^P0/;
 
-/** By SQLSTATE (PostgreSQL, appendix A). What is not plainly the order's fault is an outage: nothing is rejected. */
+/**
+ * What is not plainly an outage is a refusal, whatever its code: triggers choose their own. Whether it would meet any
+ * order, as that of a right that was taken away does, a trial tells.
+ */
 function translate(error: unknown): Error {
-  if (error instanceof StoreUnavailableError) return error;
+  if (error instanceof StoreUnavailableError || error instanceof OrderRefusedError) return error;
   if (!(error instanceof DatabaseError)) return unavailable(error);
   // They quote the row, and errors are logged.
   error.detail = undefined;
   error.where = undefined;
   const { code = '' } = error;
-  if (RAISED_BY_FUNCTION.test(code))
-    return new OrderRefusedByRuleError(`a trigger in PostgreSQL refused an order (${code})`, {
-      cause: error,
-    });
-  return ROW_FAULTS.test(code) && code !== UNIQUE_VIOLATION
-    ? new OrderNotStorableError(`PostgreSQL refused an order (${code})`, { cause: error })
-    : unavailable(error);
+  if (OUTAGE.test(code)) return unavailable(error);
+  const about = { cause: error, refusal: code };
+  if (code === LOCK_NOT_AVAILABLE)
+    return new OrderLockedError(`another transaction holds an order (${code})`, about);
+  return ROW_FAULT.test(code) && code !== UNIQUE_VIOLATION
+    ? new OrderNotStorableError(`PostgreSQL refused an order (${code})`, about)
+    : new OrderRefusedByRuleError(`a rule in PostgreSQL refused an order (${code})`, about);
 }
 
 function unavailable(cause: unknown): StoreUnavailableError {

@@ -1,7 +1,12 @@
 import { mkdirSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { DatabaseSync, type StatementSync } from 'node:sqlite';
-import { OrderNotStorableError, OrderRefusedByRuleError, StoreUnavailableError } from '../domain/errors.ts';
+import {
+  OrderNotStorableError,
+  OrderRefusedByRuleError,
+  OrderRefusedError,
+  StoreUnavailableError,
+} from '../domain/errors.ts';
 import type {
   OrderCursor,
   OrderRepository,
@@ -9,7 +14,7 @@ import type {
   SaveResult,
   StoredOrder,
 } from '../domain/order-repository.ts';
-import { judgeSaves } from '../domain/save-results.ts';
+import { judgeSaves, swallowedError } from '../domain/save-results.ts';
 import { migrateSqlite } from './migrations.ts';
 import { fromRow, type OrderRow, type ReadRow, toRows } from './order-row.ts';
 
@@ -125,15 +130,32 @@ export class SqliteOrderRepository implements OrderRepository {
     );
   }
 
-  /** Takes the room of a batch and gives it back: a full file refuses that, where an update in place would pass. */
-  async ping(): Promise<void> {
+  async rehearse(orders: readonly OrderToStore[]): Promise<void> {
     try {
       this.#transaction(() => {
-        this.#db.exec('INSERT INTO write_probe (filler) VALUES (zeroblob(65536)); DELETE FROM write_probe');
+        this.#db.exec('SAVEPOINT rehearsal');
+        const outcome = this.#insertAll(orders, toRows(orders));
+        if (outcome instanceof Error) throw outcome;
+        if (outcome.some((result) => result !== 'stored')) throw swallowedError();
+        this.#db.exec('ROLLBACK TO rehearsal; RELEASE rehearsal');
+        this.#takeRoom();
       });
+    } catch (cause) {
+      throw cause instanceof OrderRefusedError ? cause : unavailable(cause);
+    }
+  }
+
+  async ping(): Promise<void> {
+    try {
+      this.#transaction(() => this.#takeRoom());
     } catch (cause) {
       throw unavailable(cause);
     }
+  }
+
+  /** Takes the room of a batch and gives it back: a full file refuses that, where an update in place would pass. */
+  #takeRoom(): void {
+    this.#db.exec('INSERT INTO write_probe (filler) VALUES (zeroblob(65536)); DELETE FROM write_probe');
   }
 
   async close(): Promise<void> {
@@ -143,22 +165,32 @@ export class SqliteOrderRepository implements OrderRepository {
 
   #commitWaiting(): void {
     const saves = this.#waiting;
-    if (saves.length === 0) return;
     this.#waiting = [];
+    if (saves.length > 0) this.#commit(saves);
+  }
+
+  #commit(saves: readonly Save[]): void {
     try {
-      const outcomes = this.#transaction(() => saves.map((save) => this.#trySave(save)));
+      const outcomes = this.#transaction(() =>
+        saves.map(({ orders, rows }) => this.#insertAll(orders, rows)),
+      );
       for (const [index, { resolve, reject }] of saves.entries()) {
         const outcome = outcomes[index] as SaveResult[] | Error;
         if (outcome instanceof Error) reject(outcome);
         else resolve(outcome);
       }
     } catch (cause) {
-      for (const { reject } of saves) reject(unavailable(cause));
+      // A trigger that rolls back undoes what all have inserted.
+      if (cause instanceof OrderRefusedError && saves.length > 1)
+        for (const save of saves) this.#commit([save]);
+      else
+        for (const { reject } of saves)
+          reject(cause instanceof OrderRefusedError ? cause : unavailable(cause));
     }
   }
 
-  /** Saves one caller's orders, all or none. What is thrown is no fault of theirs and ends the whole transaction. */
-  #trySave({ orders, rows }: Save): SaveResult[] | Error {
+  /** Inserts one caller's orders, all or none. What is thrown is no fault of theirs and ends the whole transaction. */
+  #insertAll(orders: readonly OrderToStore[], rows: readonly OrderRow[]): SaveResult[] | Error {
     this.#db.exec('SAVEPOINT one_call');
     try {
       const inserted = new Set<string>();
@@ -173,17 +205,25 @@ export class SqliteOrderRepository implements OrderRepository {
           trace_id,
           data,
         );
-        if (changes === 1) inserted.add(order_id);
-        else storedHashes.set(order_id, this.#readHash.get(order_id)?.['content_hash'] as string);
+        if (changes === 1) {
+          inserted.add(order_id);
+          continue;
+        }
+        const hash = this.#readHash.get(order_id)?.['content_hash'];
+        if (typeof hash === 'string') storedHashes.set(order_id, hash);
       }
       this.#db.exec('RELEASE one_call');
       return judgeSaves(orders, inserted, storedHashes);
     } catch (cause) {
       if (!isFaultOfRow(cause)) throw cause;
+      const { errcode } = cause as { errcode?: number };
+      const about = { cause, refusal: String(errcode) };
+      const refused = RULES.has(errcode)
+        ? new OrderRefusedByRuleError('a rule in SQLite refused an order', about)
+        : new OrderNotStorableError('SQLite refused an order', about);
+      if (!this.#db.isTransaction) throw refused;
       this.#db.exec('ROLLBACK TO one_call; RELEASE one_call');
-      return (cause as { errcode?: number }).errcode === CONSTRAINT_TRIGGER
-        ? new OrderRefusedByRuleError('a trigger in SQLite refused an order', { cause })
-        : new OrderNotStorableError('SQLite refused an order', { cause });
+      return refused;
     }
   }
 
@@ -210,8 +250,8 @@ export class SqliteOrderRepository implements OrderRepository {
 
 /** Primary result codes (sqlite.org/rescode.html): TOOBIG, CONSTRAINT, MISMATCH. */
 const ROW_FAULTS = new Set([18, 19, 20]);
-/** Extended code of what a trigger raised. */
-const CONSTRAINT_TRIGGER = 1811;
+/** Extended codes of what a trigger raised, and of a unique index that is not ours: that may pass. */
+const RULES = new Set<unknown>([1811, 2067]);
 const BUSY = 5;
 
 function isFaultOfRow(error: unknown): boolean {

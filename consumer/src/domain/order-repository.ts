@@ -6,10 +6,10 @@ export type OrderToStore = { order: Order; contentHash: string; traceId: string 
 export type StoredOrder = { order: Order; contentHash: string; traceId: string; storedAt: Date };
 
 /**
- * What became of one order: it is new, it was there with the same content, or its id is taken by another content
- * (which stays as it is).
+ * What became of one order: it is new, it was there with the same content, its id is taken by another content (which
+ * stays as it is), or a rule of the store swallowed it without an error.
  */
-export type SaveResult = 'stored' | 'duplicate' | 'conflict';
+export type SaveResult = 'stored' | 'duplicate' | 'conflict' | 'swallowed';
 
 /** Position in a customer's orders: the last one that was seen. */
 export type OrderCursor = { createdAtMs: number; orderId: string };
@@ -17,14 +17,22 @@ export type OrderCursor = { createdAtMs: number; orderId: string };
 /** Where orders are kept, each exactly once: the unique `orderId` is both the order and the mark against duplicates. */
 export interface OrderRepository {
   /**
-   * Stores orders in one transaction and answers one result an order, in order. When it resolves, what is 'stored'
+   * Stores orders in one transaction and returns one result per order, in order. When it resolves, what is 'stored'
    * is durable. When it rejects, nothing of it was stored, or the answer was lost: calling again tells. Two orders
    * of the same id in one call are judged like two calls: the first one counts.
    * @throws {OrderNotStorableError} the store refuses one of the orders for what it contains
    * @throws {OrderRefusedByRuleError} a rule in the store refuses one of the orders, perhaps for now
+   * @throws {OrderLockedError} another transaction holds the row of one of the orders
    * @throws {StoreUnavailableError} the store is down, full, read-only, out of connections or too slow
    */
   saveAll(orders: readonly OrderToStore[]): Promise<SaveResult[]>;
+
+  /**
+   * Does what {@link saveAll} does with these orders, by the same statements, takes them back, and commits: that
+   * writes, and waits for the disk and for standbys, as the commit of a save does. Nobody ever sees the orders.
+   * @throws as saveAll; {@link OrderRefusedByRuleError} also where an order is not 'stored'
+   */
+  rehearse(orders: readonly OrderToStore[]): Promise<void>;
 
   findById(orderId: string): Promise<StoredOrder | undefined>;
 
@@ -37,7 +45,7 @@ export interface OrderRepository {
     page: { limit: number; after?: OrderCursor | undefined },
   ): Promise<StoredOrder[]>;
 
-  /** Asks the store whether it could save an order now: reachable and writable. @throws {StoreUnavailableError} */
+  /** Asks, without writing, whether the store is reachable and writable. @throws {StoreUnavailableError} */
   ping(): Promise<void>;
 
   close(): Promise<void>;

@@ -11,7 +11,7 @@ export type Outcome =
   /** Not its fault, nothing is counted: this consumer cannot work on it now. */
   | { kind: 'released'; cause: ReleaseCause };
 
-export type ReleaseCause = 'stopping' | 'store-unavailable' | 'newer-version';
+export type ReleaseCause = 'stopping' | 'store-unavailable' | 'order-locked' | 'newer-version';
 
 /** What became of a message whose order is not in the store. */
 export type Unstored = Exclude<Outcome, { kind: 'processed' | 'duplicate' }>;

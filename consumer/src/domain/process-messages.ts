@@ -1,9 +1,15 @@
 import { setImmediate } from 'node:timers/promises';
 import { decodeOrderMessage, NewerVersionError, UnreadableMessageError } from '@orders/shared/message.ts';
 import { traceIdOf } from '@orders/shared/trace-context.ts';
-import { OrderConflictError, OrderNotStorableError, StoreUnavailableError } from './errors.ts';
+import {
+  OrderConflictError,
+  OrderLockedError,
+  OrderNotStorableError,
+  StoreUnavailableError,
+} from './errors.ts';
 import type { OrderRepository, OrderToStore, SaveResult } from './order-repository.ts';
 import type { Outcome } from './outcome.ts';
+import { swallowedError } from './save-results.ts';
 
 /** What the use case needs of a message. */
 export type IncomingMessage = {
@@ -97,6 +103,7 @@ async function save(
 
 /** What the store refuses for what it contains can never succeed; anything else may, as what a trigger refuses. */
 function outcomeOfRefusal(error: unknown): Outcome {
+  if (error instanceof OrderLockedError) return { kind: 'released', cause: 'order-locked' };
   if (error instanceof OrderNotStorableError) return { kind: 'rejected', reason: error.code, error };
   return { kind: 'retry', error: asError(error) };
 }
@@ -111,6 +118,8 @@ function outcomeOfSave(result: SaveResult): Outcome {
       const error = new OrderConflictError('an order of this id with other content is stored already');
       return { kind: 'rejected', reason: error.code, error };
     }
+    case 'swallowed':
+      return { kind: 'retry', error: swallowedError() };
   }
 }
 

@@ -330,7 +330,7 @@ describe('outage of the store', () => {
     let messageId = '';
     const harness = start({ POLLERS: 3, OUTAGE_HOLD_SECONDS: 0 }, ({ sqs, repository }) => {
       repository.beforeSave = down;
-      repository.beforePing = down;
+      repository.beforeRehearse = down;
       messageId = sqs.put(body).MessageId ?? '';
     });
     await eventually(() => expect(harness.sqs.entries('ChangeMessageVisibilityBatch')).toHaveLength(1));
@@ -338,10 +338,10 @@ describe('outage of the store', () => {
     expect(delay).toBeGreaterThanOrEqual(30);
     expect(delay).toBeLessThanOrEqual(60);
     // Polls that were under way may still end; then, over several probes, no new one begins.
-    const pings = vi.spyOn(harness.repository, 'ping');
-    await eventually(() => expect(pings.mock.calls.length).toBeGreaterThanOrEqual(2));
+    const trials = () => harness.repository.rehearsals;
+    await eventually(() => expect(trials()).toBeGreaterThanOrEqual(2));
     const polls = harness.sqs.calls.filter(({ operation }) => operation === 'ReceiveMessage').length;
-    await eventually(() => expect(pings.mock.calls.length).toBeGreaterThanOrEqual(4));
+    await eventually(() => expect(trials()).toBeGreaterThanOrEqual(4));
     expect(harness.sqs.calls.filter(({ operation }) => operation === 'ReceiveMessage')).toHaveLength(polls);
     expect(harness.sqs.deadLetters).toEqual([]);
     expect(harness.failures.get(messageId)).toBe(0);
@@ -352,7 +352,7 @@ describe('outage of the store', () => {
     let outage = true;
     const harness = start({}, ({ sqs, repository }) => {
       repository.beforeSave = () => (outage ? down() : undefined);
-      repository.beforePing = () => (outage ? down() : undefined);
+      repository.beforeRehearse = () => (outage ? down() : undefined);
       sqs.put(body);
     });
     await eventually(() => expect(harness.repository.batches).toHaveLength(1));
@@ -367,7 +367,7 @@ describe('outage of the store', () => {
     let outage = true;
     const harness = start({ OUTAGE_HOLD_SECONDS: 0, POLLERS: 3 }, ({ sqs, repository }) => {
       repository.beforeSave = () => (outage ? down() : undefined);
-      repository.beforePing = () => (outage ? down() : undefined);
+      repository.beforeRehearse = () => (outage ? down() : undefined);
       for (const body of bodies) sqs.put(body);
     });
     await eventually(() =>
@@ -571,7 +571,7 @@ describe('stop', () => {
     };
     const harness = start({}, ({ sqs, repository }) => {
       repository.beforeSave = down;
-      repository.beforePing = down;
+      repository.beforeRehearse = down;
       sqs.put(body);
     });
     await eventually(() => expect(harness.repository.batches).toHaveLength(1));

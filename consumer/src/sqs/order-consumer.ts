@@ -162,7 +162,6 @@ export class OrderConsumer {
       }
       if (settled.length > 0) {
         settling.push(this.#settle(settled));
-        if (settled.some(isStored)) gate.confirm();
       }
       pending = held;
     }

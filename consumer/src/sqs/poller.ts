@@ -67,10 +67,13 @@ export class Poller {
     while (!stop.aborted) {
       watchdog.done(this.#name); // waiting for work, the store, or a place is no lack of progress of this loop
       await scale.wanted(this.#index, stop);
-      await gate.passableFor(this.#index, stop);
-      const taken = await places.take(config.MAX_MESSAGES_PER_POLL, stop);
+      await gate.turnOf(this.#index, stop);
+      const taken = await places.take(
+        Math.min(config.MAX_MESSAGES_PER_POLL, gate.allowance(this.#index) || 1),
+        stop,
+      );
       if (taken === 0) break;
-      if (gate.holdsUp(this.#index)) {
+      if (gate.allowance(this.#index) < taken) {
         places.give(taken); // the store went down while this poller waited for a place
         continue;
       }
@@ -92,7 +95,7 @@ export class Poller {
       metrics.observeOldest(oldest(messages));
       if (messages.length === 0) {
         metrics.emptyPolls.inc();
-        gate.confirm();
+        gate.nothingToSave();
         return 0;
       }
       metrics.received.inc(messages.length);

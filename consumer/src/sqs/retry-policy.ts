@@ -1,6 +1,7 @@
 import { backoffMs, randomBetween } from '@orders/shared/backoff.ts';
 import type { ConsumerConfig } from '../config.ts';
 import type { Rejected, Unstored } from '../domain/outcome.ts';
+import { MAX_VISIBILITY_SECONDS } from './acknowledger.ts';
 import type { FailureCounter } from './failure-counter.ts';
 import type { ReceivedMessage } from './received-message.ts';
 
@@ -20,6 +21,8 @@ export type RetryPolicyOptions = {
 };
 
 const NEWER_VERSION_DELAY_SECONDS = { min: 60, max: 600 };
+/** 20 receives then last for more than six hours. */
+const MAX_RELEASE_FACTOR = 32;
 
 /** How often a message is tried, and how long it waits in between. */
 export class RetryPolicy {
@@ -39,6 +42,10 @@ export class RetryPolicy {
         return { kind: 'rejected', reason: 'MAX_FAILURES', error };
       // Other consumers may have counted the other failures.
       if (isLastReceive) return { kind: 'rejected', reason: 'MAX_RECEIVES', error };
+    }
+    if (outcome.kind === 'released' && outcome.cause === 'order-locked' && isLastReceive) {
+      const error = new Error('another transaction has held the order at each receive');
+      return { kind: 'rejected', reason: 'ORDER_LOCKED', error };
     }
     if (outcome.kind === 'released' && outcome.cause === 'newer-version') {
       if (isLastReceive || waitedSeconds(message) >= config.NEWER_VERSION_REJECT_SECONDS) {
@@ -64,8 +71,12 @@ export class RetryPolicy {
       case 'stopping':
         return 0;
       case 'store-unavailable':
-        // Never 0: the other consumers, which have the same outage, would burn the message's receives.
-        return Math.ceil(randomBetween(config.OUTAGE_RELEASE_MIN_SECONDS, config.OUTAGE_RELEASE_MAX_SECONDS));
+      case 'order-locked': {
+        // Never 0, and longer each time: the other consumers, which have the same outage, would burn its receives.
+        const { OUTAGE_RELEASE_MIN_SECONDS: min, OUTAGE_RELEASE_MAX_SECONDS: max } = config;
+        const factor = Math.min(2 ** (receiveCount - 1), MAX_RELEASE_FACTOR);
+        return Math.min(Math.ceil(randomBetween(min, max) * factor), MAX_VISIBILITY_SECONDS);
+      }
       case 'newer-version':
         return newerVersionDelaySeconds(receiveCount);
       default:

@@ -136,4 +136,4 @@ export class Settler {
 
 /** What keeps one order of a packed message from being stored keeps the others too. */
 const isReleasedTogether = ({ processed: { outcome } }: Part) =>
-  outcome.kind === 'released' && outcome.cause !== 'newer-version';
+  outcome.kind === 'released' && (outcome.cause === 'stopping' || outcome.cause === 'store-unavailable');

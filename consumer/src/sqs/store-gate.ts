@@ -1,63 +1,183 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { CircuitBreaker } from '@orders/shared/circuit-breaker.ts';
+import { backoffMs } from '@orders/shared/backoff.ts';
+import type { Logger } from '@orders/shared/logger.ts';
+import { StoreUnavailableError } from '../domain/errors.ts';
+import type { SaveTrial } from '../domain/save-trial.ts';
+import type { ConsumerMetrics } from '../metrics.ts';
 
-const PROBE_INTERVAL_MS = 500;
+const CHECK_INTERVAL_MS = 500;
+const NAME = { breaker: 'store' };
+
+export type StoreGateOptions = {
+  trial: Pick<SaveTrial, 'run'>;
+  /** How long the gate stays shut before a trial: `min` after the first failure, doubling, to `max`; of each between half and all. */
+  shutMs: { min: number; max: number };
+  /** By then, a message whose save failed was held, released, and received again by whoever is free. */
+  comesBackMs: number;
+  /** How many messages are in work. */
+  inWork: () => number;
+  logger: Logger;
+  metrics: Pick<ConsumerMetrics, 'breakerState'>;
+};
+
+type State =
+  | { name: 'trusted' }
+  | { name: 'shut'; until: number; reason: StoreUnavailableError }
+  | { name: 'proving'; reason: StoreUnavailableError };
+
+const STATE_VALUE = { trusted: 0, shut: 1, proving: 2 };
 
 /**
- * Keeps the pollers from receiving while the store is down. What finds out whether it is back is a trial write, never
- * a message; and then one poller goes first, until it has had a message worked off.
+ * The breaker between the queue and the store. What finds out whether the store is back is a trial, never a message;
+ * but only a real save proves it, since no trial is all that a save is.
+ *
+ * ```
+ * trusted ──a save fails──▶ shut ──its time is over, a trial is committed──▶ proving ──a save goes through──▶ trusted
+ *                          ▲    ▲                       │ the trial fails        │  └─nothing to save─────────▶
+ *                          │    └── longer each time ───┘                        │
+ *                          └─────────────────── longer each time ──the save fails┘
+ * ```
+ *
+ * While proving, saves go one at a time, and one message is received at a time, when none is in work: an outage that a
+ * trial cannot see spends few receives.
  */
 export class StoreGate {
-  readonly #breaker: CircuitBreaker;
-  readonly #probe: () => Promise<void>;
-  #probing: Promise<void> | undefined;
-  #recovering = false;
+  readonly #options: StoreGateOptions;
+  #state: State = { name: 'trusted' };
+  /** Failures since the last save that went through. */
+  #failures = 0;
+  /** A refusal that met every order, since then. A trial that still meets it has failed. */
+  #refusal: string | undefined;
+  #lastFailedSaveMs = Number.NEGATIVE_INFINITY;
+  #trying: Promise<void> | undefined;
+  #proof: Promise<void> | undefined;
 
-  constructor(breaker: CircuitBreaker, probe: () => Promise<void>) {
-    this.#breaker = breaker;
-    this.#probe = probe;
+  constructor(options: StoreGateOptions) {
+    this.#options = options;
+    options.metrics.breakerState.set(NAME, STATE_VALUE.trusted);
   }
 
+  /** Whether a save may be tried. */
   get open(): boolean {
-    return this.#breaker.closed;
+    return this.#state.name !== 'shut';
   }
 
-  /** Whether that poller would have to wait now. */
-  holdsUp(poller: number): boolean {
-    return !this.open || (this.#recovering && poller > 0);
+  /** Why the store is not trusted, if it is not. */
+  get doubt(): StoreUnavailableError | undefined {
+    return this.#state.name === 'trusted' ? undefined : this.#state.reason;
   }
 
-  /** The store took something: all pollers may go on. */
-  confirm(): void {
-    if (this.open) this.#recovering = false;
+  /**
+   * Makes the call, which saves.
+   * @throws the call's own error, or {@link StoreUnavailableError} without a call while the gate is shut
+   */
+  async save<T>(call: () => Promise<T>): Promise<T> {
+    while (this.#proof) await this.#proof;
+    const state = this.#state;
+    if (state.name === 'shut')
+      throw new StoreUnavailableError('the store was down a moment ago', { cause: state.reason });
+    const saving = this.#judge(state, call);
+    if (state.name === 'proving') {
+      const done = () => {
+        this.#proof = undefined;
+      };
+      this.#proof = saving.then(done, done);
+    }
+    return saving;
   }
 
-  /** Resolves when the store can be used, or the signal is aborted. */
+  /** How many messages that poller may ask for now. */
+  allowance(poller: number): number {
+    switch (this.#state.name) {
+      case 'trusted':
+        return Number.POSITIVE_INFINITY;
+      case 'shut':
+        return 0;
+      case 'proving':
+        return poller === 0 && this.#options.inWork() === 0 ? 1 : 0;
+    }
+  }
+
+  /** Resolves when a save may be tried, or the signal is aborted. */
   async passable(signal: AbortSignal): Promise<void> {
-    while (!this.open && !signal.aborted) {
-      this.#recovering = true;
-      this.#probing ??= this.#probeOnce(signal).finally(() => {
-        this.#probing = undefined;
+    while (this.#state.name === 'shut' && !signal.aborted) {
+      const waitMs = this.#state.until - performance.now();
+      if (waitMs > 0) {
+        await sleep(Math.min(Math.ceil(waitMs), CHECK_INTERVAL_MS), undefined, { signal }).catch(() => {});
+        continue;
+      }
+      this.#trying ??= this.#try().finally(() => {
+        this.#trying = undefined;
       });
-      await this.#probing;
+      await this.#trying;
     }
   }
 
-  /** The same, for a poller: behind the first one, all wait until the store has proven itself. */
-  async passableFor(poller: number, signal: AbortSignal): Promise<void> {
-    await this.passable(signal);
-    while (this.#recovering && poller > 0 && !signal.aborted) {
-      await sleep(PROBE_INTERVAL_MS, undefined, { signal }).catch(() => {});
+  /** Resolves when that poller may ask for messages, or the signal is aborted. */
+  async turnOf(poller: number, signal: AbortSignal): Promise<void> {
+    while (!signal.aborted) {
       await this.passable(signal);
+      if (this.allowance(poller) > 0) return;
+      await sleep(CHECK_INTERVAL_MS, undefined, { signal }).catch(() => {});
     }
   }
 
-  async #probeOnce(signal: AbortSignal): Promise<void> {
+  /** A poll brought nothing. Without orders the trial is all the proof there is, once those that failed would be back. */
+  nothingToSave(): void {
+    const { inWork, comesBackMs } = this.#options;
+    if (this.#state.name !== 'proving' || inWork() > 0) return;
+    if (performance.now() - this.#lastFailedSaveMs >= comesBackMs) this.#trust();
+  }
+
+  async #judge<T>(state: State, call: () => Promise<T>): Promise<T> {
     try {
-      await this.#breaker.execute(this.#probe);
-    } catch {
-      // The breaker has counted it. It says itself when the next question may be asked.
-      await sleep(PROBE_INTERVAL_MS, undefined, { signal }).catch(() => {});
+      const result = await call();
+      // What began before the gate was shut proves nothing of now.
+      if (this.#state === state) this.#proven();
+      return result;
+    } catch (error) {
+      if (error instanceof StoreUnavailableError) {
+        this.#lastFailedSaveMs = performance.now();
+        if (this.#state === state) this.#shut(error);
+      }
+      throw error;
     }
+  }
+
+  #proven(): void {
+    this.#failures = 0;
+    this.#refusal = undefined;
+    if (this.#state.name !== 'trusted') this.#trust();
+  }
+
+  async #try(): Promise<void> {
+    const { reason } = this.#state as State & { name: 'shut' };
+    this.#options.metrics.breakerState.set(NAME, STATE_VALUE.proving);
+    try {
+      const refusals = await this.#options.trial.run();
+      // A trial that is refused otherwise may only differ from orders: one of those will tell.
+      if (this.#refusal !== undefined && refusals.has(this.#refusal)) this.#shut(reason);
+      else this.#enter({ name: 'proving', reason });
+    } catch (error) {
+      this.#shut(error as StoreUnavailableError);
+    }
+  }
+
+  #shut(reason: StoreUnavailableError): void {
+    const { min: baseMs, max: maxMs } = this.#options.shutMs;
+    const shutMs = backoffMs(this.#failures++, { baseMs, maxMs });
+    this.#refusal = reason.refusal ?? this.#refusal;
+    this.#enter({ name: 'shut', until: performance.now() + shutMs, reason });
+    this.#options.logger.error({ ...NAME, err: reason, failures: this.#failures }, 'breaker opened');
+  }
+
+  #trust(): void {
+    this.#enter({ name: 'trusted' });
+    this.#options.logger.info(NAME, 'breaker closed');
+  }
+
+  #enter(state: State): void {
+    this.#state = state;
+    this.#options.metrics.breakerState.set(NAME, STATE_VALUE[state.name]);
   }
 }

@@ -1,0 +1,259 @@
+import { randomUUID } from 'node:crypto';
+import { GetQueueAttributesCommand, SetQueueAttributesCommand } from '@aws-sdk/client-sqs';
+import { DeadLetterQueue } from '@orders/consumer/dlq/dead-letter-queue.ts';
+import type { OrderRequest } from '@orders/shared/order.ts';
+import { ensureQueues } from '@orders/shared/queue-admin.ts';
+import { anOrderRequest } from '@orders/shared/testing/orders.ts';
+import { Client } from 'pg';
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
+import { type Emulator, startEmulator } from '../dev/emulator.ts';
+import { findPostgres, PostgresServer } from '../dev/postgres-server.ts';
+import { sqsClient } from './backends.ts';
+import { eventually } from './eventually.ts';
+import { allStored } from './load.ts';
+import { type Pair, post, startPair } from './pair.ts';
+import { depthOf, findQueues, type Queues } from './queues.ts';
+
+vi.setConfig({ testTimeout: 120_000 });
+
+/** All times of production but the lease's, divided by ten or more; and SQS gives up after three receives, not twenty. */
+const MAX_RECEIVE_COUNT = 3;
+const ENV = {
+  SQS_WAIT_TIME_SECONDS: '1',
+  VISIBILITY_TIMEOUT_SECONDS: '12',
+  HEARTBEAT_SECONDS: '2',
+  HANDLING_TIMEOUT_SECONDS: '5',
+  LEASE_MARGIN_SECONDS: '2',
+  DATABASE_STATEMENT_TIMEOUT_MS: '400',
+  BREAKER_MIN_OPEN_MS: '20',
+  BREAKER_MAX_OPEN_MS: '100',
+  OUTAGE_HOLD_SECONDS: '0.3',
+  OUTAGE_RELEASE_MIN_SECONDS: '1',
+  OUTAGE_RELEASE_MAX_SECONDS: '1',
+  RETRY_BACKOFF_MIN_SECONDS: '0',
+  RETRY_BACKOFF_MAX_SECONDS: '1',
+  MAX_FAILURES: '2',
+};
+
+type Scene = AsyncDisposable & {
+  pair: Pair;
+  database: string;
+  url: string;
+  queues: Queues;
+  place: (order?: Partial<OrderRequest>) => Promise<string>;
+  /** Reasons of what is in the DLQ; a message that SQS moved has none. */
+  deadLetters: () => Promise<(string | undefined)[]>;
+  timesOpened: () => number;
+  ready: () => Promise<number>;
+};
+
+const postgres = findPostgres();
+
+describe.skipIf(!postgres)('order-consumer on PostgreSQL (skipped where no server is installed)', () => {
+  let server: PostgresServer;
+  beforeAll(async () => {
+    server = await PostgresServer.start(postgres as string);
+  });
+  afterAll(() => server?.stop());
+
+  async function open(): Promise<Scene> {
+    const database = `refusals_${randomUUID().replaceAll('-', '')}`;
+    const url = await server.createDatabase(database);
+    const emulator = await startEmulator({ port: 0 });
+    await limitReceives(emulator);
+    const pair = await startPair({ ...ENV, AWS_ENDPOINT_URL: emulator.endpoint, DATABASE_URL: url });
+    const queues = await findQueues(emulator.endpoint);
+    return {
+      pair,
+      database,
+      url,
+      queues,
+      place: async (order) => {
+        const request = anOrderRequest({ orderId: randomUUID(), ...order });
+        expect((await post(`${pair.producerUrl}/orders`, request)).status).toBe(202);
+        return request.orderId as string;
+      },
+      deadLetters: async () =>
+        (await new DeadLetterQueue(queues.client, queues.urls).peek(100)).map(
+          ({ deadLetter }) => deadLetter?.reason,
+        ),
+      timesOpened: () => pair.lines.filter(({ message }) => message === 'breaker opened').length,
+      ready: async () => (await fetch(`${pair.consumerUrl}/readyz`)).status,
+      [Symbol.asyncDispose]: async () => {
+        queues[Symbol.dispose]();
+        await pair[Symbol.asyncDispose]();
+        await emulator.stop();
+      },
+    };
+  }
+
+  async function limitReceives({ endpoint }: Emulator): Promise<void> {
+    const client = sqsClient({ AWS_ENDPOINT_URL: endpoint });
+    const names = { queue: 'order-queue', deadLetterQueue: 'order-dlq' };
+    const { queue } = await ensureQueues(client, 'dev', names);
+    const { Attributes } = await client.send(
+      new GetQueueAttributesCommand({ QueueUrl: queue.url, AttributeNames: ['RedrivePolicy'] }),
+    );
+    const RedrivePolicy = JSON.stringify({
+      ...JSON.parse(Attributes?.['RedrivePolicy'] ?? '{}'),
+      maxReceiveCount: MAX_RECEIVE_COUNT,
+    });
+    await client.send(
+      new SetQueueAttributesCommand({ QueueUrl: queue.url, Attributes: { RedrivePolicy } }),
+    );
+    client.destroy();
+  }
+
+  const queueIsEmpty = ({ queues }: Scene) =>
+    eventually(async () =>
+      expect(await depthOf(queues.client, queues.urls.queueUrl)).toEqual({ visible: 0, inFlight: 0 }),
+    );
+
+  const BLOCKED = { customerId: 'blocked' };
+  test.each([
+    [
+      'a trigger with an SQLSTATE of its own refuses',
+      `CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
+         $$ BEGIN RAISE EXCEPTION 'blocked' USING ERRCODE = 'CR001'; END $$;
+       CREATE TRIGGER refuse BEFORE INSERT ON orders FOR EACH ROW
+         WHEN (NEW.customer_id = 'blocked') EXECUTE FUNCTION refuse()`,
+    ],
+    [
+      'a trigger swallows',
+      `CREATE FUNCTION swallow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$;
+       CREATE TRIGGER swallow BEFORE INSERT ON orders FOR EACH ROW
+         WHEN (NEW.customer_id = 'blocked') EXECUTE FUNCTION swallow()`,
+    ],
+    [
+      'a second unique index refuses',
+      `INSERT INTO orders (order_id, customer_id, created_at_ms, content_hash, trace_id, data)
+         VALUES (gen_random_uuid(), 'blocked', 0, '', '', '{}');
+       CREATE UNIQUE INDEX one_blocked ON orders (customer_id) WHERE customer_id = 'blocked'`,
+    ],
+  ])(
+    'with orders among others that %s, stores the others, rejects these with a reason, and sees no outage',
+    async (_, rule) => {
+      await using scene = await open();
+      await server.sql(rule, scene.database);
+      const placed = await Promise.all(
+        Array.from({ length: 100 }, (_, n) => scene.place(n % 5 === 0 ? BLOCKED : {})),
+      );
+      await allStored(
+        scene.pair.consumerUrl,
+        placed.filter((_, n) => n % 5 !== 0),
+        20_000,
+      );
+      await eventually(async () => expect(await scene.deadLetters()).toEqual(Array(20).fill('MAX_FAILURES')));
+      await queueIsEmpty(scene);
+      expect(scene.timesOpened()).toBe(0);
+      expect(await scene.ready()).toBe(200);
+    },
+  );
+
+  test.each([
+    [
+      'a column that every order lacks',
+      `ALTER TABLE orders ADD region text NOT NULL DEFAULT ''; ALTER TABLE orders ALTER region DROP DEFAULT`,
+      'ALTER TABLE orders DROP region',
+    ],
+    ['no right to read', 'REVOKE SELECT ON orders FROM orders', 'GRANT SELECT ON orders TO orders'],
+    [
+      'no column that every order has',
+      'ALTER TABLE orders RENAME trace_id TO away',
+      'ALTER TABLE orders RENAME away TO trace_id',
+    ],
+    [
+      'a trigger that refuses all',
+      `CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'closed'; END $$;
+       CREATE TRIGGER refuse BEFORE INSERT ON orders FOR EACH ROW EXECUTE FUNCTION refuse()`,
+      'DROP TRIGGER refuse ON orders',
+    ],
+  ])(
+    'with %s, waits for somebody to mend it: nothing dead-lettered, not ready, and all stored afterwards',
+    async (_, begin, end) => {
+      await using scene = await open();
+      await allStored(scene.pair.consumerUrl, [await scene.place()]);
+      await server.sql(begin, scene.database);
+      const placed = await Promise.all(Array.from({ length: 50 }, () => scene.place()));
+      await eventually(() => expect(scene.timesOpened()).toBeGreaterThan(10));
+      expect(await scene.deadLetters()).toEqual([]);
+      expect(await scene.ready()).toBe(503);
+
+      await server.sql(end, scene.database);
+      await allStored(scene.pair.consumerUrl, placed);
+      await eventually(async () => expect(await scene.ready()).toBe(200));
+      expect(await scene.deadLetters()).toEqual([]);
+    },
+  );
+
+  /** Long enough for SQS to give up on a message that is received again after each trial. */
+  const outageIsLong = async ({ timesOpened }: Scene): Promise<void> => {
+    const since = performance.now();
+    const opened = timesOpened();
+    await eventually(() => {
+      expect(timesOpened() - opened).toBeGreaterThan(2 * MAX_RECEIVE_COUNT);
+      expect(performance.now() - since).toBeGreaterThan(2_000 * MAX_RECEIVE_COUNT);
+    });
+  };
+
+  test('while every COMMIT waits for a standby that is gone, is steadily not ready, spends no receives and holds few connections', async () => {
+    await using scene = await open();
+    await allStored(scene.pair.consumerUrl, [await scene.place()]);
+    try {
+      await server.sql(`ALTER SYSTEM SET synchronous_standby_names = 'gone'`);
+      await server.sql('SELECT pg_reload_conf()');
+      const placed = await Promise.all(Array.from({ length: 10 }, () => scene.place()));
+      await eventually(() => expect(scene.timesOpened()).toBeGreaterThan(0));
+      await eventually(async () => expect(await scene.ready()).toBe(503));
+      const answers = new Set<number>();
+      const asking = setInterval(async () => answers.add(await scene.ready()), 100);
+      await outageIsLong(scene);
+      clearInterval(asking);
+      expect([...answers]).toEqual([503]);
+      expect(await scene.deadLetters()).toEqual([]);
+      const [waiting] = await server.sql(
+        `SELECT count(*) FROM pg_stat_activity WHERE datname = '${scene.database}' AND wait_event = 'SyncRep'`,
+      );
+      // Those of the first saves; of trials, one at most.
+      expect(Number(waiting)).toBeLessThanOrEqual(6);
+
+      await server.sql('ALTER SYSTEM RESET synchronous_standby_names');
+      await server.sql('SELECT pg_reload_conf()');
+      await allStored(scene.pair.consumerUrl, placed);
+      await eventually(async () => expect(await scene.ready()).toBe(200));
+      await queueIsEmpty(scene);
+      expect(await scene.deadLetters()).toEqual([]);
+      const [rows] = await server.sql('SELECT count(*) FROM orders', scene.database);
+      expect(rows).toBe('11');
+    } finally {
+      await server.sql('ALTER SYSTEM RESET synchronous_standby_names');
+      await server.sql('SELECT pg_reload_conf()');
+    }
+  });
+
+  test('while somebody holds a stored row, stores the others, and knows its duplicate when the row is free', async () => {
+    await using scene = await open();
+    const held = await scene.place();
+    await allStored(scene.pair.consumerUrl, [held]);
+    const somebody = new Client(scene.url);
+    await somebody.connect();
+    try {
+      await somebody.query('BEGIN');
+      await somebody.query('UPDATE orders SET trace_id = trace_id WHERE order_id = $1', [held]);
+      const placed = await Promise.all([
+        scene.place({ orderId: held }),
+        ...Array.from({ length: 20 }, () => scene.place()),
+      ]);
+      await allStored(scene.pair.consumerUrl, placed.slice(1));
+      const released = { message: 'message released', cause: 'order-locked' };
+      await eventually(() => expect(scene.pair.lines).toContainEqual(expect.objectContaining(released)));
+      expect(scene.timesOpened()).toBe(0);
+      expect(await scene.ready()).toBe(200);
+      await somebody.query('COMMIT');
+      await queueIsEmpty(scene);
+      expect(await scene.deadLetters()).toEqual([]);
+    } finally {
+      await somebody.end();
+    }
+  });
+});

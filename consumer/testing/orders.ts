@@ -10,6 +10,12 @@ export function anOrder(overrides: Partial<Order> = {}): Order {
   return anExampleOrder({ orderId: randomUUID(), ...overrides });
 }
 
+/** The same, as it is to be stored. */
+export function toStore(overrides: Partial<Order> = {}): OrderToStore {
+  const order = anOrder(overrides);
+  return { order, contentHash: contentHash(order), traceId: '4bf92f3577b34da6a3ce929d0e0e4736' };
+}
+
 export async function bodyOf(order: Order): Promise<string> {
   const message = { order, contentHash: contentHash(order), traceparent: undefined };
   return (await encodeOrderMessage(message, { version: 1, encoding: 'identity', compressAboveBytes: 4_096 }))

@@ -196,7 +196,7 @@ export const MUTATIONS: readonly Mutation[] = [
     edits: [
       {
         file: SQLITE,
-        find: "new OrderRefusedByRuleError('a trigger in SQLite refused an order', { cause })",
+        find: "new OrderRefusedByRuleError('a rule in SQLite refused an order', about)",
         replace: 'unavailable(cause) as any',
       },
     ],

@@ -1,7 +1,6 @@
 import { randomUUID } from 'node:crypto';
-import { contentHash, type Order } from '@orders/shared/order.ts';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { anOrder as aValidOrder } from '../../testing/orders.ts';
+import { toStore as anOrder } from '../../testing/orders.ts';
 import { StoreUnavailableError } from '../domain/errors.ts';
 import type { OrderRepository, OrderToStore, SaveResult, StoredOrder } from '../domain/order-repository.ts';
 
@@ -9,13 +8,36 @@ export type OpenedForTest = {
   repository: OrderRepository;
   /** Opens the same store once more, over connections of its own. Absent where a store has but one owner. */
   reopen?: () => Promise<OrderRepository>;
+  /** Runs statements over a connection of its own. Absent where there can be none. */
+  exec?: (sql: string) => unknown;
 };
 
-/** An order to store, complete and valid, with what the test cares about. */
-export function anOrder(overrides: Partial<Order> = {}): OrderToStore {
-  const order = aValidOrder(overrides);
-  return { order, contentHash: contentHash(order), traceId: '4bf92f3577b34da6a3ce929d0e0e4736' };
+/** Statements, by name, after which a rule of the store meets orders of the customer `blocked`, and no others. */
+export type Rules = { refusing: Record<string, string>; swallowing: Record<string, string> };
+
+export const POSTGRES_RULES: Rules = {
+  refusing: {
+    'a trigger raises an error': trigger(`RAISE EXCEPTION 'blocked'`),
+    'a trigger raises an error of its own code': trigger(`RAISE EXCEPTION 'blocked' USING ERRCODE = 'CR001'`),
+    'a trigger raises the code of a missing right': trigger(
+      `RAISE EXCEPTION 'blocked' USING ERRCODE = '42501'`,
+    ),
+    'a second unique index is in the way': `
+      INSERT INTO orders (order_id, customer_id, created_at_ms, content_hash, trace_id, data)
+      VALUES (gen_random_uuid(), 'blocked', 0, '', '', '{}');
+      CREATE UNIQUE INDEX blocked ON orders (customer_id) WHERE customer_id = 'blocked'`,
+  },
+  swallowing: { 'a trigger returns no row': trigger('RETURN NULL') },
+};
+
+function trigger(body: string): string {
+  return `
+    CREATE FUNCTION blocked() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN ${body}; END $$;
+    CREATE TRIGGER blocked BEFORE INSERT ON orders FOR EACH ROW
+    WHEN (NEW.customer_id = 'blocked') EXECUTE FUNCTION blocked()`;
 }
+
+export { anOrder };
 
 export function withOtherContent({ order }: OrderToStore): OrderToStore {
   return anOrder({ ...order, customerId: 'customer-2' });
@@ -25,14 +47,19 @@ const idsOf = (orders: readonly (OrderToStore | StoredOrder)[]): string[] =>
   orders.map(({ order }) => order.orderId);
 
 /** What every order repository must do, whatever is behind it. */
-export function describeOrderRepository(name: string, open: () => Promise<OpenedForTest>): void {
+export function describeOrderRepository(
+  name: string,
+  open: () => Promise<OpenedForTest>,
+  rules?: Rules,
+): void {
   describe(`${name} as an order repository`, () => {
     let repository: OrderRepository;
     let reopen: OpenedForTest['reopen'];
+    let exec: OpenedForTest['exec'];
     const opened: OrderRepository[] = [];
 
     beforeEach(async () => {
-      ({ repository, reopen } = await open());
+      ({ repository, reopen, exec } = await open());
       opened.push(repository);
     });
     afterEach(async () => {
@@ -125,6 +152,86 @@ export function describeOrderRepository(name: string, open: () => Promise<Opened
         await expect(repository.saveAll([anOrder()])).rejects.toBeInstanceOf(StoreUnavailableError);
         await expect(repository.findById(randomUUID())).rejects.toBeInstanceOf(StoreUnavailableError);
         await expect(repository.ping()).rejects.toBeInstanceOf(StoreUnavailableError);
+        await expect(repository.rehearse([anOrder()])).rejects.toBeInstanceOf(StoreUnavailableError);
+      });
+    });
+
+    describe.runIf(rules)('rules of the store', () => {
+      const { refusing = {}, swallowing = {} } = rules ?? {};
+      const [good, blocked] = [{ customerId: 'good' }, { customerId: 'blocked' }];
+
+      it.each(Object.entries(refusing))(
+        'saveAll, where %s for one of several orders, rejects with ORDER_REFUSED, and stores the others without it',
+        async (_, rule) => {
+          await exec?.(rule);
+          const [first, second, bad] = [anOrder(good), anOrder(good), anOrder(blocked)];
+          const refusal = { code: 'ORDER_REFUSED', refusal: expect.stringMatching(/./) };
+          const saves = await Promise.allSettled([
+            repository.saveAll([first, bad]),
+            repository.saveAll([second]),
+          ]);
+          expect(saves).toMatchObject([
+            { status: 'rejected', reason: refusal },
+            { status: 'fulfilled', value: ['stored'] },
+          ]);
+          await expect(repository.saveAll([bad])).rejects.toMatchObject(refusal);
+          expect(await repository.saveAll([first, second])).toEqual(['stored', 'duplicate']);
+          await expect(repository.ping()).resolves.toBeUndefined();
+        },
+      );
+
+      it.each(Object.entries(refusing))(
+        'rehearse, where %s, is refused as a save is, and of other orders resolves',
+        async (_, rule) => {
+          await exec?.(rule);
+          const bad = anOrder(blocked);
+          const error = await repository.saveAll([bad]).catch((error) => error);
+          await expect(repository.rehearse([anOrder(good), bad])).rejects.toMatchObject({
+            code: 'ORDER_REFUSED',
+            refusal: error.refusal,
+          });
+          await expect(repository.rehearse([anOrder(good)])).resolves.toBeUndefined();
+        },
+      );
+
+      it.each(Object.entries(swallowing))(
+        'saveAll and rehearse, where %s for one of several orders, say so of that one',
+        async (_, rule) => {
+          await exec?.(rule);
+          const batch = [anOrder(good), anOrder(blocked), anOrder(good)];
+          expect(await repository.saveAll(batch)).toEqual(['stored', 'swallowed', 'stored']);
+          await expect(repository.rehearse([anOrder(good), anOrder(blocked)])).rejects.toMatchObject({
+            refusal: 'SWALLOWED',
+          });
+        },
+      );
+    });
+
+    describe('rehearse', () => {
+      it('rehearse, of a store that works, resolves, and nobody ever sees the orders', async () => {
+        const orders = [anOrder({ customerId: 'nobody' }), anOrder({ customerId: 'nobody' })];
+        for (let i = 0; i < 3; i++) await expect(repository.rehearse(orders)).resolves.toBeUndefined();
+        expect(await repository.findByIds(idsOf(orders))).toEqual([]);
+        expect(await repository.findByCustomer('nobody', { limit: 5 })).toEqual([]);
+        expect(await repository.saveAll(orders)).toEqual(['stored', 'stored']);
+      });
+
+      it('rehearse, of an order that cannot be stored, rejects with ORDER_NOT_STORABLE, and saves go on', async () => {
+        await expect(repository.rehearse([anOrder({ createdAt: 'no time at all' })])).rejects.toMatchObject({
+          code: 'ORDER_NOT_STORABLE',
+        });
+        expect(await repository.saveAll([anOrder()])).toEqual(['stored']);
+      });
+
+      it('rehearse, beside saves, disturbs none', async () => {
+        const [shared, other] = [anOrder(), anOrder()];
+        const results = await Promise.all([
+          repository.rehearse([anOrder(), anOrder()]),
+          repository.saveAll([shared]),
+          repository.rehearse([anOrder()]),
+          repository.saveAll([other]),
+        ]);
+        expect([results[1], results[3]]).toEqual([['stored'], ['stored']]);
       });
     });
 

@@ -22,10 +22,35 @@ describeOrderRepository('SQLite in memory', async () => ({
   repository: openSqliteOrderRepository(':memory:'),
 }));
 
-describeOrderRepository('SQLite in a file', async () => {
-  const path = newFile();
-  return { repository: openSqliteOrderRepository(path), reopen: async () => openSqliteOrderRepository(path) };
-});
+const trigger = (body: string) =>
+  `CREATE TRIGGER blocked BEFORE INSERT ON orders WHEN NEW.customer_id = 'blocked' BEGIN SELECT ${body}; END`;
+
+describeOrderRepository(
+  'SQLite in a file',
+  async () => {
+    const path = newFile();
+    return {
+      repository: openSqliteOrderRepository(path),
+      reopen: async () => openSqliteOrderRepository(path),
+      exec: (sql) => {
+        using db = new DatabaseSync(path, { timeout: 5_000 });
+        db.exec(sql);
+      },
+    };
+  },
+  {
+    refusing: {
+      'a trigger aborts the statement': trigger(`RAISE(ABORT, 'blocked')`),
+      'a trigger fails the statement': trigger(`RAISE(FAIL, 'blocked')`),
+      'a trigger rolls the transaction back': trigger(`RAISE(ROLLBACK, 'blocked')`),
+      'a second unique index is in the way': `
+        INSERT INTO orders (order_id, customer_id, created_at_ms, content_hash, trace_id, data)
+        VALUES ('other', 'blocked', 0, '', '', '{}');
+        CREATE UNIQUE INDEX blocked ON orders (customer_id) WHERE customer_id = 'blocked'`,
+    },
+    swallowing: { 'a trigger ignores the row': trigger('RAISE(IGNORE)') },
+  },
+);
 
 describe('SQLite', () => {
   const closing: { close: () => unknown }[] = [];
@@ -73,12 +98,14 @@ describe('SQLite', () => {
     const raw = openRaw(path);
     expect(count(raw)).toBe(stored.length);
     await expect(repository.ping()).rejects.toMatchObject(UNAVAILABLE);
+    await expect(repository.rehearse([anOrder()])).rejects.toMatchObject(UNAVAILABLE);
     expect(await repository.findById(stored[0]?.order.orderId ?? '')).toMatchObject(
       stored[0] as OrderToStore,
     );
 
     raw.exec('DELETE FROM orders');
     await expect(repository.ping()).resolves.toBeUndefined();
+    await expect(repository.rehearse([anOrder()])).resolves.toBeUndefined();
     expect(await repository.saveAll(largeOrders(2))).toEqual(['stored', 'stored']);
   });
 

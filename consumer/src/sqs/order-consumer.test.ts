@@ -2,7 +2,7 @@ import { packMessages } from '@orders/shared/packed-message.ts';
 import { describe, expect, test, vi } from 'vitest';
 import { deadLetterOf, type Harness, startHarness as start } from '../../testing/consumer-harness.ts';
 import { anOrder, bodyOf } from '../../testing/orders.ts';
-import { OrderNotStorableError, StoreUnavailableError } from '../domain/errors.ts';
+import { OrderLockedError, OrderNotStorableError, StoreUnavailableError } from '../domain/errors.ts';
 
 const eventually = (assertion: () => void | Promise<void>) =>
   vi.waitFor(assertion, { timeout: 5_000, interval: 5 });
@@ -306,6 +306,20 @@ describe('packed messages', () => {
     expect(harness.sqs.deletedHandles()).toEqual([]);
   });
 
+  test('consumer, when one of a packed message is held by another transaction, sends that one back and stores the others', async () => {
+    const [good, held] = [anOrder(), anOrder({ customerId: 'held' })];
+    const body = await packOf(await bodyOf(good), await bodyOf(held));
+    const harness = start({}, ({ sqs, repository }) => {
+      repository.beforeSave = (orders) => {
+        if (orders.some(({ order }) => order.customerId === 'held')) throw new OrderLockedError('held');
+      };
+      sqs.put(body);
+    });
+    await eventually(() => expect(harness.sqs.deletedHandles()).toHaveLength(1));
+    expect(sentBack(harness)).toEqual([expect.stringContaining(held.orderId)]);
+    expect([...harness.repository.stored.keys()]).toEqual([good.orderId]);
+  });
+
   test('consumer, when what failed cannot be sent by itself, keeps the packed message', async () => {
     const body = await packOf(await bodyOf(anOrder()), '{"truncated');
     const harness = start({}, ({ sqs }) => {
@@ -360,6 +374,59 @@ describe('outage of the store', () => {
     await eventually(() => expect(harness.sqs.deletedHandles()).toHaveLength(1));
     expect(harness.sqs.entries('ChangeMessageVisibilityBatch')).toEqual([]);
     expect(harness.repository.stored.size).toBe(1);
+  });
+
+  test('consumer, while trials pass and saves fail, receives one message at a time, and releases each for longer each time', async () => {
+    const bodies = await Promise.all(Array.from({ length: 30 }, () => bodyOf(anOrder())));
+    const harness = start({ OUTAGE_HOLD_SECONDS: 0, POLLERS: 3 }, ({ sqs, repository }) => {
+      repository.beforeSave = down;
+      for (const body of bodies)
+        sqs.put(body, { Attributes: { ApproximateReceiveCount: '4', SentTimestamp: String(Date.now()) } });
+    });
+    const releases = () => harness.sqs.entries('ChangeMessageVisibilityBatch');
+    await eventually(() => expect(releases().length).toBeGreaterThanOrEqual(13));
+    const asked = harness.sqs.calls
+      .filter(({ operation }) => operation === 'ReceiveMessage')
+      .map(({ input }) => input['MaxNumberOfMessages']);
+    expect(asked.slice(-3)).toEqual([1, 1, 1]);
+    for (const { VisibilityTimeout } of releases()) {
+      expect(VisibilityTimeout).toBeGreaterThanOrEqual(8 * 30);
+      expect(VisibilityTimeout).toBeLessThanOrEqual(8 * 60);
+    }
+    expect(harness.gate.doubt).toBeDefined();
+    expect(harness.lines.some(({ message }) => message === 'breaker closed')).toBe(false);
+  });
+
+  test('consumer, with an order that another transaction holds, releases it, counts no failure and goes on', async () => {
+    const [held, free] = [anOrder({ customerId: 'held' }), anOrder()];
+    let messageId = '';
+    const bodies = [await bodyOf(held), await bodyOf(free)] as const;
+    const harness = start({}, ({ sqs, repository }) => {
+      repository.beforeSave = (orders) => {
+        if (orders.some(({ order }) => order.customerId === 'held')) throw new OrderLockedError('held');
+      };
+      messageId = sqs.put(bodies[0]).MessageId ?? '';
+      sqs.put(bodies[1]);
+    });
+    await eventually(() => expect(harness.sqs.deletedHandles()).toHaveLength(1));
+    await eventually(() => expect(harness.sqs.entries('ChangeMessageVisibilityBatch')).toHaveLength(1));
+    const delay = harness.sqs.entries('ChangeMessageVisibilityBatch')[0]?.VisibilityTimeout;
+    expect(delay).toBeGreaterThanOrEqual(30);
+    expect(delay).toBeLessThanOrEqual(60);
+    expect(harness.failures.get(messageId)).toBe(0);
+    expect(harness.gate.doubt).toBeUndefined();
+  });
+
+  test('consumer, with an order that is held at its last receive, dead-letters it with its reason', async () => {
+    const body = await bodyOf(anOrder());
+    const harness = start({}, ({ sqs, repository }) => {
+      repository.beforeSave = () => {
+        throw new OrderLockedError('held');
+      };
+      sqs.put(body, { Attributes: { ApproximateReceiveCount: '20', SentTimestamp: String(Date.now()) } });
+    });
+    await eventually(() => expect(harness.sqs.deletedHandles()).toHaveLength(1));
+    expect(deadLetterOf(harness)).toMatchObject({ reason: 'ORDER_LOCKED', attempts: 20, failures: 0 });
   });
 
   test('consumer, after an outage, works off what waited', async () => {

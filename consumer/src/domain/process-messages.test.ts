@@ -1,0 +1,80 @@
+import { describe, expect, it } from 'vitest';
+import { anOrder, bodyOf, FakeRepository } from '../../testing/orders.ts';
+import { OrderLockedError, OrderNotStorableError, StoreUnavailableError } from './errors.ts';
+import type { OrderRepository } from './order-repository.ts';
+import { processMessages } from './process-messages.ts';
+
+async function messagesOf(customerIds: readonly string[]) {
+  const bodies = await Promise.all(customerIds.map((customerId) => bodyOf(anOrder({ customerId }))));
+  return bodies.map((body) => ({ body, attributes: {} }));
+}
+
+/** A store that refuses orders of the customer `bad`. */
+function aStore(error: Error = new OrderNotStorableError('no', { refusal: '22P05' })) {
+  const repository = new FakeRepository();
+  repository.beforeSave = (orders) => {
+    if (orders.some(({ order }) => order.customerId === 'bad')) throw error;
+  };
+  return repository;
+}
+
+const kindsOf = async (repository: Pick<OrderRepository, 'saveAll'>, customerIds: readonly string[]) => {
+  const processed = await processMessages(repository, await messagesOf(customerIds));
+  return processed.map(({ outcome }) => outcome.kind);
+};
+
+describe('processMessages', () => {
+  it('processMessages, with one bad order among 300, stores the others by few calls', async () => {
+    const store = aStore();
+    const kinds = await kindsOf(
+      store,
+      Array.from({ length: 300 }, (_, n) => (n === 123 ? 'bad' : 'good')),
+    );
+    expect(kinds).toEqual(Array.from({ length: 300 }, (_, n) => (n === 123 ? 'rejected' : 'processed')));
+    expect(store.stored.size).toBe(299);
+    expect(store.batches.length).toBeLessThanOrEqual(1 + 2 * Math.ceil(Math.log2(300)));
+  });
+
+  it('processMessages, with every fifth of 100 orders bad, stores the 80 others within twice as many calls as orders', async () => {
+    const store = aStore();
+    const kinds = await kindsOf(
+      store,
+      Array.from({ length: 100 }, (_, n) => (n % 5 === 0 ? 'bad' : 'good')),
+    );
+    expect(kinds).toEqual(Array.from({ length: 100 }, (_, n) => (n % 5 === 0 ? 'rejected' : 'processed')));
+    expect(store.batches.length).toBeLessThan(200);
+  });
+
+  it('processMessages, with an order that another transaction holds, releases that one for it, and stores the others', async () => {
+    const store = aStore(new OrderLockedError('held'));
+    const processed = await processMessages(store, await messagesOf(['good', 'bad', 'good']));
+    expect(processed.map(({ outcome }) => outcome)).toEqual([
+      { kind: 'processed' },
+      { kind: 'released', cause: 'order-locked' },
+      { kind: 'processed' },
+    ]);
+  });
+
+  it('processMessages, with an order that the store swallows, has it tried again and counted', async () => {
+    const store: Pick<OrderRepository, 'saveAll'> = {
+      saveAll: async (orders) => orders.map((_, index) => (index === 1 ? 'swallowed' : 'stored')),
+    };
+    expect(await kindsOf(store, ['a', 'b', 'c'])).toEqual(['processed', 'retry', 'processed']);
+  });
+
+  it('processMessages, when the store fails while a batch is halved, releases what is left of it', async () => {
+    const store = aStore();
+    let calls = 0;
+    const { saveAll } = store;
+    store.saveAll = async (orders) => {
+      if (++calls > 2) throw new StoreUnavailableError('down');
+      return saveAll.call(store, orders);
+    };
+    expect(await kindsOf(store, ['good', 'good', 'good', 'bad'])).toEqual([
+      'processed',
+      'processed',
+      'released',
+      'released',
+    ]);
+  });
+});

@@ -1,0 +1,91 @@
+import { orderSchema } from '@orders/shared/order.ts';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { FakeRepository, toStore } from '../../testing/orders.ts';
+import { OrderNotStorableError, OrderRefusedByRuleError, StoreUnavailableError } from './errors.ts';
+import type { OrderToStore } from './order-repository.ts';
+import { SaveTrial } from './save-trial.ts';
+
+const isInvented = ([first]: readonly OrderToStore[]) =>
+  first?.order.customerId.startsWith('rehearsal-') ?? false;
+
+describe('SaveTrial', () => {
+  beforeEach(() => void vi.useFakeTimers());
+  afterEach(() => void vi.useRealTimers());
+
+  function aTrial(beforeRehearse: (orders: readonly OrderToStore[]) => void = () => {}) {
+    const repository = new FakeRepository();
+    const rehearsed: (readonly OrderToStore[])[] = [];
+    repository.beforeRehearse = (orders) => {
+      rehearsed.push(orders);
+      beforeRehearse(orders);
+    };
+    return { repository, rehearsed, trial: new SaveTrial(repository) };
+  }
+
+  it('run, before any order was stored, rehearses valid orders of which no two are alike', async () => {
+    const { trial, rehearsed } = aTrial();
+    expect(await trial.run()).toEqual(new Set());
+    const orders = rehearsed.flat();
+    for (const { order } of orders) expect(() => orderSchema.parse(order)).not.toThrow();
+    for (const column of [
+      orders.map(({ order }) => order.orderId),
+      orders.map(({ order }) => order.customerId),
+      orders.map(({ order }) => order.createdAt),
+      orders.map(({ contentHash }) => contentHash),
+      orders.map(({ traceId }) => traceId),
+    ])
+      expect(new Set(column).size).toBe(orders.length);
+    expect(JSON.stringify(orders).length).toBeGreaterThan(50_000);
+  });
+
+  it('run, after an order was stored, rehearses that one under new ids', async () => {
+    const { trial, rehearsed } = aTrial();
+    const last = toStore({ customerId: 'C-7' });
+    trial.wasStored(last);
+    await trial.run();
+    expect(rehearsed).toHaveLength(1);
+    for (const { order, contentHash } of rehearsed.flat()) {
+      expect({ ...order, orderId: last.order.orderId }).toEqual(last.order);
+      expect(order.orderId).not.toBe(last.order.orderId);
+      expect(contentHash).toBe(last.contentHash);
+    }
+  });
+
+  it('meetsAny, where either the last order or an invented one passes, is false', async () => {
+    for (const refuses of [isInvented, (orders: readonly OrderToStore[]) => !isInvented(orders)]) {
+      const { trial } = aTrial((orders) => {
+        if (refuses(orders)) throw new OrderRefusedByRuleError('unlike an order', { refusal: 'P0001' });
+      });
+      trial.wasStored(toStore());
+      expect(await trial.meetsAny('P0001')).toBe(false);
+    }
+  });
+
+  it('meetsAny, where all are refused, is true of that refusal and of no other', async () => {
+    const { trial } = aTrial(() => {
+      throw new OrderNotStorableError('no', { refusal: '23502' });
+    });
+    trial.wasStored(toStore());
+    expect(await trial.meetsAny('23502')).toBe(true);
+    expect(await trial.meetsAny('22P05')).toBe(false);
+  });
+
+  it('meetsAny, where the store fails, rejects with STORE_UNAVAILABLE', async () => {
+    for (const error of [new StoreUnavailableError('down'), new Error('a bug')]) {
+      const { trial } = aTrial(() => {
+        throw error;
+      });
+      await expect(trial.meetsAny('22P05')).rejects.toBeInstanceOf(StoreUnavailableError);
+    }
+  });
+
+  it('meetsAny, asked in a flood, tries once for each refusal and second', async () => {
+    const { trial, repository } = aTrial();
+    for (let i = 0; i < 100; i++) await trial.meetsAny('22P05');
+    await Promise.all(Array.from({ length: 100 }, () => trial.meetsAny('23505')));
+    expect(repository.rehearsals).toBe(2);
+    vi.advanceTimersByTime(1_000);
+    await trial.meetsAny('22P05');
+    expect(repository.rehearsals).toBe(3);
+  });
+});

@@ -81,10 +81,14 @@ export const consumerConfigSchema = withRules(
       .describe('store down: how long received messages are held for its return before they are released'),
     OUTAGE_RELEASE_MIN_SECONDS: seconds(43_200)
       .default(30)
-      .describe('delay of a message released in an outage, at least'),
+      .describe(
+        'delay of a message released in an outage, at least; doubles with each further receive, up to 32 times',
+      ),
     OUTAGE_RELEASE_MAX_SECONDS: seconds(43_200)
       .default(60)
-      .describe('delay of a message released in an outage, at most'),
+      .describe(
+        'delay of a message released in an outage, at most; doubles with each further receive, up to 32 times',
+      ),
     NEWER_VERSION_REJECT_SECONDS: integer(0, 1_209_600)
       .default(3_600)
       .describe(

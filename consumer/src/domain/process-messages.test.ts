@@ -1,4 +1,4 @@
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { anOrder, bodyOf, FakeRepository } from '../../testing/orders.ts';
 import { OrderLockedError, OrderNotStorableError, StoreUnavailableError } from './errors.ts';
 import type { OrderRepository } from './order-repository.ts';
@@ -53,6 +53,21 @@ describe('processMessages', () => {
       { kind: 'released', cause: 'order-locked' },
       { kind: 'processed' },
     ]);
+  });
+
+  it('processMessages, with many orders that are held, each for a second, gives up waiting and releases what is left', async () => {
+    vi.useFakeTimers({ toFake: ['performance'] });
+    const store = aStore();
+    store.beforeSave = () => {
+      vi.advanceTimersByTime(1_000);
+      throw new OrderLockedError('held');
+    };
+    const processed = await processMessages(store, await messagesOf(Array(300).fill('held')));
+    expect(new Set(processed.map(({ outcome }) => JSON.stringify(outcome)))).toEqual(
+      new Set([JSON.stringify({ kind: 'released', cause: 'order-locked' })]),
+    );
+    expect(store.batches.length).toBeLessThan(30);
+    vi.useRealTimers();
   });
 
   it('processMessages, with an order that the store swallows, has it tried again and counted', async () => {

@@ -20,6 +20,7 @@ export type IncomingMessage = {
 };
 
 const TURN_MS = 50;
+const MAX_LOCK_WAIT_MS = 10_000;
 
 /** The outcome of one message, and what is known of the order in it. */
 export type ProcessedMessage = { outcome: Outcome; traceId: string; orderId?: string };
@@ -80,10 +81,14 @@ function readOrder({ body, attributes, packed = false }: IncomingMessage): Order
   }
 }
 
-/** A batch that fails is halved until the orders at fault stand alone, so that they cost the others nothing. */
+/**
+ * A batch that is refused is halved until the orders at fault stand alone, so that they cost the others nothing. Each
+ * refusal of a held row takes a wait, of which there may be many: beyond a time, what is left is released as it is.
+ */
 async function save(
   repository: Pick<OrderRepository, 'saveAll'>,
   orders: readonly OrderToStore[],
+  waitUntil = performance.now() + MAX_LOCK_WAIT_MS,
 ): Promise<Outcome[]> {
   if (orders.length === 0) return [];
   try {
@@ -92,11 +97,12 @@ async function save(
     if (error instanceof StoreUnavailableError) {
       return orders.map(() => ({ kind: 'released', cause: 'store-unavailable' }));
     }
-    if (orders.length === 1) return [outcomeOfRefusal(error)];
+    const isLate = error instanceof OrderLockedError && performance.now() >= waitUntil;
+    if (orders.length === 1 || isLate) return orders.map(() => outcomeOfRefusal(error));
     const half = Math.ceil(orders.length / 2);
     return [
-      ...(await save(repository, orders.slice(0, half))),
-      ...(await save(repository, orders.slice(half))),
+      ...(await save(repository, orders.slice(0, half), waitUntil)),
+      ...(await save(repository, orders.slice(half), waitUntil)),
     ];
   }
 }

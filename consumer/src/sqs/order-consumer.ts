@@ -160,9 +160,7 @@ export class OrderConsumer {
         if (mayHold && !lease.lost && parts.some(isStoreDown)) held.push(each);
         else settled.push({ lease, parts });
       }
-      if (settled.length > 0) {
-        settling.push(this.#settle(settled));
-      }
+      if (settled.length > 0) settling.push(this.#settle(settled));
       pending = held;
     }
     return settling;

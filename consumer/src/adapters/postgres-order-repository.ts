@@ -61,6 +61,9 @@ const READ_PAGE = `${READ} WHERE customer_id = $1 ${PAGE}`;
 const READ_PAGE_AFTER = `${READ} WHERE customer_id = $1 AND (created_at_ms, order_id) < ($3, $4) ${PAGE}`;
 const READ_ONLY = `SELECT pg_is_in_recovery() OR current_setting('transaction_read_only')::boolean AS "readOnly"`;
 
+const COMMIT_REHEARSAL = 'SET CONSTRAINTS ALL IMMEDIATE; ROLLBACK TO rehearsal; COMMIT';
+const CANCEL = 'SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE pid = $1 AND query = $2';
+
 /** Connects, and brings the schema up to date. @throws when the server cannot be reached or the schema not be made */
 export async function openPostgresOrderRepository(
   url: string,
@@ -131,17 +134,16 @@ export class PostgresOrderRepository implements OrderRepository {
   async saveAll(orders: readonly OrderToStore[]): Promise<SaveResult[]> {
     if (orders.length === 0) return [];
     return this.#withClient(this.#pool, async (client) => {
-      const rows = toRows(orders);
-      const inserted = await this.#insert(client, rows);
-      let others = rows.filter(({ order_id }) => !inserted.has(order_id));
-      if (others.length === 0) return judgeSaves(orders, inserted, new Map());
-      let storedHashes = await readHashes(client, others);
-      others = others.filter(({ order_id }) => !storedHashes.has(order_id));
-      if (others.length > 0) {
-        // Deleted meanwhile, or swallowed by a trigger: once more tells.
-        for (const id of await this.#insert(client, others)) inserted.add(id);
-        storedHashes = new Map([...storedHashes, ...(await readHashes(client, others))]);
-        for (const id of inserted) storedHashes.delete(id);
+      const inserted = new Set<string>();
+      const storedHashes = new Map<string, string>();
+      let rows = toRows(orders);
+      // What is neither inserted nor found was deleted meanwhile, or a trigger swallows it: once more tells.
+      for (let attempt = 0; attempt < 2 && rows.length > 0; attempt++) {
+        for (const id of await this.#insert(client, rows)) inserted.add(id);
+        rows = rows.filter(({ order_id }) => !inserted.has(order_id));
+        if (rows.length === 0) break;
+        for (const [id, hash] of await readHashes(client, rows)) storedHashes.set(id, hash);
+        rows = rows.filter(({ order_id }) => !storedHashes.has(order_id));
       }
       return judgeSaves(orders, inserted, storedHashes);
     });
@@ -156,13 +158,13 @@ export class PostgresOrderRepository implements OrderRepository {
     let pid: number | undefined;
     try {
       await this.#withClient(this.#pool, async (client) => {
-        pid = (await query<{ pid: number }>(client, 'SELECT pg_backend_pid() AS pid', []))[0]?.pid;
         await client.query('BEGIN; SAVEPOINT rehearsal');
         try {
+          pid = (await query<{ pid: number }>(client, 'SELECT pg_backend_pid() AS pid', []))[0]?.pid;
           const inserted = await this.#insert(client, rows);
           const stored = await readHashes(client, rows);
           if (Math.min(inserted.size, stored.size) < rows.length) throw swallowedError();
-          await client.query('SET CONSTRAINTS ALL IMMEDIATE; ROLLBACK TO rehearsal; COMMIT');
+          await client.query(COMMIT_REHEARSAL);
         } catch (error) {
           if (translate(error) instanceof OrderRefusedError) await client.query('ROLLBACK');
           throw error;
@@ -213,7 +215,7 @@ export class PostgresOrderRepository implements OrderRepository {
 
   /** A COMMIT that waits for a standby goes on when its client is gone: each trial would take a connection for good. */
   async #cancel(pid: number): Promise<void> {
-    const cancel = (client: PoolClient) => query(client, 'SELECT pg_cancel_backend($1)', [pid]);
+    const cancel = (client: PoolClient) => query(client, CANCEL, [pid, COMMIT_REHEARSAL]);
     await this.#withClient(this.#lookUpPool, cancel).catch(() => {});
   }
 
@@ -273,10 +275,11 @@ async function readHashes(client: PoolClient, rows: readonly OrderRow[]): Promis
 }
 
 /**
- * Classes and codes of SQLSTATE (PostgreSQL, appendix A) by which the server itself cannot work: connection, transaction
- * undone again and again, resources, operator intervention (time-outs, shutdown), system error, read-only.
+ * Classes of SQLSTATE (PostgreSQL, appendix A) by which the server itself cannot work: connection, state of the
+ * transaction (as read-only), transaction undone again and again, resources, operator intervention (time-outs, shutdown),
+ * system error.
  */
-const OUTAGE = /^(?:08|40|53|57|58|25006)/;
+const OUTAGE = /^(?:08|25|40|53|57|58)/;
 const LOCK_NOT_AVAILABLE = '55P03';
 /** Blames the data: data exception, integrity constraint violation, program limit exceeded. */
 const ROW_FAULT = /^(?:22|23|54)/;

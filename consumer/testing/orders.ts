@@ -2,7 +2,12 @@ import { randomUUID } from 'node:crypto';
 import { encodeOrderMessage } from '@orders/shared/message.ts';
 import { contentHash, type Order } from '@orders/shared/order.ts';
 import { anOrder as anExampleOrder } from '@orders/shared/testing/orders.ts';
-import type { OrderRepository, OrderToStore, SaveResult } from '../src/domain/order-repository.ts';
+import type {
+  OrderRepository,
+  OrderToStore,
+  SaveResult,
+  StoredOrder,
+} from '../src/domain/order-repository.ts';
 import { judgeSaves } from '../src/domain/save-results.ts';
 
 /** The example order, with an id of its own. */
@@ -23,11 +28,12 @@ export async function bodyOf(order: Order): Promise<string> {
 }
 
 /** A store in memory, of which a test can have any call fail. */
-export class FakeRepository implements Pick<OrderRepository, 'saveAll' | 'rehearse' | 'ping'> {
+export class FakeRepository implements Pick<OrderRepository, 'saveAll' | 'rehearse' | 'findAny' | 'ping'> {
   readonly stored = new Map<string, string>();
   readonly batches: string[][] = [];
   beforeSave: (orders: readonly OrderToStore[]) => void | Promise<void> = () => {};
   rehearsals = 0;
+  any: StoredOrder | undefined;
   beforeRehearse: (orders: readonly OrderToStore[]) => void | Promise<void> = () => {};
   beforePing: () => void | Promise<void> = () => {};
 
@@ -45,6 +51,10 @@ export class FakeRepository implements Pick<OrderRepository, 'saveAll' | 'rehear
   async rehearse(orders: readonly OrderToStore[]): Promise<void> {
     this.rehearsals++;
     await this.beforeRehearse(orders);
+  }
+
+  async findAny(): Promise<StoredOrder | undefined> {
+    return this.any;
   }
 
   async ping(): Promise<void> {

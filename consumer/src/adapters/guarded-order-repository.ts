@@ -26,6 +26,7 @@ export function timeOrderRepository(
     rehearse: (orders) => timed('rehearse', () => repository.rehearse(orders)),
     findById: (orderId) => timed('find', () => repository.findById(orderId)),
     findByIds: (orderIds) => timed('find', () => repository.findByIds(orderIds)),
+    findAny: () => timed('find', () => repository.findAny()),
     findByCustomer: (customerId, page) => timed('list', () => repository.findByCustomer(customerId, page)),
     ping: () => timed('ping', () => repository.ping()),
     close: () => repository.close(),

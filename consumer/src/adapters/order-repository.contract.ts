@@ -266,6 +266,14 @@ export function describeOrderRepository(
         expect(await repository.findById("x'; --")).toBeUndefined();
       });
 
+      it('findAny, of a store with orders, finds one, and of an empty one none', async () => {
+        expect(await repository.findAny()).toBeUndefined();
+        const orders = [anOrder(), anOrder()];
+        await repository.saveAll(orders);
+        const found = await repository.findAny();
+        expect(orders).toContainEqual({ ...found, storedAt: undefined });
+      });
+
       it('findByIds, with known, unknown, repeated and impossible ids, gives each known order once', async () => {
         const [a, b] = [anOrder(), anOrder()];
         await repository.saveAll([a, b, anOrder()]);

@@ -56,6 +56,7 @@ const INSERT = `
 const READ_HASHES = 'SELECT order_id, content_hash FROM orders WHERE order_id = ANY ($1::uuid[])';
 const READ = 'SELECT data::text, content_hash, trace_id, stored_at FROM orders';
 const READ_BY_IDS = `${READ} WHERE order_id = ANY ($1::uuid[])`;
+const READ_ANY = `${READ} LIMIT 1`;
 const PAGE = 'ORDER BY created_at_ms DESC, order_id DESC LIMIT $2';
 const READ_PAGE = `${READ} WHERE customer_id = $1 ${PAGE}`;
 const READ_PAGE_AFTER = `${READ} WHERE customer_id = $1 AND (created_at_ms, order_id) < ($3, $4) ${PAGE}`;
@@ -183,6 +184,10 @@ export class PostgresOrderRepository implements OrderRepository {
   async findByIds(orderIds: readonly string[]): Promise<StoredOrder[]> {
     const ids = orderIds.filter((id) => UUID.test(id));
     return ids.length === 0 ? [] : this.#read(READ_BY_IDS, [ids]);
+  }
+
+  async findAny(): Promise<StoredOrder | undefined> {
+    return (await this.#read(READ_ANY, []))[0];
   }
 
   async findByCustomer(

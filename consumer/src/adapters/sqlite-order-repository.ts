@@ -83,6 +83,7 @@ export class SqliteOrderRepository implements OrderRepository {
   readonly #insert: StatementSync;
   readonly #readHash: StatementSync;
   readonly #readByIds: StatementSync;
+  readonly #readAny: StatementSync;
   readonly #readPage: StatementSync;
   readonly #readPageAfter: StatementSync;
   #waiting: Save[] = [];
@@ -95,6 +96,7 @@ export class SqliteOrderRepository implements OrderRepository {
     );
     this.#readHash = db.prepare('SELECT content_hash FROM orders WHERE order_id = ?');
     this.#readByIds = db.prepare(`${READ} WHERE order_id IN (SELECT value FROM json_each(?))`);
+    this.#readAny = db.prepare(`${READ} LIMIT 1`);
     this.#readPage = db.prepare(`${READ} WHERE customer_id = ? ${PAGE}`);
     this.#readPageAfter = db.prepare(
       `${READ} WHERE customer_id = ? AND (created_at_ms, order_id) < (?, ?) ${PAGE}`,
@@ -117,6 +119,10 @@ export class SqliteOrderRepository implements OrderRepository {
   async findByIds(orderIds: readonly string[]): Promise<StoredOrder[]> {
     const ids = JSON.stringify(orderIds.map((id) => id.toLowerCase()));
     return this.#reading(() => this.#readByIds.all(ids));
+  }
+
+  async findAny(): Promise<StoredOrder | undefined> {
+    return this.#reading(() => this.#readAny.all())[0];
   }
 
   async findByCustomer(

@@ -39,6 +39,9 @@ export interface OrderRepository {
   /** Those of the given ids that are stored, in no order. */
   findByIds(orderIds: readonly string[]): Promise<StoredOrder[]>;
 
+  /** Some order that is stored, if there is one. */
+  findAny(): Promise<StoredOrder | undefined>;
+
   /** A customer's orders, newest `createdAt` first, ties by descending id; those behind `after`, at most `limit`. */
   findByCustomer(
     customerId: string,

@@ -51,6 +51,20 @@ describe('SaveTrial', () => {
     }
   });
 
+  it('run, of a process that has stored nothing, rehearses an order that is in the store', async () => {
+    const { trial, rehearsed, repository } = aTrial();
+    repository.any = { ...toStore({ customerId: 'C-8' }), storedAt: new Date() };
+    await trial.run();
+    expect(new Set(rehearsed.flat().map(({ order }) => order.customerId))).toEqual(new Set(['C-8']));
+  });
+
+  it('run, of a store that cannot be read, tries it all the same', async () => {
+    const { trial, rehearsed, repository } = aTrial();
+    repository.findAny = () => Promise.reject(new StoreUnavailableError('no right to read'));
+    expect(await trial.run()).toEqual(new Set());
+    expect(rehearsed).toHaveLength(1);
+  });
+
   it('meetsAny, where either the last order or an invented one passes, is false', async () => {
     for (const refuses of [isInvented, (orders: readonly OrderToStore[]) => !isInvented(orders)]) {
       const { trial } = aTrial((orders) => {

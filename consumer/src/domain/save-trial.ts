@@ -12,14 +12,14 @@ const ANSWER_HOLDS_MS = 1_000;
 /**
  * Tells an order that the store refuses from a store that refuses every order (ADR 18): rehearses a save of orders that
  * nobody sent. Those are as much like real ones as can be: the order that was stored last, under new ids, and, where
- * that is refused (a second unique index would), an invented one.
+ * that is refused (a second unique index would), invented ones.
  */
 export class SaveTrial {
-  readonly #repository: Pick<OrderRepository, 'rehearse'>;
+  readonly #repository: Pick<OrderRepository, 'rehearse' | 'findAny'>;
   readonly #answers = new Map<string, { holdsUntil: number; answer: Promise<boolean> }>();
   #storedLast: OrderToStore | undefined;
 
-  constructor(repository: Pick<OrderRepository, 'rehearse'>) {
+  constructor(repository: Pick<OrderRepository, 'rehearse' | 'findAny'>) {
     this.#repository = repository;
   }
 
@@ -45,6 +45,8 @@ export class SaveTrial {
    */
   async run(): Promise<ReadonlySet<string>> {
     const refusals = new Set<string>();
+    // A store that does not even answer this is tried all the same.
+    this.#storedLast ??= await this.#repository.findAny().catch(() => undefined);
     for (const orders of [this.#storedLast && copiesOf(this.#storedLast), inventedOrders()]) {
       if (!orders) continue;
       try {

@@ -182,22 +182,33 @@ describe('StoreGate', () => {
     expect(gate.open).toBe(false);
   });
 
-  it('gate, with nothing to save, trusts a committed trial once what failed would be back', async () => {
+  it('gate, with nothing to save, trusts a committed trial, which is no proof', async () => {
     const { gate, store, fail, pass } = aGate();
     await fail();
     await pass();
-    gate.nothingToSave();
-    expect(gate.doubt).toBeDefined();
-    await vi.advanceTimersByTimeAsync(COMES_BACK_MS);
     store.inWork = 1;
     gate.nothingToSave();
     expect(gate.doubt).toBeDefined();
     store.inWork = 0;
     gate.nothingToSave();
     expect(gate.doubt).toBeUndefined();
-    // It was no proof: the next failure counts as one more.
+    // The next failure counts as one more.
     await fail();
     expect(await pass()).toBe(2_000);
+  });
+
+  it('gate, with nothing to save after a trial misled, trusts the next one once what failed would be back', async () => {
+    const { gate, fail, pass } = aGate();
+    await fail();
+    await pass();
+    gate.nothingToSave();
+    await fail();
+    await pass();
+    gate.nothingToSave();
+    expect(gate.doubt).toBeDefined();
+    await vi.advanceTimersByTimeAsync(COMES_BACK_MS);
+    gate.nothingToSave();
+    expect(gate.doubt).toBeUndefined();
   });
 
   it('turnOf, of the second poller, waits until a save went through', async () => {

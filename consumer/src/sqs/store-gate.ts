@@ -48,7 +48,10 @@ export class StoreGate {
   #failures = 0;
   /** A refusal that met every order, since then. A trial that still meets it has failed. */
   #refusal: string | undefined;
-  #lastFailedSaveMs = Number.NEGATIVE_INFINITY;
+  /** A trial was committed since then. */
+  #trialPassed = false;
+  /** When a save failed last although a trial had passed. */
+  #misledMs = Number.NEGATIVE_INFINITY;
   #trying: Promise<void> | undefined;
   #proof: Promise<void> | undefined;
 
@@ -122,11 +125,14 @@ export class StoreGate {
     }
   }
 
-  /** A poll brought nothing. Without orders the trial is all the proof there is, once those that failed would be back. */
+  /**
+   * A poll brought nothing. Without orders a trial is all the proof there is; but where one misled before, what failed
+   * then must have had the time to come back.
+   */
   nothingToSave(): void {
     const { inWork, comesBackMs } = this.#options;
     if (this.#state.name !== 'proving' || inWork() > 0) return;
-    if (performance.now() - this.#lastFailedSaveMs >= comesBackMs) this.#trust();
+    if (performance.now() - this.#misledMs >= comesBackMs) this.#trust();
   }
 
   async #judge<T>(state: State, call: () => Promise<T>): Promise<T> {
@@ -136,9 +142,9 @@ export class StoreGate {
       if (this.#state === state) this.#proven();
       return result;
     } catch (error) {
-      if (error instanceof StoreUnavailableError) {
-        this.#lastFailedSaveMs = performance.now();
-        if (this.#state === state) this.#shut(error);
+      if (error instanceof StoreUnavailableError && this.#state === state) {
+        if (this.#trialPassed) this.#misledMs = performance.now();
+        this.#shut(error);
       }
       throw error;
     }
@@ -147,6 +153,7 @@ export class StoreGate {
   #proven(): void {
     this.#failures = 0;
     this.#refusal = undefined;
+    this.#trialPassed = false;
     if (this.#state.name !== 'trusted') this.#trust();
   }
 
@@ -157,7 +164,10 @@ export class StoreGate {
       const refusals = await this.#options.trial.run();
       // A trial that is refused otherwise may only differ from orders: one of those will tell.
       if (this.#refusal !== undefined && refusals.has(this.#refusal)) this.#shut(reason);
-      else this.#enter({ name: 'proving', reason });
+      else {
+        this.#trialPassed = true;
+        this.#enter({ name: 'proving', reason });
+      }
     } catch (error) {
       this.#shut(error as StoreUnavailableError);
     }

@@ -1,6 +1,8 @@
-import { execFile } from 'node:child_process';
+import { execFile, spawn } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
-import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { once } from 'node:events';
+import { existsSync } from 'node:fs';
+import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
@@ -10,6 +12,7 @@ import { openSqliteOrderRepository } from '@orders/consumer/adapters/sqlite-orde
 import { contentHash } from '@orders/shared/order.ts';
 import { anOrder } from '@orders/shared/testing/orders.ts';
 import { afterEach, beforeEach, expect, test } from 'vitest';
+import { eventually } from './eventually.ts';
 
 const script = path.join(import.meta.dirname, '..', 'scripts', 'retention.ts');
 
@@ -23,10 +26,13 @@ beforeEach(async () => {
 });
 afterEach(() => rm(folder, { recursive: true }));
 
-const retention = (...args: string[]) =>
-  promisify(execFile)(process.execPath, [script, ...args], {
-    env: { PATH: process.env['PATH'], DATABASE_URL: `sqlite:${store}` },
-  });
+const envOf = (overrides: Record<string, string | undefined> = {}) => ({
+  PATH: process.env['PATH'],
+  DATABASE_URL: `sqlite:${store}`,
+  ...overrides,
+});
+const run = promisify(execFile);
+const retention = (...args: string[]) => run(process.execPath, [script, ...args], { env: envOf() });
 
 /** So many orders, stored so many days ago. */
 async function storeOrders(count: number, days: number): Promise<string[]> {
@@ -52,19 +58,25 @@ function storedIds(): string[] {
     .map((row) => String(row['order_id']));
 }
 
-const archivedIds = async () =>
-  zlib
-    .gunzipSync(await readFile(archive))
-    .toString()
-    .trimEnd()
-    .split('\n')
-    .map((line) => JSON.parse(line).order.orderId as string);
+/** The files of all runs, each read by itself: none may need another to be read. */
+async function archivedIds(): Promise<string[]> {
+  const files = (await readdir(folder)).filter((name) => name.endsWith('.gz'));
+  const texts = await Promise.all(
+    files.map(async (name) => zlib.gunzipSync(await readFile(path.join(folder, name))).toString()),
+  );
+  return texts.flatMap((text) =>
+    text
+      .trimEnd()
+      .split('\n')
+      .map((line) => JSON.parse(line).order.orderId as string),
+  );
+}
 
-test('retention, moves what is old into the archive and leaves the rest, also when run again', async () => {
+test('retention, moves what is old into an archive of its own each run, and leaves the rest', async () => {
   const old = await storeOrders(2_500, 40);
   const fresh = await storeOrders(300, 20);
   const { stdout } = await retention('--keep-days=30', `--archive=${archive}`);
-  expect(stdout).toMatch(/^2500 orders of before .* moved to /);
+  expect(stdout).toMatch(/^2500 orders of before .* moved to \/.*\/old-\d{8}T\d{9}Z\.ndjson\.gz\n$/);
   expect(storedIds().toSorted()).toEqual(fresh.toSorted());
   expect((await archivedIds()).toSorted()).toEqual(old.toSorted());
 
@@ -72,6 +84,55 @@ test('retention, moves what is old into the archive and leaves the rest, also wh
   await retention('--keep-days=30', `--archive=${archive}`);
   expect(storedIds().toSorted()).toEqual(fresh.toSorted());
   expect((await archivedIds()).toSorted()).toEqual([...old, ...older].toSorted());
+  expect(await readdir(folder)).toEqual(
+    expect.arrayContaining(Array(2).fill(expect.stringMatching(/^old-.*\.gz$/))),
+  );
+  expect((await readdir(folder)).filter((name) => name.includes('gz'))).toHaveLength(2);
+});
+
+test('retention, of nothing old, writes no archive', async () => {
+  await storeOrders(3, 20);
+  const { stdout } = await retention('--keep-days=30', `--archive=${folder}`);
+  expect(stdout).toMatch(/^0 orders of before .*: nothing to move\n$/);
+  expect((await readdir(folder)).filter((name) => name.includes('gz'))).toEqual([]);
+});
+
+test('retention, when the disk is full half-way, removes nothing, and the next run archives all', async () => {
+  const old = await storeOrders(4_000, 40);
+  // Files may have 64 KiB here, which the store has already and the archive has not.
+  const limited = ['-c', `ulimit -f 64; exec "$@"`, 'bash', process.execPath, script];
+  const args = ['--keep-days=30', `--archive=${archive}`];
+  await expect(run('bash', [...limited, ...args], { env: envOf() })).rejects.toMatchObject({
+    code: 1,
+    stdout: '',
+    stderr: expect.stringMatching(/EFBIG.*nothing was removed.*run it again/s),
+  });
+  expect(storedIds()).toHaveLength(4_000);
+  expect((await readdir(folder)).filter((name) => name.includes('gz'))).toEqual([]);
+
+  await retention(...args);
+  expect(storedIds()).toEqual([]);
+  expect((await archivedIds()).toSorted()).toEqual(old.toSorted());
+});
+
+test("retention, while another one runs, is refused; killed, that one is in nobody's way", async () => {
+  await storeOrders(5, 40);
+  // Stands still with the lock: SQLite makes it wait for the store.
+  using db = new DatabaseSync(store);
+  db.exec('BEGIN IMMEDIATE');
+  const args = ['--keep-days=30', `--archive=${archive}`];
+  const first = spawn(process.execPath, [script, ...args], { env: envOf(), stdio: 'ignore' });
+  const ended = once(first, 'exit');
+  await eventually(async () => expect(await readdir(folder)).toContainEqual(expect.stringMatching(/\.gz$/)));
+  await expect(retention(...args)).rejects.toMatchObject({
+    code: 1,
+    stderr: expect.stringContaining('another run of retention'),
+  });
+  first.kill('SIGKILL');
+  await ended;
+  db.exec('ROLLBACK');
+  await retention(...args);
+  expect(storedIds()).toEqual([]);
 });
 
 test('retention, where the archive cannot be written, or only asked, removes nothing', async () => {
@@ -87,4 +148,22 @@ test('retention, asked to keep less than what finds duplicates, refuses', async 
     code: 2,
     stderr: expect.stringContaining('at least 30'),
   });
+});
+
+test('retention, of a store that is not there, refuses and creates none', async () => {
+  await expect(retention('--keep-days=30', `--archive=${archive}`)).rejects.toMatchObject({
+    code: 1,
+    stderr: expect.stringMatching(/^DATABASE_URL: cannot open sqlite:.*orders\.db/),
+  });
+  expect(await readdir(folder)).toEqual([]);
+});
+
+test('retention, outside of development and without DATABASE_URL, refuses', async () => {
+  const env = envOf({ APP_ENV: 'production', DATABASE_URL: undefined });
+  const args = [script, '--keep-days=30', `--archive=${archive}`];
+  await expect(run(process.execPath, args, { env, cwd: folder })).rejects.toMatchObject({
+    code: 1,
+    stderr: expect.stringMatching(/^DATABASE_URL is not set: .*production/),
+  });
+  expect(existsSync(path.join(folder, '.data'))).toBe(false);
 });

@@ -3,6 +3,7 @@ import { Client } from 'pg';
 import { type StartedTestContainer, Wait } from 'testcontainers';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { containersAvailable, LoopbackContainer } from '../../../test/containers.ts';
+import { eventually } from '../../../test/eventually.ts';
 import { openOldOrders } from './old-orders.ts';
 import { openOrderRepository } from './open-order-repository.ts';
 import { anOrder } from './order-repository.contract.ts';
@@ -58,6 +59,20 @@ describe.skipIf(!engine.available)(`openOldOrders of PostgreSQL 17 (${engine.rea
     const left = await repository.findByIds([...seen, ...fresh.map(({ order }) => order.orderId)]);
     expect(left).toHaveLength(5);
     await repository.close();
+  });
+
+  it('openOldOrders, while another one is at work, refuses, and not when that one was killed', async () => {
+    const before = new Date();
+    await using first = await openOldOrders(url, before).then((orders) => ({
+      ...orders,
+      [Symbol.asyncDispose]: orders.close,
+    }));
+    await expect(openOldOrders(url, before)).rejects.toThrow(/another run of retention is at work there$/);
+    await admin.query(
+      "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'order-retention%'",
+    );
+    await eventually(async () => (await openOldOrders(url, before)).close());
+    expect(await first.pages(1).next().catch(String)).toMatch(/terminat|not queryable/);
   });
 
   it('pages, of a table that takes far longer to read than a statement may, give what is old in it', async () => {

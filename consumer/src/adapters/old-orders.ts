@@ -1,4 +1,5 @@
 import { DatabaseSync } from 'node:sqlite';
+import { pathToFileURL } from 'node:url';
 import type { Client } from 'pg';
 import type { StoredOrder } from '../domain/order-repository.ts';
 import { openDatabase } from './open-order-repository.ts';
@@ -13,7 +14,7 @@ const BLOCKS = 256;
 export type OldOrders = {
   /** All of them in one pass, at most `limit` a page. What is removed meanwhile does not disturb it. */
   pages: (limit: number) => AsyncGenerator<StoredOrder[]>;
-  /** In one transaction. @returns how many there were */
+  /** Of those given, what was stored before that moment, in one transaction. @returns how many there were */
   remove: (orderIds: readonly string[]) => Promise<number>;
   close: () => Promise<void>;
 };
@@ -21,9 +22,10 @@ export type OldOrders = {
 /**
  * Over a connection of its own. The schema has no index by time, since every insert would pay for it: a pass reads the
  * table once, as it lies on the disk, in statements that take no longer when the table grows. No transaction stays open
- * between them: one that did would keep vacuum from the room of what is removed, in every table.
+ * between them: one that did would keep vacuum from the room of what is removed, in every table. Until it is closed, or
+ * its process ends in whatever way, another one of the same store is refused.
  * @param options.statementTimeoutMs limit of one statement in PostgreSQL; by default a minute
- * @throws {StartupError} when the database cannot be opened
+ * @throws {StartupError} when the database cannot be opened, or another one is at work there
  */
 export function openOldOrders(
   databaseUrl: string,
@@ -32,18 +34,35 @@ export function openOldOrders(
 ): Promise<OldOrders> {
   return openDatabase<OldOrders>(databaseUrl, {
     sqlite: async (path) => openSqlite(path, before),
-    postgres: async (url) =>
-      overPostgres(await connectTool(url, { name: 'order-retention', ...options }), before),
+    postgres: async (url) => {
+      const lock = await lockPostgres(url);
+      try {
+        return overPostgres(await connectTool(url, { name: 'order-retention', ...options }), lock, before);
+      } catch (error) {
+        await lock.end();
+        throw error;
+      }
+    },
   });
 }
 
+/** Result code: somebody else has the lock (sqlite.org/rescode.html). */
+const SQLITE_BUSY = 5;
+const ANOTHER_RUN = 'another run of retention is at work there';
+
 function openSqlite(path: string, before: Date): OldOrders {
-  const db = new DatabaseSync(path, { timeout: BUSY_TIMEOUT_MS });
+  // Without creating it (sqlite.org/uri.html).
+  const url = pathToFileURL(path);
+  url.searchParams.set('mode', 'rw');
+  const db = new DatabaseSync(url, { timeout: BUSY_TIMEOUT_MS });
+  const lock = lockSqlite(`${path}-retention`);
   // Rows are numbered in the order of their insertion.
   const read = db.prepare(
     `SELECT rowid, data, content_hash, trace_id, stored_at FROM orders WHERE rowid > ? AND stored_at < ? ORDER BY rowid LIMIT ?`,
   );
-  const remove = db.prepare('DELETE FROM orders WHERE order_id IN (SELECT value FROM json_each(?))');
+  const remove = db.prepare(
+    'DELETE FROM orders WHERE order_id IN (SELECT value FROM json_each(?)) AND stored_at < ?',
+  );
   return {
     async *pages(limit) {
       for (let last = 0; ; ) {
@@ -55,20 +74,56 @@ function openSqlite(path: string, before: Date): OldOrders {
         last = rows.at(-1)?.rowid ?? last;
       }
     },
-    remove: async (orderIds) => Number(remove.run(JSON.stringify(orderIds)).changes),
-    close: async () => db.close(),
+    remove: async (orderIds) => Number(remove.run(JSON.stringify(orderIds), before.toISOString()).changes),
+    close: async () => {
+      db.close();
+      lock.close();
+    },
   };
+}
+
+/** The system keeps the lock for as long as the process lives; the empty file stays. */
+function lockSqlite(path: string): DatabaseSync {
+  const lock = new DatabaseSync(path, { timeout: 0 });
+  try {
+    lock.exec('BEGIN EXCLUSIVE');
+    return lock;
+  } catch (cause) {
+    lock.close();
+    throw (cause as { errcode?: number }).errcode === SQLITE_BUSY ? new Error(ANOTHER_RUN, { cause }) : cause;
+  }
 }
 
 // By place (PostgreSQL, 5.6: ctid), since a row stays where it is: an order is never updated.
 const READ_PLACES = `
   SELECT ctid::text AS place, data::text, content_hash, trace_id, stored_at FROM orders
   WHERE ctid > $1::tid AND ctid < $2::tid AND stored_at < $3 ORDER BY ctid LIMIT $4`;
+const REMOVE = 'DELETE FROM orders WHERE order_id = ANY ($1::uuid[]) AND stored_at < $2';
 const COUNT_BLOCKS = `
   SELECT (pg_relation_size('orders') / current_setting('block_size')::int)::int AS blocks`;
 const firstOf = (block: number) => `(${block},0)`;
 
-function overPostgres(client: Client, before: Date): OldOrders {
+/** Any number that nothing else in the database uses as an advisory lock. */
+const ADVISORY_LOCK = 7_203_615_005;
+
+/**
+ * A lock of a transaction, since a pooler may give the sessions of a client away between them. It reads nothing, so it
+ * keeps no snapshot (PostgreSQL, 13.3.5).
+ */
+async function lockPostgres(url: string): Promise<Client> {
+  const client = await connectTool(url, { name: 'order-retention-lock' });
+  try {
+    await client.query('BEGIN; SET LOCAL idle_in_transaction_session_timeout = 0');
+    const { rows } = await client.query('SELECT pg_try_advisory_xact_lock($1) AS locked', [ADVISORY_LOCK]);
+    if (!rows[0]?.locked) throw new Error(ANOTHER_RUN);
+    return client;
+  } catch (error) {
+    await client.end();
+    throw error;
+  }
+}
+
+function overPostgres(client: Client, lock: Client, before: Date): OldOrders {
   return {
     async *pages(limit) {
       const { rows: sizes } = await client.query<{ blocks: number }>(COUNT_BLOCKS);
@@ -84,9 +139,12 @@ function overPostgres(client: Client, before: Date): OldOrders {
       }
     },
     remove: async (orderIds) => {
-      const result = await client.query('DELETE FROM orders WHERE order_id = ANY ($1::uuid[])', [orderIds]);
+      const result = await client.query(REMOVE, [orderIds, before]);
       return result.rowCount ?? 0;
     },
-    close: () => client.end(),
+    close: async () => {
+      await client.end();
+      await lock.end();
+    },
   };
 }

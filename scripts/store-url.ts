@@ -1,0 +1,16 @@
+import { consumerConfigSchema } from '@orders/consumer/config.ts';
+import { type AppEnv, loadConfig } from '@orders/shared/config.ts';
+import { StartupError } from '@orders/shared/startup-error.ts';
+import { z } from 'zod';
+
+const storeSchema = z.object({ DATABASE_URL: consumerConfigSchema.shape.DATABASE_URL });
+
+/**
+ * `DATABASE_URL`, for a tool. Its default is a developer's file, which is no other environment's store.
+ * @throws {StartupError} it is not set where it must be, or is none
+ */
+export function storeUrl(appEnv: AppEnv, env: NodeJS.ProcessEnv): string {
+  if (appEnv !== 'dev' && !env['DATABASE_URL'])
+    throw new StartupError(`DATABASE_URL is not set: name the store of ${appEnv}`);
+  return loadConfig(storeSchema, env).DATABASE_URL;
+}

@@ -6,7 +6,7 @@ import path from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { text } from 'node:stream/consumers';
 import { gzipSync } from 'node:zlib';
-import { ReceiveMessageCommand, SendMessageCommand } from '@aws-sdk/client-sqs';
+import { DeleteMessageCommand, ReceiveMessageCommand, SendMessageCommand } from '@aws-sdk/client-sqs';
 import { DeadLetterQueue } from '@orders/consumer/dlq/dead-letter-queue.ts';
 import { messagesIn, queueAttributes } from '@orders/shared/queue-admin.ts';
 import { anOrderRequest } from '@orders/shared/testing/orders.ts';
@@ -39,9 +39,9 @@ afterEach(async () => {
 });
 
 /** The tool as operators run it. */
-async function reconcile(args: string[], input?: string | Buffer) {
-  const script = path.join(root, 'scripts', 'reconcile.ts');
-  const tool = spawn(process.execPath, [script, ...args], {
+const reconcile = (args: string[], input?: string | Buffer) => runScript('reconcile.ts', args, input);
+async function runScript(name: string, args: string[], input?: string | Buffer) {
+  const tool = spawn(process.execPath, [path.join(root, 'scripts', name), ...args], {
     env: { ...process.env, AWS_ENDPOINT_URL: pair.endpoint, DATABASE_URL: databaseUrl, INIT_CWD: folder },
   });
   tool.stdin.end(input);
@@ -147,6 +147,98 @@ describe('reconcile', { timeout: 120_000 }, () => {
     expect(status).toBe(0);
   });
 
+  test('of two different orders under one id, finds the second where it is, and misses it when it is lost', async () => {
+    const orderId = await place({ customerId: 'C-FIRST' });
+    await workedOff();
+    await place({ orderId, customerId: 'C-SECOND' });
+    const { client, urls } = queues;
+    await eventually(async () => expect(await messagesIn(client, urls.deadLetterQueueUrl)).toBe(1));
+    await workedOff();
+    const found = await reconcileJson(journal);
+    expect(found.report).toMatchObject({
+      accepted: 2,
+      otherContent: 1,
+      stored: 1,
+      deadLettered: 1,
+      missing: 0,
+    });
+    expect(found.status).toBe(0);
+
+    const receive = { QueueUrl: urls.deadLetterQueueUrl, VisibilityTimeout: 30 };
+    const { Messages = [] } = await client.send(new ReceiveMessageCommand(receive));
+    const ReceiptHandle = Messages[0]?.ReceiptHandle;
+    await client.send(new DeleteMessageCommand({ QueueUrl: urls.deadLetterQueueUrl, ReceiptHandle }));
+    const lost = await reconcileJson(journal);
+    expect(lost.report).toMatchObject({
+      accepted: 2,
+      stored: 1,
+      missing: 1,
+      orders: { missing: [{ orderId }] },
+    });
+    expect(lost.status).toBe(1);
+  });
+
+  test('of orders that retention archived, finds them there; not told of archives, it asks for them', async () => {
+    const ids = await placeMany(5);
+    await workedOff();
+    const backdated = (await readFile(journal, 'utf8')).replaceAll(
+      /"acceptedAt":"\d{4}/g,
+      '"acceptedAt":"2020',
+    );
+    await writeFile(journal, backdated);
+    inStore((db) =>
+      db
+        .prepare("UPDATE orders SET stored_at = '2020-11-27T00:00:00.000Z' WHERE order_id <> ?")
+        .run(ids[0] as string),
+    );
+    const archive = path.join(folder, 'old.gz');
+    await runScript('retention.ts', ['--keep-days=30', `--archive=${archive}`]);
+    const { status, report } = await reconcileJson(journal, `--archive=${archive}`);
+    expect(report).toMatchObject({
+      accepted: 5,
+      stored: 1,
+      archived: 4,
+      missing: 0,
+      archives: { orders: 4 },
+    });
+    expect(status).toBe(0);
+
+    const asked = await reconcile([journal, '--keep-days=400']);
+    expect(asked.stdout).toMatch(/\n {2}archived\? +4 .*\n(.*\n)*UNRESOLVED: 4 .*--archive/);
+    expect(asked.status).toBe(3);
+    const untold = await reconcile([journal]);
+    expect(untold.stdout).toMatch(/\nWRONG: 4 missing.*\n.*--archive/);
+    expect(untold.status).toBe(1);
+
+    // Its client reads that it is missing, and sends it again with its own id.
+    await place({ orderId: ids[4] });
+    await workedOff();
+    const again = await reconcileJson(journal, `--archive=${archive}`);
+    expect(again.report).toMatchObject({ storedAgain: 1, orders: { storedAgain: [ids[4]] } });
+    expect(again.status).toBe(0);
+  });
+
+  test('of an archive that an earlier release cut, reads what can be read, and tells of the rest', async () => {
+    const ids = await placeMany(3);
+    await workedOff();
+    const { data, hash } = inStore((db) => ({
+      data: db.prepare('SELECT data FROM orders').all(),
+      hash: db.prepare('SELECT content_hash FROM orders').get()?.['content_hash'],
+    }));
+    const [first, second, third] = data.map((row) => {
+      const order = JSON.parse(String(row['data']));
+      return `${JSON.stringify({ order, contentHash: hash, traceId: '', storedAt: new Date() })}\n`;
+    }) as [string, string, string];
+    inStore((db) => db.exec('DELETE FROM orders'));
+    const cut = gzipSync(second + first);
+    const archive = path.join(folder, 'old.gz');
+    await writeFile(archive, Buffer.concat([gzipSync(first), cut.subarray(0, -60), gzipSync(third)]));
+    const { status, stdout } = await reconcile([journal, `--archive=${archive}`]);
+    expect(stdout).toMatch(/^ {2}archived +(\d) +\1 lines of 1 archive, 1 garbled, \d+ bytes unreadable$/m);
+    expect(stdout).not.toContain(`missing: ${ids[0]}`);
+    expect(status).toBe(stdout.includes('missing: ') ? 1 : 0);
+  });
+
   test('of an order that is not stored but dead-lettered, accounts for it, by its id or by its message', async () => {
     const ids = await placeMany(3);
     await workedOff();
@@ -185,8 +277,9 @@ describe('reconcile', { timeout: 120_000 }, () => {
       JSON.stringify({ specversion: '1.0', type: 'order.placed.v1', id: '1', source: '/x', data });
     await deadLetter(event(anOrderRequest({ orderId: ids[0] })), 'MAX_FAILURES', randomUUID());
     await deadLetter('not readable at all', 'NOT_JSON', messageOf(ids[1]));
-    // A conflict means that another order of this id was stored. Now it is not: a letter does not make up for it.
-    await deadLetter(event(anOrderRequest({ orderId: ids[2] })), 'CONFLICT', messageOf(ids[2]));
+    // A letter of another order with this id does not make up for it.
+    const other = anOrderRequest({ orderId: ids[2], customerId: 'C-OTHER' });
+    await deadLetter(event(other), 'CONFLICT', randomUUID());
 
     const { status, report } = await reconcileJson(journal);
     expect(report).toMatchObject({
@@ -391,13 +484,42 @@ describe('reconcile', { timeout: 120_000 }, () => {
     expect(await bad(journal, '--since=yesterday')).toMatch(/^--since must be a time/);
     expect(await bad(journal, '--list=-1')).toMatch(/--list must be|argument is ambiguous/);
     expect(await bad(journal, '--delete')).toMatch(/Unknown option '--delete'/);
+    expect(await bad(journal, '--archive=nowhere.gz')).toMatch(/^no archive at nowhere.gz/);
+    expect(await bad(journal, '--archive=a.gz', '--keep-days=30')).toMatch(
+      /^--keep-days is for when no --archive/,
+    );
+    const [early, late] = ['2026-11-22T09:00:00Z', '2026-11-22T10:00:00Z'];
+    expect(await bad(journal, `--since=${late}`, `--until=${early}`)).toMatch(
+      /^--until must be after --since/,
+    );
+    expect(await bad(journal, `--since=${late}`, `--until=${late}`)).toMatch(
+      /^--until must be after --since/,
+    );
     await appendFile(journal, '{"level":"INFO","message":"ready"}\n');
     expect(await bad(journal)).toMatch(/no accepted order in 1 lines: is this a journal/);
     await place();
+    expect(await bad(journal, '--since=2100-01-01T00:00:00Z')).toMatch(
+      /no order was accepted in that time: 1 lines are of another/,
+    );
     const gz = path.join(folder, 'cut.gz');
     await writeFile(gz, gzipSync(await readFile(journal)).subarray(0, -12));
     expect(await bad(gz)).toMatch(/cannot read .*cut.gz to its end: unexpected end of file/);
     databaseUrl = `sqlite:${path.join(folder, 'nowhere.db')}`;
     expect(await bad(journal)).toMatch(/^DATABASE_URL: cannot open sqlite:/);
+    databaseUrl = '';
+    expect(await bad('production', journal)).toMatch(
+      /^DATABASE_URL is not set: name the store of production/,
+    );
+  });
+
+  test('of a journal of which most lines are garbled, does not say that all is well', async () => {
+    await placeMany(2);
+    await workedOff();
+    const [first = '', second = ''] = (await readFile(journal, 'utf8')).split('\n');
+    await writeFile(journal, [first, ...Array(199).fill(second.slice(0, 70))].join('\n'));
+    const { status, stdout } = await reconcile([journal]);
+    expect(stdout).toMatch(/^accepted +1 .*199 garbled/);
+    expect(stdout).toMatch(/\nUNRESOLVED: 199 of 200 lines of the journals cannot be read\n$/);
+    expect(status).toBe(3);
   });
 });

@@ -29,9 +29,9 @@ export function writeAnyId(text: string, target: Buffer, offset: number): boolea
   return false;
 }
 
-/** An id as a compact text, to look it up in sets and maps. */
-export function keyOf(records: Buffer, offset: number): string {
-  return records.toString('latin1', offset, offset + ID_BYTES);
+/** An id, or other bytes, as a compact text, to look it up in sets and maps. */
+export function keyOf(records: Buffer, offset: number, bytes = ID_BYTES): string {
+  return records.toString('latin1', offset, offset + bytes);
 }
 
 export function keyOfText(text: string): string {
@@ -43,4 +43,20 @@ export function keyOfText(text: string): string {
 export function readUuid(records: Buffer, offset: number): string {
   const hex = records.toString('hex', offset, offset + ID_BYTES);
   return [hex.slice(0, 8), hex.slice(8, 12), hex.slice(12, 16), hex.slice(16, 20), hex.slice(20)].join('-');
+}
+
+export const CONTENT_BYTES = 8;
+const CONTENT_HASH = /^v1:[0-9a-f]{16}/;
+
+/** Writes the first bytes of a content hash, whole or cut. @returns whether the text was one that can be compared */
+export function writeContent(text: string, target: Buffer, offset: number): boolean {
+  target.fill(0, offset, offset + CONTENT_BYTES);
+  return CONTENT_HASH.test(text) && target.write(text.slice(3, 19), offset, 'hex') === CONTENT_BYTES;
+}
+
+/** The order of an id by its content, to look it up in sets and maps. Undefined where the hash cannot be compared. */
+export function keyOfContent(orderId: string, contentHash: string): string | undefined {
+  const bytes = Buffer.alloc(ID_BYTES + CONTENT_BYTES);
+  writeAnyId(orderId, bytes, 0);
+  return writeContent(contentHash, bytes, ID_BYTES) ? bytes.toString('latin1') : undefined;
 }

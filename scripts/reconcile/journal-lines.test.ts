@@ -9,6 +9,7 @@ const ACCEPTED = {
   acceptedAt: '2026-11-22T09:00:00.123Z',
   messageId: 'm-1',
   traceId: '4bf92f3577b34da6a3ce929d0e0e4736',
+  content: 'v1:0123456789abcdef',
 };
 const LINE = JSON.stringify(ACCEPTED);
 const READ = {
@@ -16,6 +17,7 @@ const READ = {
   acceptedAtMs: Date.parse(ACCEPTED.acceptedAt),
   messageId: ACCEPTED.messageId,
   traceId: ACCEPTED.traceId,
+  content: ACCEPTED.content,
 };
 
 async function linesOf(chunks: Buffer[]): Promise<string[]> {
@@ -37,6 +39,11 @@ describe('parseJournalLine', () => {
     ],
   ])('parseJournalLine, of a line %s, reads it', (_how, line) => {
     expect(parseJournalLine(line)).toEqual(READ);
+  });
+
+  it('parseJournalLine, of a line of an earlier release, has no content', () => {
+    const earlier = LINE.replace(/,"content":.*}/, '}');
+    expect(parseJournalLine(earlier)).toEqual({ ...READ, content: '' });
   });
 
   it.each([

@@ -4,7 +4,14 @@ import { pipeline } from 'node:stream/promises';
 import { createGunzip } from 'node:zlib';
 
 /** A line of the producer's acceptance journal. */
-export type JournalLine = { orderId: string; acceptedAtMs: number; messageId: string; traceId: string };
+export type JournalLine = {
+  orderId: string;
+  acceptedAtMs: number;
+  messageId: string;
+  traceId: string;
+  /** The beginning of the order's content hash; empty in lines of earlier releases. */
+  content: string;
+};
 
 const CHUNK_BYTES = 64 * 1024;
 const MAX_LINE_CHARACTERS = 1024 * 1024;
@@ -91,8 +98,16 @@ function parseObject(text: string): Record<string, unknown> | undefined {
 }
 
 function toJournalLine(json: Record<string, unknown>): JournalLine | undefined {
-  const { orderId, acceptedAt, messageId, traceId } = json;
+  const { orderId, acceptedAt, messageId, traceId, content } = json;
   const acceptedAtMs = typeof acceptedAt === 'string' ? Date.parse(acceptedAt) : Number.NaN;
   if (typeof orderId !== 'string' || !UUID.test(orderId) || Number.isNaN(acceptedAtMs)) return undefined;
-  return { orderId, acceptedAtMs, messageId: String(messageId ?? ''), traceId: String(traceId ?? '') };
+  return {
+    orderId,
+    acceptedAtMs,
+    messageId: asText(messageId),
+    traceId: asText(traceId),
+    content: asText(content),
+  };
 }
+
+const asText = (value: unknown) => String(value ?? '');

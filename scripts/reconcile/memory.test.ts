@@ -19,6 +19,7 @@ const SCRIPT = path.join(import.meta.dirname, '..', 'reconcile.ts');
 /** Says the peak as its last line, in kB. */
 const PEAK = `process.on('exit', () => console.error(process.resourceUsage().maxRSS))`;
 
+const CONTENT = `v1:${'0123456789abcdef'.repeat(4)}`;
 /** As `printf('%08x-…', n)` of SQLite makes them. */
 const idOf = (n: number) => `${n.toString(16).padStart(8, '0')}-0000-4000-8000-000000000000`;
 
@@ -26,7 +27,7 @@ function* journal(): Generator<string> {
   for (let from = 0; from < COUNT; from += 1_000) {
     let lines = '';
     for (let n = from; n < Math.min(from + 1_000, COUNT); n++)
-      lines += `{"journal":"accepted","orderId":"${idOf(n)}","acceptedAt":"2026-11-22T09:00:00.000Z","messageId":"${idOf(n)}","traceId":"0af7651916cd43dd8448eb211c80319c"}\n`;
+      lines += `{"journal":"accepted","orderId":"${idOf(n)}","acceptedAt":"2026-11-22T09:00:00.000Z","messageId":"${idOf(n)}","traceId":"0af7651916cd43dd8448eb211c80319c","content":"${CONTENT.slice(0, 19)}"}\n`;
     yield lines;
   }
 }
@@ -49,7 +50,7 @@ it(`reconcile, of ${COUNT} orders that are accepted and stored but for one, find
     db.prepare(
       `INSERT INTO orders (order_id, customer_id, created_at_ms, content_hash, trace_id, data)
        WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n + 1 < ?)
-       SELECT printf('%08x-0000-4000-8000-000000000000', n), '', 0, '', '', '' FROM numbers`,
+       SELECT printf('%08x-0000-4000-8000-000000000000', n), '', 0, '${CONTENT}', '', '' FROM numbers`,
     ).run(COUNT);
 
     // As `npm run reconcile` starts it.

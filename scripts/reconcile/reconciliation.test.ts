@@ -6,21 +6,45 @@ import { type DeadLetterRef, type Depths, type ReconcileOptions, reconcile } fro
 async function* inPages<T>(items: T[]): AsyncGenerator<T[]> {
   for (let at = 0; at < items.length; at += 100) yield items.slice(at, at + 100);
 }
-const lineOf = (orderId: string, acceptedAtMs = 1_000, messageId: string = randomUUID()) =>
+const lineOf = (
+  orderId: string,
+  acceptedAtMs = 1_000,
+  messageId: string = randomUUID(),
+  content: string | undefined = undefined,
+) =>
   JSON.stringify({
     journal: 'accepted',
     orderId,
     acceptedAt: new Date(acceptedAtMs),
     messageId,
     traceId: '',
+    content: content?.slice(0, 19),
   });
-const rowOf = (orderId: string): StoredOrderId => ({ orderId, storedAtMs: 1_000 });
+const CONTENT = `v1:${'a'.repeat(64)}`;
+const OTHER_CONTENT = `v1:${'b'.repeat(64)}`;
+const rowOf = (orderId: string, contentHash = CONTENT, storedAtMs = 1_000): StoredOrderId => ({
+  orderId,
+  storedAtMs,
+  contentHash,
+});
+const letterOf = (orderIds: string[], reason: string, contentHash = CONTENT): DeadLetterRef => ({
+  orders: orderIds.map((orderId) => ({ orderId, contentHash })),
+  messageId: randomUUID(),
+  unreadable: 0,
+  reason,
+});
 const ids = (count: number) => Array.from({ length: count }, () => randomUUID() as string);
+
+const archivesOf = (archived: StoredOrderId[]) => ({
+  orders: () => inPages(archived),
+  counts: { files: 1, orders: archived.length, garbled: 0, unreadableBytes: 0 },
+});
 
 function subject(options: Partial<ReconcileOptions> = {}) {
   const state = {
     lines: [] as string[],
     rows: [] as StoredOrderId[],
+    archived: undefined as StoredOrderId[] | undefined,
     letters: [] as DeadLetterRef[],
     depths: [] as Depths[],
     lookedIntoDeadLetters: 0,
@@ -30,6 +54,7 @@ function subject(options: Partial<ReconcileOptions> = {}) {
       {
         journal: inPages(state.lines),
         stored: () => inPages(state.rows),
+        archives: state.archived && archivesOf(state.archived),
         deadLetters: () => {
           state.lookedIntoDeadLetters++;
           return inPages(state.letters);
@@ -51,7 +76,7 @@ describe('reconcile', () => {
       ...all
         .filter((id) => !missing.includes(id))
         .reverse()
-        .map(rowOf),
+        .map((id) => rowOf(id)),
       ...twice.map((id) => rowOf(id.toUpperCase())),
     ];
     const report = await run();
@@ -75,7 +100,7 @@ describe('reconcile', () => {
       (_, n) => `00000000-0000-4000-8000-${String(n).padStart(12, '0')}`,
     );
     state.lines = chosen.map((id) => lineOf(id));
-    state.rows = chosen.slice(1).map(rowOf);
+    state.rows = chosen.slice(1).map((id) => rowOf(id));
     expect((await run()).orders.missing).toMatchObject([{ orderId: chosen[0] }]);
   });
 
@@ -85,7 +110,7 @@ describe('reconcile', () => {
     state.lines = Array.from({ length: 100_000 }, () => lineOf(id));
     state.lines.push(...state.lines.slice(0, 10));
     const { messageId } = JSON.parse(state.lines[70_000] as string);
-    state.letters = [{ orderIds: [], messageId, unreadable: 1, reason: 'NOT_JSON' }];
+    state.letters = [{ orders: [], messageId, unreadable: 1, reason: 'NOT_JSON' }];
     expect(await run()).toMatchObject({
       accepted: 1,
       acceptedAgain: 1,
@@ -99,9 +124,7 @@ describe('reconcile', () => {
     const [id] = ids(1) as [string];
     state.lines = [lineOf(id)];
     state.rows = [rowOf(id)];
-    state.letters = [
-      { orderIds: [randomUUID()], messageId: randomUUID(), unreadable: 0, reason: 'INVALID_ORDER' },
-    ];
+    state.letters = [letterOf([randomUUID()], 'INVALID_ORDER')];
     const report = await run();
     expect(report).toMatchObject({ stored: 1, deadLetterQueue: { messages: 1, notSeen: 1 } });
     expect(state.lookedIntoDeadLetters).toBe(0);
@@ -136,9 +159,7 @@ describe('reconcile', () => {
     const { state, run } = subject();
     const [found, other] = ids(2) as [string, string];
     state.lines = [found, other].map((id) => lineOf(id));
-    state.letters = [
-      { orderIds: [found, ...ids(99)], messageId: randomUUID(), unreadable: 0, reason: 'MAX_FAILURES' },
-    ];
+    state.letters = [letterOf([found, ...ids(99)], 'MAX_FAILURES')];
     state.depths = Array(3).fill({ queue: 0, deadLetterQueue: 5 });
     expect(await run()).toMatchObject({
       deadLettered: 1,
@@ -153,8 +174,8 @@ describe('reconcile', () => {
     const packed = ids(100);
     const messageId = randomUUID();
     state.lines = packed.map((id) => lineOf(id, 1_000, messageId));
-    state.rows = packed.slice(3).map(rowOf);
-    state.letters = [{ orderIds: packed.slice(0, 1), messageId, unreadable: 0, reason: 'INVALID_ORDER' }];
+    state.rows = packed.slice(3).map((id) => rowOf(id));
+    state.letters = [{ ...letterOf(packed.slice(0, 1), 'INVALID_ORDER'), messageId }];
     expect(await run()).toMatchObject({ stored: 97, deadLettered: 1, missing: 2 });
   });
 
@@ -163,9 +184,9 @@ describe('reconcile', () => {
     const packed = ids(100);
     const messageId = randomUUID();
     state.lines = packed.map((id) => lineOf(id, 1_000, messageId));
-    state.rows = packed.slice(5).map(rowOf);
+    state.rows = packed.slice(5).map((id) => rowOf(id));
     const unreadable = (count: number) => ({
-      orderIds: [],
+      orders: [],
       messageId,
       unreadable: count,
       reason: 'NOT_JSON',
@@ -189,7 +210,7 @@ describe('reconcile', () => {
 
   it('reconcile, of what is stored while it runs, does not call it never accepted', async () => {
     const { state, run } = subject();
-    state.rows = [{ orderId: randomUUID(), storedAtMs: Date.now() + 1_000 }];
+    state.rows = [rowOf(randomUUID(), CONTENT, Date.now() + 1_000)];
     expect(await run()).toMatchObject({ storedNeverAccepted: 0, store: { orders: 1 } });
   });
 
@@ -199,5 +220,108 @@ describe('reconcile', () => {
     const report = await run();
     expect(report.missing).toBe(10);
     expect(report.orders.missing).toHaveLength(3);
+  });
+
+  it('reconcile, of a second order under one id that is nowhere, misses it and not the first', async () => {
+    const { state, run } = subject();
+    const [id] = ids(1) as [string];
+    const [first, second] = ids(2) as [string, string];
+    state.lines = [lineOf(id, 1_000, first, CONTENT), lineOf(id, 2_000, second, OTHER_CONTENT)];
+    state.rows = [rowOf(id)];
+    const report = await run();
+    expect(report).toMatchObject({ accepted: 2, otherContent: 1, acceptedAgain: 0, stored: 1, missing: 1 });
+    expect(report.orders.missing).toMatchObject([{ messageId: second, content: OTHER_CONTENT.slice(0, 19) }]);
+  });
+
+  it.each([
+    ['as a conflict', 'CONFLICT', OTHER_CONTENT, { deadLettered: 1, missing: 0 }],
+    ['as what cannot be stored', 'ORDER_NOT_STORABLE', OTHER_CONTENT, { deadLettered: 1, missing: 0 }],
+    ['not, but the first is', 'CONFLICT', CONTENT, { deadLettered: 0, missing: 1 }],
+  ])(
+    'reconcile, of a second order under one id that is dead-lettered %s, tells',
+    async (_how, reason, content, expected) => {
+      const { state, run } = subject();
+      const [id] = ids(1) as [string];
+      state.lines = [CONTENT, OTHER_CONTENT].map((each) => lineOf(id, 1_000, randomUUID(), each));
+      state.rows = [rowOf(id)];
+      state.letters = [letterOf([id], reason, content)];
+      expect(await run()).toMatchObject({ accepted: 2, stored: 1, ...expected });
+    },
+  );
+
+  it('reconcile, of an order under whose id another one is stored, misses it', async () => {
+    const { state, run } = subject();
+    const [id] = ids(1) as [string];
+    state.lines = [lineOf(id, 1_000, randomUUID(), OTHER_CONTENT)];
+    state.rows = [rowOf(id)];
+    expect(await run()).toMatchObject({ accepted: 1, stored: 0, missing: 1 });
+  });
+
+  it.each([
+    ['an earlier release wrote without content', [undefined, undefined]],
+    ['two releases wrote', [undefined, CONTENT]],
+    ['two releases wrote, the newer one first', [CONTENT, undefined]],
+  ])('reconcile, of an order sent twice that %s, finds it stored', async (_how, contents) => {
+    const { state, run } = subject();
+    const [id] = ids(1) as [string];
+    state.lines = contents.map((content) => lineOf(id, 1_000, randomUUID(), content));
+    state.rows = [rowOf(id)];
+    expect(await run()).toMatchObject({ accepted: 1, acceptedAgain: 1, stored: 1, otherContent: 0 });
+  });
+
+  it('reconcile, of a line without content and a conflict that lost against an order that is gone, misses it', async () => {
+    const { state, run } = subject();
+    const [id] = ids(1) as [string];
+    state.lines = [lineOf(id)];
+    state.letters = [letterOf([id], 'CONFLICT')];
+    expect(await run()).toMatchObject({ accepted: 1, deadLettered: 0, missing: 1 });
+  });
+
+  it('reconcile, of very many orders under one id, tells them apart in no time', async () => {
+    const { state, run } = subject();
+    const [id] = ids(1) as [string];
+    const contentOf = (n: number) => `v1:${n.toString(16).padStart(16, '0')}`;
+    state.lines = Array.from({ length: 50_000 }, (_, n) => lineOf(id, 1_000, randomUUID(), contentOf(n)));
+    state.rows = [rowOf(id, contentOf(40_000))];
+    state.letters = [letterOf([id], 'CONFLICT', contentOf(49_999))];
+    expect(await run()).toMatchObject({ accepted: 50_000, stored: 1, deadLettered: 1, missing: 49_998 });
+  }, 10_000);
+
+  it('reconcile, of orders that left the store, finds them in archives, by id and content', async () => {
+    const { state, run } = subject();
+    const [stored, archived, both, other] = ids(4) as [string, string, string, string];
+    state.lines = [stored, archived, both, other].map((id) => lineOf(id, 1_000, randomUUID(), CONTENT));
+    state.rows = [stored, both].map((id) => rowOf(id));
+    // PostgreSQL has microseconds, of which the archive knows nothing.
+    state.archived = [rowOf(archived), rowOf(both, CONTENT, 999.2), rowOf(other, OTHER_CONTENT)];
+    expect(await run()).toMatchObject({
+      accepted: 4,
+      stored: 2,
+      archived: 1,
+      missing: 1,
+      storedAgain: 0,
+      storedTwice: 0,
+      orders: { missing: [{ orderId: other }] },
+    });
+  });
+
+  it('reconcile, of an order that was stored again when it had been archived, tells', async () => {
+    const { state, run } = subject();
+    const [id] = ids(1) as [string];
+    state.lines = [lineOf(id)];
+    state.rows = [rowOf(id, CONTENT, 9_000)];
+    state.archived = [rowOf(id), rowOf(id)];
+    expect(await run()).toMatchObject({ stored: 1, storedAgain: 1, orders: { storedAgain: [id] } });
+  });
+
+  it('reconcile, of what is older than the store keeps, calls it perhaps archived, and what is younger missing', async () => {
+    const { state, run } = subject({ keptSinceMs: 5_000 });
+    const [old, young] = ids(2) as [string, string];
+    state.lines = [lineOf(old, 4_999), lineOf(young, 5_000)];
+    expect(await run()).toMatchObject({
+      maybeArchived: 1,
+      missing: 1,
+      orders: { missing: [{ orderId: young }] },
+    });
   });
 });

@@ -1,18 +1,35 @@
 import type { StoredOrderId } from '@orders/consumer/adapters/order-ids.ts';
 import { IdTable } from './id-table.ts';
-import { ID_BYTES, keyOf, keyOfText, readUuid, writeAnyId, writeHexId } from './ids.ts';
+import {
+  CONTENT_BYTES,
+  ID_BYTES,
+  keyOf,
+  keyOfContent,
+  keyOfText,
+  readUuid,
+  writeAnyId,
+  writeContent,
+  writeHexId,
+} from './ids.ts';
 import { type JournalLine, parseJournalLine } from './journal-lines.ts';
 import { BUCKETS, type BucketOf, createBucketOf, RecordBuckets } from './record-buckets.ts';
 
 /** A message in the dead-letter queue. */
 export type DeadLetterRef = {
-  /** Of its orders that can be read. */
-  orderIds: string[];
+  /** Those of its orders that can be read. */
+  orders: { orderId: string; contentHash: string }[];
   /** Of the message in the order queue. A packed one gave its id to all of its orders, also to each that went alone. */
   messageId: string;
   /** For how many orders of that message it stands besides: it cannot be read which. */
   unreadable: number;
   reason: string | undefined;
+};
+
+/** What archives of retention hold, and what could not be read of them. */
+export type Archives = {
+  orders: () => AsyncIterable<StoredOrderId[]>;
+  /** Grow while they are read. */
+  counts: { files: number; orders: number; garbled: number; unreadableBytes: number };
 };
 
 /** Messages that are there, in whatever state. Approximate, as SQS says. */
@@ -22,6 +39,8 @@ export type Sources = {
   /** Lines of all journals. */
   journal: AsyncIterable<string[]>;
   stored: () => AsyncIterable<StoredOrderId[]>;
+  /** Read after the store: an order that is archived meanwhile is met. */
+  archives?: Archives | undefined;
   /** Absent: the dead-letter queue is not looked into. */
   deadLetters?: (() => AsyncIterable<DeadLetterRef[]>) | undefined;
   depths: () => Promise<Depths>;
@@ -32,6 +51,8 @@ export type ReconcileOptions = {
   sinceMs?: number | undefined;
   /** As `sinceMs`: before this. */
   untilMs?: number | undefined;
+  /** What was accepted before may have left the store for archives that nobody named. */
+  keptSinceMs?: number | undefined;
   /** How long the depth of the queue may not yet know of a message. */
   settleMs: number;
   /** How many orders of each kind are listed. */
@@ -43,58 +64,99 @@ export type AcceptedOrderRef = {
   acceptedAt: string;
   messageId: string | undefined;
   traceId: string | undefined;
+  /** The beginning of its content hash, where the journal has it. */
+  content: string | undefined;
 };
 
 export type Report = {
-  /** Different orders that were accepted. They are what the next four add up to. */
+  /** Different orders that were accepted: by id, and by content where one id has several. The next six add up to them. */
   accepted: number;
   stored: number;
-  /** Not stored, but in the dead-letter queue. */
+  /** Not in the store any more, but in an archive. */
+  archived: number;
+  /** Neither, but in the dead-letter queue. */
   deadLettered: number;
-  /** Neither, and the queue is empty: lost. */
+  /** Nowhere, and the queue is empty: lost. */
   missing: number;
-  /** Neither, but they may be in the queue, or among dead letters that were not seen. */
+  /** Nowhere, but they may be in the queue, or among dead letters that were not seen. */
   unresolved: number;
+  /** Nowhere, but old enough to be in an archive that was not named. */
+  maybeArchived: number;
   /** Messages in the order queue. */
   inFlight: number;
   storedTwice: number;
   /** Orders accepted with more than one message: sent again by their client, stored once. */
   acceptedAgain: number;
+  /** Orders accepted under an id that another order had. One of them is stored; the others belong into the dead-letter queue. */
+  otherContent: number;
+  /** In the store and, stored at another time, in an archive: sent again when its id was not known any more. */
+  storedAgain: number;
   storedNeverAccepted: number;
   journal: { lines: number; repeated: number; garbled: number; other: number; outsideRange: number };
   store: { orders: number };
+  archives: Archives['counts'];
   /** `notSeen`: not looked at, because nothing had to be found there, it was left out, or others held them. */
   deadLetterQueue: { messages: number; notSeen: number };
   orders: {
     missing: AcceptedOrderRef[];
     unresolved: AcceptedOrderRef[];
     storedTwice: string[];
+    storedAgain: string[];
     storedNeverAccepted: string[];
   };
 };
 
-/** An accepted order on disk: order, message and trace ids, time, flags. */
-const ACCEPTED = { message: ID_BYTES, trace: 2 * ID_BYTES, at: 3 * ID_BYTES, flags: 56, bytes: 57 };
+/** An accepted order on disk: order, message and trace ids, time, content, flags. */
+const ACCEPTED = {
+  message: ID_BYTES,
+  trace: 2 * ID_BYTES,
+  at: 3 * ID_BYTES,
+  content: 56,
+  flags: 64,
+  bytes: 65,
+};
 const MESSAGE_ID_READABLE = 1;
 const TRACE_ID_READABLE = 2;
-/** A stored order on disk: id, time, whether the id is one. */
-const STORED = { at: ID_BYTES, readable: 24, bytes: 25 };
+/** A stored or archived order on disk: id, time, content, flags. */
+const STORED = { at: ID_BYTES, content: 24, flags: 32, bytes: 33 };
+const ID_READABLE = 1;
+const FROM_ARCHIVE = 2;
+/** Of both: its content can be compared. */
+const CONTENT_KNOWN = 4;
 
-/** What is known of an id while its bucket is looked at. */
-const IN_RANGE = 1;
-const IS_STORED = 2;
-const STORED_TWICE = 4;
-const AGAIN = 8;
+/** What is known of an id, kept at the number of its first record, while its bucket is looked at. */
+const HAS_ROW = 1;
+const HAS_TWO_ROWS = 2;
+const ROW_AGAIN = 4;
+/** What is known of an order, kept at the number of the first record with its id and content. */
+const IN_RANGE = 8;
+const AGAIN = 16;
+const IS_STORED = 32;
+const IS_ARCHIVED = 64;
 
+/** Archives have milliseconds, PostgreSQL has microseconds. */
+const SAME_TIME_MS = 1;
+
+const NO_ARCHIVES: Archives['counts'] = { files: 0, orders: 0, garbled: 0, unreadableBytes: 0 };
 const NONE: ReadonlySet<string> = new Set();
 
 /** `unreadable`: how many orders that cannot be read are there, by the message that they came in. */
-type DeadLetterIndex = { orders: Set<string>; unreadable: Map<string, number>; count: number };
-const emptyIndex = (): DeadLetterIndex => ({ orders: new Set(), unreadable: new Map(), count: 0 });
+type DeadLetterIndex = {
+  ids: Set<string>;
+  contents: Set<string>;
+  unreadable: Map<string, number>;
+  count: number;
+};
+const emptyIndex = (): DeadLetterIndex => ({
+  ids: new Set(),
+  contents: new Set(),
+  unreadable: new Map(),
+  count: 0,
+});
 
 /**
  * Compares what was accepted with what is stored, dead-lettered and queued. Reads in the order in which an order moves
- * (journal, depth, store, dead-letter queue), so that one that moves meanwhile is met at least once. The dead-letter
+ * (journal, depth, store, archives, dead-letter queue), so that one that moves meanwhile is met at least once. The dead-letter
  * queue is only looked into when an order is not in the store. Needs memory for one of {@link BUCKETS} parts of the
  * orders, and for the ids and receipts of all dead letters.
  */
@@ -104,7 +166,7 @@ export async function reconcile(sources: Sources, options: ReconcileOptions): Pr
   const { buckets: accepted, counts: journal } = await collectAccepted(sources.journal, bucketOf, options);
   const settledAtMs = Date.now() - options.settleMs;
   const before = await sources.depths();
-  const { buckets: stored, count: orders } = await collectStored(sources.stored(), bucketOf);
+  const { buckets: stored, count: orders } = await collectStored(sources, bucketOf);
   const afterStore = await sources.depths();
 
   const compare = (depths: Depths[], deadLetters: DeadLetterIndex): Report => {
@@ -116,6 +178,7 @@ export async function reconcile(sources: Sources, options: ReconcileOptions): Pr
       inFlight,
       journal: { ...journal },
       store: { orders },
+      archives: { ...(sources.archives?.counts ?? NO_ARCHIVES) },
       deadLetterQueue: { messages, notSeen },
     };
     const comparison = new Comparison(report, deadLetters, {
@@ -165,29 +228,39 @@ async function collectAccepted(
   return { buckets, counts };
 }
 
-function writeAccepted({ orderId, acceptedAtMs, messageId, traceId }: JournalLine, record: Buffer): void {
+function writeAccepted(line: JournalLine, record: Buffer): void {
+  const { orderId, acceptedAtMs, messageId, traceId, content } = line;
   writeHexId(orderId, record, 0);
   const messageFlag = writeAnyId(messageId, record, ACCEPTED.message) ? MESSAGE_ID_READABLE : 0;
   const traceFlag = writeHexId(traceId, record, ACCEPTED.trace) ? TRACE_ID_READABLE : 0;
   record.writeDoubleLE(acceptedAtMs, ACCEPTED.at);
-  record[ACCEPTED.flags] = messageFlag | traceFlag;
+  const contentFlag = writeContent(content, record, ACCEPTED.content) ? CONTENT_KNOWN : 0;
+  record[ACCEPTED.flags] = messageFlag | traceFlag | contentFlag;
 }
 
+/** Those of the store, then those of archives. @returns how many are in the store */
 async function collectStored(
-  pages: AsyncIterable<StoredOrderId[]>,
+  { stored, archives }: Pick<Sources, 'stored' | 'archives'>,
   bucketOf: BucketOf,
 ): Promise<{ buckets: RecordBuckets; count: number }> {
   const buckets = new RecordBuckets(STORED.bytes, bucketOf);
-  let count = 0;
   const record = Buffer.alloc(STORED.bytes);
-  for await (const page of pages) {
-    for (const { orderId, storedAtMs } of page) {
-      record[STORED.readable] = writeAnyId(orderId, record, 0) ? 1 : 0;
-      record.writeDoubleLE(storedAtMs, STORED.at);
-      buckets.add(record);
+  const collect = async (pages: AsyncIterable<StoredOrderId[]>, origin: number) => {
+    let count = 0;
+    for await (const page of pages) {
+      for (const { orderId, storedAtMs, contentHash } of page) {
+        const idFlag = writeAnyId(orderId, record, 0) ? ID_READABLE : 0;
+        record.writeDoubleLE(storedAtMs, STORED.at);
+        const contentFlag = writeContent(contentHash, record, STORED.content) ? CONTENT_KNOWN : 0;
+        record[STORED.flags] = idFlag | contentFlag | origin;
+        buckets.add(record);
+      }
+      count += page.length;
     }
-    count += page.length;
-  }
+    return count;
+  };
+  const count = await collect(stored(), 0);
+  if (archives) await collect(archives.orders(), FROM_ARCHIVE);
   buckets.finish();
   return { buckets, count };
 }
@@ -195,13 +268,17 @@ async function collectStored(
 async function collectDeadLetters(batches: AsyncIterable<DeadLetterRef[]>): Promise<DeadLetterIndex> {
   const index = emptyIndex();
   for await (const batch of batches) {
-    for (const { orderIds, messageId, unreadable, reason } of batch) {
+    for (const { orders, messageId, unreadable, reason } of batch) {
       index.count++;
+      for (const { orderId, contentHash } of orders) {
+        const content = keyOfContent(orderId, contentHash);
+        if (content !== undefined) index.contents.add(content);
+      }
       // It lost against an order of the same id that was stored: where that is gone, this does not stand for it.
       if (reason === 'CONFLICT') continue;
       const message = keyOfText(messageId);
       if (unreadable > 0) index.unreadable.set(message, (index.unreadable.get(message) ?? 0) + unreadable);
-      for (const orderId of orderIds) index.orders.add(keyOfText(orderId));
+      for (const { orderId } of orders) index.ids.add(keyOfText(orderId));
     }
   }
   return index;
@@ -219,6 +296,8 @@ class Comparison {
   readonly #deadLetters: DeadLetterIndex;
   readonly #options: ComparisonOptions;
   readonly #ids = new IdTable();
+  /** Of ids that have several orders: by the first record of the id, the first record of each other content. */
+  readonly #otherContents = new Map<number, Map<string, number>>();
 
   constructor(report: Report, deadLetters: DeadLetterIndex, options: ComparisonOptions) {
     this.#report = report;
@@ -230,10 +309,11 @@ class Comparison {
     const acceptedCount = accepted.length / ACCEPTED.bytes;
     const count = acceptedCount + stored.length / STORED.bytes;
     this.#ids.reset(count);
-    // Of each id at the number of its first record; those of the store are counted on from those of the journal.
+    this.#otherContents.clear();
+    // Records of the store are counted on from those of the journal.
     const states = new Uint8Array(count);
     const otherMessages = this.#lookAtAccepted(accepted, states);
-    this.#lookAtStored(stored, acceptedCount, states);
+    this.#lookAtStored(stored, accepted, states);
     for (let index = 0; index < acceptedCount; index++) {
       const state = states[index] as number;
       if ((state & IN_RANGE) !== 0) this.#judge(accepted, index, state, otherMessages.get(index) ?? NONE);
@@ -245,63 +325,121 @@ class Comparison {
     const { sinceMs = Number.NEGATIVE_INFINITY, untilMs = Number.POSITIVE_INFINITY } = this.#options;
     const otherMessages = new Map<number, Set<string>>();
     for (let index = 0, at = 0; at < accepted.length; index++, at += ACCEPTED.bytes) {
-      const first = this.#ids.firstOf(accepted, at, index);
+      const order = this.#orderOf(accepted, index);
       const acceptedAtMs = accepted.readDoubleLE(at + ACCEPTED.at);
-      let state = states[first] as number;
+      let state = states[order] as number;
       if (acceptedAtMs >= sinceMs && acceptedAtMs < untilMs) state |= IN_RANGE;
-      if (first !== index) {
+      if (order !== index) {
         const message = keyOf(accepted, at + ACCEPTED.message);
-        const others = otherMessages.get(first) ?? new Set();
-        if (message === keyOf(accepted, first * ACCEPTED.bytes + ACCEPTED.message) || others.has(message)) {
+        const others = otherMessages.get(order) ?? new Set();
+        if (message === keyOf(accepted, order * ACCEPTED.bytes + ACCEPTED.message) || others.has(message)) {
           this.#report.journal.repeated++;
         } else {
-          otherMessages.set(first, others.add(message));
+          otherMessages.set(order, others.add(message));
           state |= AGAIN;
         }
       }
-      states[first] = state;
+      states[order] = state;
     }
     return otherMessages;
   }
 
-  #lookAtStored(stored: Buffer, offset: number, states: Uint8Array): void {
-    const { sinceMs = Number.NEGATIVE_INFINITY, storedUntilMs, list } = this.#options;
+  /** The first record with the id and the content of this one. A line without content is of the id's first order. */
+  #orderOf(accepted: Buffer, index: number): number {
+    const first = this.#ids.firstOf(accepted, index * ACCEPTED.bytes, index);
+    if (first === index || !isKnown(accepted, index * ACCEPTED.bytes + ACCEPTED.flags)) return first;
+    const content = contentAt(accepted, index);
+    if (!isKnown(accepted, first * ACCEPTED.bytes + ACCEPTED.flags)) {
+      const start = index * ACCEPTED.bytes + ACCEPTED.content;
+      const flagsAt = first * ACCEPTED.bytes + ACCEPTED.flags;
+      accepted.copy(accepted, first * ACCEPTED.bytes + ACCEPTED.content, start, start + CONTENT_BYTES);
+      accepted[flagsAt] = (accepted[flagsAt] as number) | CONTENT_KNOWN;
+    }
+    if (content === contentAt(accepted, first)) return first;
+    const others = this.#otherContents.get(first) ?? new Map<string, number>();
+    this.#otherContents.set(first, others);
+    const order = others.get(content) ?? index;
+    others.set(content, order);
+    return order;
+  }
+
+  #lookAtStored(stored: Buffer, accepted: Buffer, states: Uint8Array): void {
+    const offset = accepted.length / ACCEPTED.bytes;
+    const { list } = this.#options;
     const { orders } = this.#report;
+    const rowTimes = new Map<number, number>();
     for (let index = offset, at = 0; at < stored.length; index++, at += STORED.bytes) {
       const first = this.#ids.firstOf(stored, at, index);
+      const fromArchive = ((stored[at + STORED.flags] as number) & FROM_ARCHIVE) !== 0;
+      if (first < offset) {
+        for (const order of this.#ordersLike(stored, at, accepted, first))
+          states[order] = (states[order] as number) | (fromArchive ? IS_ARCHIVED : IS_STORED);
+      }
       const state = states[first] as number;
-      states[first] = state | IS_STORED;
-      if ((state & IS_STORED) !== 0 && (state & STORED_TWICE) === 0) {
-        states[first] = state | STORED_TWICE;
+      const storedAtMs = stored.readDoubleLE(at + STORED.at);
+      if (fromArchive) {
+        const rowAtMs = rowTimes.get(first) ?? storedAtMs;
+        if (Math.abs(rowAtMs - storedAtMs) <= SAME_TIME_MS || (state & ROW_AGAIN) !== 0) continue;
+        states[first] = state | ROW_AGAIN;
+        this.#report.storedAgain++;
+        note(orders.storedAgain, list, () => storedId(stored, at));
+        continue;
+      }
+      states[first] = state | HAS_ROW;
+      if (this.#report.archives.orders > 0) rowTimes.set(first, storedAtMs);
+      if ((state & HAS_ROW) !== 0 && (state & HAS_TWO_ROWS) === 0) {
+        states[first] = state | HAS_TWO_ROWS;
         this.#report.storedTwice++;
         note(orders.storedTwice, list, () => storedId(stored, at));
       }
-      const storedAtMs = stored.readDoubleLE(at + STORED.at);
-      if (first === index && storedAtMs >= sinceMs && storedAtMs < storedUntilMs) {
-        this.#report.storedNeverAccepted++;
-        note(orders.storedNeverAccepted, list, () => storedId(stored, at));
-      }
+      if (first === index) this.#noteNeverAccepted(stored, at, storedAtMs);
     }
+  }
+
+  /** Of the accepted orders of an id, that which is stored. Where contents cannot be compared, it may be each. */
+  #ordersLike(stored: Buffer, at: number, accepted: Buffer, first: number): Iterable<number> {
+    const others = this.#otherContents.get(first);
+    const comparable =
+      isKnown(stored, at + STORED.flags) && isKnown(accepted, first * ACCEPTED.bytes + ACCEPTED.flags);
+    if (!comparable) return [first, ...(others?.values() ?? [])];
+    const content = keyOf(stored, at + STORED.content, CONTENT_BYTES);
+    const order = content === contentAt(accepted, first) ? first : others?.get(content);
+    return order === undefined ? [] : [order];
+  }
+
+  #noteNeverAccepted(stored: Buffer, at: number, storedAtMs: number): void {
+    const { sinceMs = Number.NEGATIVE_INFINITY, storedUntilMs, list } = this.#options;
+    if (storedAtMs < sinceMs || storedAtMs >= storedUntilMs) return;
+    this.#report.storedNeverAccepted++;
+    note(this.#report.orders.storedNeverAccepted, list, () => storedId(stored, at));
   }
 
   #judge(accepted: Buffer, index: number, state: number, otherMessages: ReadonlySet<string>): void {
     const report = this.#report;
+    const { settledAtMs, keptSinceMs = Number.NEGATIVE_INFINITY, list } = this.#options;
     const at = index * ACCEPTED.bytes;
     report.accepted++;
     if ((state & AGAIN) !== 0) report.acceptedAgain++;
-    if ((state & IS_STORED) !== 0) {
-      report.stored++;
-      return;
+    if (this.#ids.firstOf(accepted, at, index) !== index) report.otherContent++;
+    const acceptedAtMs = accepted.readDoubleLE(at + ACCEPTED.at);
+    if ((state & IS_STORED) !== 0) report.stored++;
+    else if ((state & IS_ARCHIVED) !== 0) report.archived++;
+    else if (this.#isDeadLettered(accepted, at, otherMessages)) report.deadLettered++;
+    else if (acceptedAtMs < keptSinceMs) report.maybeArchived++;
+    else {
+      const kind = acceptedAtMs <= settledAtMs ? 'missing' : 'unresolved';
+      report[kind]++;
+      note(report.orders[kind], list, () => acceptedRef(accepted, at));
     }
-    const messages = [keyOf(accepted, at + ACCEPTED.message), ...otherMessages];
-    if (this.#deadLetters.orders.has(keyOf(accepted, at)) || this.#takeUnreadable(messages)) {
-      report.deadLettered++;
-      return;
-    }
-    const settled = accepted.readDoubleLE(at + ACCEPTED.at) <= this.#options.settledAtMs;
-    const kind = settled ? 'missing' : 'unresolved';
-    report[kind]++;
-    note(report.orders[kind], this.#options.list, () => acceptedRef(accepted, at));
+  }
+
+  #isDeadLettered(accepted: Buffer, at: number, otherMessages: ReadonlySet<string>): boolean {
+    const { ids, contents } = this.#deadLetters;
+    const id = keyOf(accepted, at);
+    const found = isKnown(accepted, at + ACCEPTED.flags)
+      ? contents.has(id + keyOf(accepted, at + ACCEPTED.content, CONTENT_BYTES))
+      : ids.has(id);
+    return found || this.#takeUnreadable([keyOf(accepted, at + ACCEPTED.message), ...otherMessages]);
   }
 
   /** Each that cannot be read accounts for one order: of several of one message it is not known for which. */
@@ -314,12 +452,16 @@ class Comparison {
   }
 }
 
+const isKnown = (records: Buffer, flagsAt: number) => ((records[flagsAt] as number) & CONTENT_KNOWN) !== 0;
+const contentAt = (accepted: Buffer, index: number) =>
+  keyOf(accepted, index * ACCEPTED.bytes + ACCEPTED.content, CONTENT_BYTES);
+
 function note<T>(list: T[], limit: number, item: () => T): void {
   if (list.length < limit) list.push(item());
 }
 
 function storedId(stored: Buffer, at: number): string {
-  return stored[at + STORED.readable] === 1 ? readUuid(stored, at) : '(not a UUID)';
+  return ((stored[at + STORED.flags] as number) & ID_READABLE) !== 0 ? readUuid(stored, at) : '(not a UUID)';
 }
 
 function acceptedRef(accepted: Buffer, at: number): AcceptedOrderRef {
@@ -332,6 +474,9 @@ function acceptedRef(accepted: Buffer, at: number): AcceptedOrderRef {
       (flags & TRACE_ID_READABLE) !== 0
         ? accepted.toString('hex', at + ACCEPTED.trace, at + ACCEPTED.trace + ID_BYTES)
         : undefined,
+    content: isKnown(accepted, at + ACCEPTED.flags)
+      ? `v1:${accepted.toString('hex', at + ACCEPTED.content, at + ACCEPTED.content + CONTENT_BYTES)}`
+      : undefined,
   };
 }
 
@@ -339,12 +484,16 @@ function emptyCounts() {
   return {
     accepted: 0,
     stored: 0,
+    archived: 0,
     deadLettered: 0,
     missing: 0,
     unresolved: 0,
+    maybeArchived: 0,
     storedTwice: 0,
     acceptedAgain: 0,
+    otherContent: 0,
+    storedAgain: 0,
     storedNeverAccepted: 0,
-    orders: { missing: [], unresolved: [], storedTwice: [], storedNeverAccepted: [] },
+    orders: { missing: [], unresolved: [], storedTwice: [], storedAgain: [], storedNeverAccepted: [] },
   };
 }

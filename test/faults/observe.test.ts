@@ -21,7 +21,13 @@ test('the campaign, of a journal and a log as the producer writes them, reads li
     },
   );
   const record = (orderId: string) =>
-    journal.record({ orderId, acceptedAt: new Date(), messageId: 'm', traceId: 't' });
+    journal.record({
+      orderId,
+      contentHash: `v1:${'a'.repeat(64)}`,
+      acceptedAt: new Date(),
+      messageId: 'm',
+      traceId: 't',
+    });
   await record('id-1');
   broken = true;
   await record('id-2');

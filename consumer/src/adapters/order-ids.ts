@@ -3,7 +3,7 @@ import { openDatabase } from './open-order-repository.ts';
 import { connectTool, withSessionSettings } from './postgres-connection.ts';
 
 /** An order that is stored. The id is as it is in the database. */
-export type StoredOrderId = { orderId: string; storedAtMs: number };
+export type StoredOrderId = { orderId: string; storedAtMs: number; contentHash: string };
 
 type OrderIdReader = {
   /** Orders behind `after` in the order of their ids, at most `limit`; `undefined` begins. */
@@ -45,15 +45,14 @@ async function openSqliteReader(path: string): Promise<OrderIdReader> {
   const db = new DatabaseSync(path, { readOnly: true, timeout: BUSY_TIMEOUT_MS });
   try {
     const read = db.prepare(
-      'SELECT order_id, stored_at FROM orders WHERE order_id > ? ORDER BY order_id LIMIT ?',
+      'SELECT order_id, stored_at, content_hash FROM orders WHERE order_id > ? ORDER BY order_id LIMIT ?',
     );
     read.setReturnArrays(true);
     return {
       page: async (after, limit) =>
-        (read.all(after ?? '', limit) as unknown as [string, string][]).map(([orderId, storedAt]) => ({
-          orderId,
-          storedAtMs: Date.parse(storedAt),
-        })),
+        (read.all(after ?? '', limit) as unknown as [string, string, string][]).map(
+          ([orderId, storedAt, contentHash]) => ({ orderId, storedAtMs: Date.parse(storedAt), contentHash }),
+        ),
       close: async () => db.close(),
     };
   } catch (error) {
@@ -64,7 +63,9 @@ async function openSqliteReader(path: string): Promise<OrderIdReader> {
 
 const FIRST_ID = '00000000-0000-0000-0000-000000000000';
 const READ_PAGE = `
-  SELECT order_id AS "orderId", (extract(epoch FROM stored_at) * 1000)::float8 AS "storedAtMs" FROM orders
+  SELECT order_id AS "orderId", (extract(epoch FROM stored_at) * 1000)::float8 AS "storedAtMs",
+    content_hash AS "contentHash"
+  FROM orders
   WHERE order_id > $1 ORDER BY order_id LIMIT $2`;
 const READ_FIRST_PAGE = READ_PAGE.replace('order_id > $1', 'order_id >= $1');
 

@@ -17,6 +17,7 @@ import {
 
 const anAcceptance = (orderId: string = randomUUID()): AcceptedOrder => ({
   orderId,
+  contentHash: `v1:${'0123456789abcdef'.repeat(4)}`,
   acceptedAt: new Date('2026-11-22T09:00:00.123Z'),
   messageId: `m-${orderId}`,
   traceId: '4bf92f3577b34da6a3ce929d0e0e4736',
@@ -79,7 +80,7 @@ describe('NdjsonAcceptanceJournal', () => {
     const { sink, journal } = subject();
     await journal.record(anAcceptance('o-1'));
     expect(sink.text).toBe(
-      '{"journal":"accepted","orderId":"o-1","acceptedAt":"2026-11-22T09:00:00.123Z","messageId":"m-o-1","traceId":"4bf92f3577b34da6a3ce929d0e0e4736"}\n',
+      '{"journal":"accepted","orderId":"o-1","acceptedAt":"2026-11-22T09:00:00.123Z","messageId":"m-o-1","traceId":"4bf92f3577b34da6a3ce929d0e0e4736","content":"v1:0123456789abcdef"}\n',
     );
   });
 

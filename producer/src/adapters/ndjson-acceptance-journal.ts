@@ -27,6 +27,8 @@ type Line = { text: string; answer: () => void; answered: boolean };
 
 /** What a pipe takes in one piece (PIPE_BUF): lines of the log, on the same standard output, stay out of ours. */
 const MAX_WRITE_BYTES = 4_096;
+/** `v1:` and 8 bytes of the hash: enough to tell the orders of one id apart. */
+const CONTENT_CHARACTERS = 3 + 16;
 const LIMIT_MS = 1_000;
 const RETRY_MS = 5;
 const LINE_END = 0x0a;
@@ -66,8 +68,9 @@ export class NdjsonAcceptanceJournal implements AcceptanceJournal {
     this.#torn = sink.torn ?? false;
   }
 
-  record({ orderId, acceptedAt, messageId, traceId }: AcceptedOrder): Promise<void> {
-    const text = `${JSON.stringify({ journal: 'accepted', orderId, acceptedAt, messageId, traceId })}\n`;
+  record({ orderId, contentHash, acceptedAt, messageId, traceId }: AcceptedOrder): Promise<void> {
+    const content = contentHash.slice(0, CONTENT_CHARACTERS);
+    const text = `${JSON.stringify({ journal: 'accepted', orderId, acceptedAt, messageId, traceId, content })}\n`;
     return new Promise((answer) => {
       const line = { text, answer, answered: false };
       if (this.#stuck) return this.#miss([line]);

@@ -1,6 +1,8 @@
 /** An order that the queue has confirmed. */
 export type AcceptedOrder = {
   orderId: string;
+  /** Two orders of one id differ in it. */
+  contentHash: string;
   /** When the queue confirmed it. */
   acceptedAt: Date;
   /** Of the message in the order queue. An order that is sent again has one each time. */

@@ -88,7 +88,12 @@ describe('placeOrder', () => {
     held.resolve();
     await placing;
     const { acceptedAt, ...rest } = journal.recorded[0] as AcceptedOrder;
-    expect(rest).toEqual({ orderId: AN_ORDER_ID, messageId: 'm-1', traceId: trace.traceId });
+    expect(rest).toEqual({
+      orderId: AN_ORDER_ID,
+      contentHash: contentHash(anOrderRequest()),
+      messageId: 'm-1',
+      traceId: trace.traceId,
+    });
     expect(acceptedAt.getTime()).toBeGreaterThanOrEqual(before);
   });
 

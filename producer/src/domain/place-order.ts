@@ -37,7 +37,8 @@ export function createPlaceOrder(
     const message = { order, contentHash: hash, traceparent: formatTraceparent(trace) };
     const { messageId } = await publisher.publish(message, { bulk });
     const { orderId } = order;
-    await journal.record({ orderId, acceptedAt: new Date(), messageId, traceId: trace.traceId });
+    const { traceId } = trace;
+    await journal.record({ orderId, contentHash: hash, acceptedAt: new Date(), messageId, traceId });
     return { orderId, messageId };
   };
 

@@ -14,7 +14,10 @@ const USAGE = `usage: scripts/dlq.sh status|peek|redrive [dev|staging|production
   peek      shows messages and why they are there, without taking them out     --limit=N (10)
   redrive   moves messages back to the order queue                             --limit=N (all) --rate=N a second --dry-run
             --code-version=V: only what that release sent there; --since=TIME (RFC 3339): not before
-            --move-task: lets SQS move everything by itself (AWS only; none of the others but --rate)
+            --conflicts: these too. They come back while the other order with their id is stored, and are stored under its
+            id when it has been archived
+            --move-task: lets SQS move everything by itself, conflicts too (AWS only; none of the others but --rate)
+            What is dead-lettered after it began stays for the next time, so that several may run at once.
 
   The environment is dev unless named. AWS_ENDPOINT_URL, AWS_REGION, ORDER_QUEUE_NAME and ORDER_DLQ_NAME are respected.`;
 
@@ -41,22 +44,35 @@ await runTool(async () => {
     }
     case 'redrive': {
       if (values['move-task']) {
-        if (limit || values['dry-run'] || values['code-version'] || values.since)
-          throw new UsageError('a move task moves everything: no other option but --rate', USAGE);
+        if (limit || values['dry-run'] || values['code-version'] || values.since || !values.conflicts)
+          throw new UsageError(
+            'a move task moves everything: say --conflicts, and no other option but --rate',
+            USAGE,
+          );
         await deadLetterQueue.startMoveTask(ratePerSecond);
         console.log('move task started');
         return 0;
       }
       const dryRun = values['dry-run'] ?? false;
+      const left = { LATER: 0, CONFLICT: 0 };
       const moved = await deadLetterQueue.redrive({
         dryRun,
         ...filter(values['code-version'], values.since),
         ...(limit ? { limit } : {}),
         ...(ratePerSecond ? { ratePerSecond } : {}),
+        conflicts: values.conflicts ?? false,
+        onLeft: (_, because) => {
+          left[because]++;
+        },
         onMoved: ({ message, deadLetter }) =>
           console.log(`${message.messageId} ${deadLetter?.reason ?? 'MOVED_BY_SQS'}`),
       });
       console.log(`${moved} ${dryRun ? 'would be moved' : 'moved'}`);
+      if (left.LATER > 0) console.log(`${left.LATER} left: dead-lettered since this began`);
+      if (left.CONFLICT > 0)
+        console.log(
+          `${left.CONFLICT} left: CONFLICT, compare them with what is stored (--conflicts moves them)`,
+        );
       return 0;
     }
     default:
@@ -73,6 +89,7 @@ function parse() {
         rate: { type: 'string' },
         'dry-run': { type: 'boolean' },
         'move-task': { type: 'boolean' },
+        conflicts: { type: 'boolean' },
         'code-version': { type: 'string' },
         since: { type: 'string' },
       },

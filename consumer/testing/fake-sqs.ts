@@ -30,21 +30,27 @@ export class FakeSqs {
   redelivers = false;
   /** When each received message is delivered again, by its handle. */
   readonly #invisible = new Map<string, { message: Message; timer: NodeJS.Timeout }>();
+  /** Of the server, for what it stamps; set, its answers have a `Date`. */
+  clock: (() => number) | undefined;
   #wake: (() => void)[] = [];
 
   readonly client = {
     send: async (command: { constructor: { name: string }; input: Call['input'] }) => {
       const call = { operation: command.constructor.name.replace(/Command$/, ''), input: command.input };
       this.calls.push(call);
-      return (await this.intercept(call)) ?? this.#answer(call);
+      const answer = (await this.intercept(call)) ?? (await this.#answer(call));
+      await this.client.config.requestHandler.handle({} as never);
+      return answer;
     },
+    // Where the SDK has the answer's headers.
+    config: { requestHandler: { handle: async () => ({ response: { headers: this.#headers() } }) } },
     destroy: () => {},
   } as unknown as SQSClient;
 
   /** Puts a message on the queue as SQS would deliver it. */
   put(body: string, overrides: Partial<Message> = {}): Message {
     const id = randomUUID();
-    const now = String(Date.now());
+    const now = String(this.clock?.() ?? Date.now());
     const message: Message = {
       MessageId: id,
       ReceiptHandle: `handle-${id}`,
@@ -124,6 +130,10 @@ export class FakeSqs {
   /** Received and neither deleted nor visible again. */
   get invisible(): number {
     return this.#invisible.size;
+  }
+
+  #headers(): Record<string, string> {
+    return this.clock ? { date: new Date(this.clock()).toUTCString() } : {};
   }
 
   #arrival(timeoutMs: number): Promise<void> {

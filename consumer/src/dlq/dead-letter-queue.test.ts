@@ -10,11 +10,11 @@ vi.mock('node:timers/promises', () => ({
   setTimeout: (delayMs: number) => new Promise((resolve) => setTimeout(resolve, delayMs)),
 }));
 
-const letter = (messageId: string, codeVersion = '1', deadLetteredAt = '') => ({
+const letter = (messageId: string, codeVersion = '1', deadLetteredAt = '', reason = 'NOT_JSON') => ({
   [DEAD_LETTER_ATTRIBUTE]: {
     DataType: 'String',
     StringValue: JSON.stringify({
-      reason: 'NOT_JSON',
+      reason,
       detail: '',
       errorClass: 'E',
       attempts: 1,
@@ -92,6 +92,71 @@ describe('redrive', () => {
     expect(sqs.entries('SendMessageBatch')).toHaveLength(1);
     expect(sqs.waiting).toHaveLength(0);
     expect(sqs.entries('ChangeMessageVisibilityBatch')).toHaveLength(1);
+  });
+
+  /** Its consumers reject at once what is sent to the order queue, for so long as a test lasts. */
+  function rejectsAgain(sqs: FakeSqs, { most }: { most: number }) {
+    let sent = 0;
+    sqs.intercept = ({ operation, input }) => {
+      if (operation !== 'SendMessageBatch' || sent >= most) return undefined;
+      const ids = (input.Entries ?? []).map(() => `sent-${sent++}`);
+      for (const [index, id] of ids.entries())
+        sqs.put(input.Entries?.[index]?.MessageBody ?? '', { MessageAttributes: letter(id) });
+      return { Successful: input.Entries?.map(({ Id }, index) => ({ Id, MessageId: ids[index] })) };
+    };
+  }
+
+  test.each([
+    ['says nothing of its clock', undefined],
+    ['has our time', () => Date.now()],
+    ['is an hour behind', () => Date.now() - 3_600_000],
+    ['is an hour ahead', () => Date.now() + 3_600_000],
+  ])(
+    'redrive, two at once, of letters that are always rejected again, by an SQS that %s, each moves them once',
+    async (_which, clock) => {
+      const { sqs, queue } = subject([]);
+      sqs.clock = clock;
+      for (const body of ['a', 'b', 'c']) sqs.put(body, { MessageAttributes: letter(body) });
+      rejectsAgain(sqs, { most: 100 });
+      const another = new DeadLetterQueue(sqs.client, { queueUrl: 'queue', deadLetterQueueUrl: 'dlq' });
+      const moved = await Promise.all([queue.redrive({}), another.redrive({})]);
+      expect(Math.max(...moved)).toBeLessThanOrEqual(3);
+      expect(moved[0] + moved[1]).toBeGreaterThanOrEqual(3);
+    },
+  );
+
+  test('redrive, while new letters come all the time, moves what was there, leaves them and ends', async () => {
+    const { sqs, queue } = subject(['old']);
+    let came = 0;
+    sqs.intercept = ({ operation }) => {
+      if (operation === 'SendMessageBatch') came = 1;
+      if (operation === 'ReceiveMessage' && came > 0 && came < 500)
+        sqs.put(`new-${came++}`, { MessageAttributes: letter('new') });
+      return undefined;
+    };
+    const left: string[] = [];
+    expect(await queue.redrive({ onLeft: ({ message }, why) => left.push(`${why} ${message.body}`) })).toBe(
+      1,
+    );
+    expect(left).toContain('LATER new-1');
+    expect(came).toBeLessThan(500);
+    expect(sqs.entries('SendMessageBatch').map(({ MessageBody }) => MessageBody)).toEqual(['old']);
+  });
+
+  test('redrive, of a conflict, leaves it unless it is told to move these too', async () => {
+    const { sqs, queue } = subject(['other']);
+    const conflict = sqs.put('conflict', { MessageAttributes: letter('c', '1', '', 'CONFLICT') });
+    const left: string[] = [];
+    expect(await queue.redrive({ onLeft: ({ message }, why) => left.push(`${why} ${message.body}`) })).toBe(
+      1,
+    );
+    expect(left).toEqual(['CONFLICT conflict']);
+    sqs.waiting.push(conflict);
+    expect(await queue.redrive({ conflicts: true })).toBe(1);
+    expect(sqs.entries('SendMessageBatch').map(({ MessageBody }) => MessageBody)).toEqual([
+      'other',
+      'conflict',
+    ]);
   });
 
   test('redrive, of one release, moves what that release sent since then, and gives the others back', async () => {

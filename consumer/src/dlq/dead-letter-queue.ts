@@ -6,8 +6,12 @@ import { Acknowledger } from '../sqs/acknowledger.ts';
 import { type DeadLetter, fromDeadLetterMessage } from '../sqs/dead-letter.ts';
 import { MessageSender } from '../sqs/message-sender.ts';
 import { type ReceivedMessage, toReceivedMessage } from '../sqs/received-message.ts';
+import { SqsClock, type SqsMoment } from './sqs-clock.ts';
 
 export type DeadLetteredMessage = { message: ReceivedMessage; deadLetter: DeadLetter | undefined };
+
+/** Why a redrive left a message: it was dead-lettered after the run began, or another order with its id was stored. */
+export type LeftBecause = 'LATER' | 'CONFLICT';
 
 export type RedriveOptions = {
   /** At most so many messages; by default all that were there when it began. */
@@ -18,8 +22,15 @@ export type RedriveOptions = {
   dryRun?: boolean;
   /** Only these; the others are hidden from other readers until the end, then given back. */
   where?: (message: DeadLetteredMessage) => boolean;
+  /**
+   * Also those of reason `CONFLICT`. While the order that has their id is stored, they come back; once retention has
+   * archived it, they are stored under its id.
+   */
+  conflicts?: boolean;
   /** Called for each message that was moved, or would be. */
   onMoved?: (moved: DeadLetteredMessage) => void;
+  /** Called for each that `where` lets pass and that is left all the same. */
+  onLeft?: (left: DeadLetteredMessage, because: LeftBecause) => void;
 };
 
 /** Some messages were not moved. They stay in the DLQ, unless just their delete was not confirmed. */
@@ -47,6 +58,8 @@ const HOLD_SECONDS = 120;
 const RENEW_AFTER_MS = 40_000;
 /** An empty answer, of an SQS that has several servers, is no proof that the queue is empty. */
 const READ_TRIES = 2;
+/** So many batches of nothing but what came later: whatever was there before is behind them, or comes no more. */
+const LATER_TRIES = 10;
 
 /** By message id, the receipts of messages that are hidden from other readers; that which was hidden first is first. */
 type Hidden = Map<string, { receiptHandle: string; sinceMs: number }>;
@@ -58,12 +71,14 @@ export class DeadLetterQueue {
   readonly #deadLetterQueueUrl: string;
   readonly #acknowledger: Acknowledger;
   readonly #sender: MessageSender;
+  readonly #clock: SqsClock;
 
   constructor(
     client: SQSClient,
     { queueUrl, deadLetterQueueUrl }: { queueUrl: string; deadLetterQueueUrl: string },
   ) {
     this.#client = client;
+    this.#clock = new SqsClock(client);
     this.#queueUrl = queueUrl;
     this.#sender = new MessageSender(client, queueUrl);
     this.#deadLetterQueueUrl = deadLetterQueueUrl;
@@ -104,8 +119,11 @@ export class DeadLetterQueue {
 
   /**
    * Moves messages back to the order queue, without the reason that was attached: sends first, then deletes. Killed
-   * in between, a message is in both queues, which the consumer's unique constraint makes harmless. Messages that
-   * come back to the DLQ while it runs are left for the next time.
+   * in between, a message is in both queues, which the consumer's unique constraint makes harmless.
+   *
+   * Takes only what was sent before it began, by the time that SQS stamped (a message that SQS itself moved to the DLQ
+   * keeps its own). So what comes back to the DLQ is left for the next run, and however many run at once, and whatever
+   * is dead-lettered meanwhile, each run moves a message at most once, and ends.
    * @returns how many were moved, or would be
    * @throws {RedriveIncompleteError} some could not be moved; they are in the DLQ as before
    */
@@ -114,24 +132,35 @@ export class DeadLetterQueue {
     ratePerSecond,
     dryRun = false,
     where = () => true,
+    conflicts = false,
     onMoved,
+    onLeft,
   }: RedriveOptions): Promise<number> {
     const hidden: Hidden = new Map();
     const failures: unknown[] = [];
-    // Under which ids messages went back: one that the consumer rejects again names the id that it had.
-    const sentIds = new Set<string>();
     let moved = 0;
+    let began: SqsMoment | undefined;
+    const wasThere = ({ message: { sentAt } }: DeadLetteredMessage) => {
+      // At the first answer, so that SQS has told its time.
+      began ??= this.#clock.endOfSecond();
+      return sentAt === undefined || sentAt.getTime() <= began.atMs;
+    };
+    const isDue = (message: DeadLetteredMessage) => {
+      if (!where(message)) return false;
+      const isConflict = message.deadLetter?.reason === 'CONFLICT' && !conflicts;
+      const because = !wasThere(message) ? 'LATER' : isConflict ? 'CONFLICT' : undefined;
+      if (because) onLeft?.(message, because);
+      return because === undefined;
+    };
     let batchStartedAt = performance.now();
     try {
-      for await (const messages of this.#receiveUnseen(hidden, () => limit - moved)) {
-        const due = messages.filter(
-          (message) => !sentIds.has(message.deadLetter?.messageId ?? '') && where(message),
-        );
+      for await (const messages of this.#receiveUnseen(hidden, () => limit - moved, wasThere)) {
+        const due = messages.filter(isDue);
+        if (due.length > 0 && !dryRun) await began?.passed();
         const results = dryRun ? [] : await Promise.allSettled(due.map((message) => this.#move(message)));
         const done = due.filter((_, index) => dryRun || results[index]?.status === 'fulfilled');
         for (const result of results) {
-          if (result.status === 'fulfilled') sentIds.add(result.value);
-          else failures.push(result.reason);
+          if (result.status === 'rejected') failures.push(result.reason);
         }
         moved += done.length;
         for (const message of done) {
@@ -171,9 +200,16 @@ export class DeadLetterQueue {
     );
   }
 
-  /** Batches of messages that were not seen before, which it hides and keeps hidden. Ends when there are no more. */
-  async *#receiveUnseen(hidden: Hidden, most: () => number): AsyncGenerator<DeadLetteredMessage[]> {
-    for (let nothingNew = 0; nothingNew < READ_TRIES && most() > 0; ) {
+  /**
+   * Batches of messages that were not seen before, which it hides and keeps hidden. Ends when there are no more, or
+   * none for long of which `wasThere` is true.
+   */
+  async *#receiveUnseen(
+    hidden: Hidden,
+    most: () => number,
+    wasThere: (message: DeadLetteredMessage) => boolean = () => true,
+  ): AsyncGenerator<DeadLetteredMessage[]> {
+    for (let nothingNew = 0, later = 0; nothingNew < READ_TRIES && later < LATER_TRIES && most() > 0; ) {
       await this.#renew(hidden);
       const sinceMs = performance.now();
       const messages = await this.#receive(most());
@@ -184,6 +220,7 @@ export class DeadLetterQueue {
         hidden.set(messageId, { receiptHandle, sinceMs });
       }
       nothingNew = fresh.length === 0 ? nothingNew + 1 : 0;
+      later = fresh.some(wasThere) ? 0 : later + 1;
       if (fresh.length > 0) yield fresh;
     }
   }
@@ -211,6 +248,8 @@ export class DeadLetterQueue {
         WaitTimeSeconds: 1,
         MessageAttributeNames: ['All'],
         MessageSystemAttributeNames: ['All'],
+        // LocalStack 3.4 knows only the older name.
+        AttributeNames: ['All'],
       }),
     );
     return Messages.map(toReceivedMessage).map((message) => ({
@@ -219,11 +258,10 @@ export class DeadLetterQueue {
     }));
   }
 
-  /** Sends, then deletes. Answers the id that the message has in the order queue. */
-  async #move({ message }: DeadLetteredMessage): Promise<string> {
-    const messageId = await this.#sender.send(fromDeadLetterMessage(message).original);
+  /** Sends, then deletes. */
+  async #move({ message }: DeadLetteredMessage): Promise<void> {
+    await this.#sender.send(fromDeadLetterMessage(message).original);
     await this.#acknowledger.delete(message.receiptHandle);
-    return messageId;
   }
 
   async #giveBack(hidden: Hidden): Promise<void> {

@@ -227,6 +227,21 @@ const SCENARIOS: Record<string, Play> = {
     },
   },
 
+  'rubbish that is rejected again and again, two redrives at once, move it once each and end': {
+    play: async ({ pair, client, urls, send, deadLetterQueue }) => {
+      const waiting = () => eventually(async () => expect(await deadLetterQueue.peek(10)).toHaveLength(3));
+      for (const body of ['not json', NOT_AN_ORDER, UNKNOWN]) await send(body);
+      await waiting();
+      const another = new DeadLetterQueue(client, urls);
+      const moved = await Promise.all([deadLetterQueue.redrive({}), another.redrive({})]);
+      expect(Math.max(...moved)).toBeLessThanOrEqual(3);
+      expect(moved[0] + moved[1]).toBeGreaterThanOrEqual(3);
+      await waiting();
+      await pair.stopConsumer();
+      expect(await deadLetterQueue.redrive({ dryRun: true })).toBe(3);
+    },
+  },
+
   'order with an id that is taken, ends in the DLQ as a conflict, and the first is kept': {
     play: async ({ pair, isStored, deadLetterQueue }) => {
       const orderId = randomUUID();

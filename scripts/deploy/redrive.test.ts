@@ -36,10 +36,10 @@ async function startQueues() {
     queue: 'order-queue',
     deadLetterQueue: 'order-dlq',
   });
-  const deadLetter = async (codeVersion: string, deadLetteredAt: string) => {
+  const deadLetter = async (codeVersion: string, deadLetteredAt: string, why = 'INVALID') => {
     const reason: Partial<DeadLetter> = {
       ...{
-        reason: 'INVALID',
+        reason: why,
         detail: '',
         errorClass: 'E',
         attempts: 1,
@@ -67,14 +67,18 @@ async function startQueues() {
   return { deadLetter, waiting };
 }
 
-test('redrive, of a release, moves what it dead-lettered since it came, and nothing else', async () => {
+test('redrive, of a release, moves what it dead-lettered since it came, tells of conflicts, and moves nothing else', async () => {
   const { deadLetter, waiting } = await startQueues();
   await deadLetter('v2', '2026-11-20T10:05:00.000Z');
   await deadLetter('v2', '2026-11-20T10:06:00.000Z');
   await deadLetter('v2', '2026-11-20T09:59:00.000Z');
   await deadLetter('v1', '2026-11-20T10:05:00.000Z');
-  expect(await redriveRelease('staging', 'v2', BEGAN)).toBe(2);
-  expect(await waiting()).toEqual([2, 2]);
+  await deadLetter('v2', '2026-11-20T10:05:00.000Z', 'CONFLICT');
+  await deadLetter('v1', '2026-11-20T10:05:00.000Z', 'CONFLICT');
+  const said: string[] = [];
+  expect(await redriveRelease('staging', 'v2', BEGAN, (line) => said.push(line))).toBe(2);
+  expect(await waiting()).toEqual([2, 4]);
+  expect(said).toEqual(['  1 CONFLICT stay in the dead-letter queue: scripts/dlq.sh peek staging']);
 });
 
 test('redrive, without the queues, says what to type', async () => {

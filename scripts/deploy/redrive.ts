@@ -28,7 +28,8 @@ export async function codeVersionOf(
 }
 
 /**
- * Moves back what a release dead-lettered since it came. With the credentials and variables of `scripts/dlq.sh`.
+ * Moves back what a release dead-lettered since it came, but for conflicts, which a person has to look at. With the
+ * credentials and variables of `scripts/dlq.sh`.
  * @returns how many
  * @throws {DeploymentError} NOT_REDRIVEN with the command to type
  */
@@ -36,11 +37,21 @@ export async function redriveRelease(
   environment: Environment,
   codeVersion: string,
   since: Date,
+  say: (line: string) => void = () => {},
 ): Promise<number> {
   try {
     const { client, config } = createTool(environment, process.env);
     const urls = await resolveQueues(client, config, { createMissing: false });
-    return await new DeadLetterQueue(client, urls).redrive({ where: ofRelease(codeVersion, since) });
+    let conflicts = 0;
+    const moved = await new DeadLetterQueue(client, urls).redrive({
+      where: ofRelease(codeVersion, since),
+      onLeft: (_, because) => {
+        if (because === 'CONFLICT') conflicts++;
+      },
+    });
+    if (conflicts > 0)
+      say(`  ${conflicts} CONFLICT stay in the dead-letter queue: scripts/dlq.sh peek ${environment}`);
+    return moved;
   } catch (cause) {
     throw new DeploymentError(
       'NOT_REDRIVEN',

@@ -24,7 +24,7 @@ export async function runInCluster(
     await checkNamespace(kubectl);
     await using http = await ClusterHttp.open(environment, signal);
     const redrive: Session['redrive'] = (codeVersion, since) =>
-      redriveRelease(environment, codeVersion, since);
+      redriveRelease(environment, codeVersion, since, say);
     return await work({ kubectl, http, redrive, say, signal, watchSeconds, rolloutTimeoutSeconds });
   } catch (error) {
     if (!(error instanceof DeploymentError)) throw error;

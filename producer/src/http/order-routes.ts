@@ -111,7 +111,7 @@ export async function orderRoutes(
             .string()
             .optional()
             .meta({ pattern: IDEMPOTENCY_KEY_PATTERN })
-            .describe('the same key and order: the same orderId, processed once'),
+            .describe('the same key and order within 7 days: the same orderId, processed once'),
         }),
         body: orderRequestSchema,
         response: { 202: acceptedAnswer, ...refusals },

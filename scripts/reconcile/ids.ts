@@ -46,12 +46,11 @@ export function readUuid(records: Buffer, offset: number): string {
 }
 
 export const CONTENT_BYTES = 8;
-const CONTENT_HASH = /^v1:[0-9a-f]{16}/;
 
 /** Writes the first bytes of a content hash, whole or cut. @returns whether the text was one that can be compared */
 export function writeContent(text: string, target: Buffer, offset: number): boolean {
   target.fill(0, offset, offset + CONTENT_BYTES);
-  return CONTENT_HASH.test(text) && target.write(text.slice(3, 19), offset, 'hex') === CONTENT_BYTES;
+  return text.startsWith('v1:') && target.write(text.slice(3, 19), offset, 'hex') === CONTENT_BYTES;
 }
 
 /** The order of an id by its content, to look it up in sets and maps. Undefined where the hash cannot be compared. */

@@ -372,8 +372,9 @@ class Comparison {
       const first = this.#ids.firstOf(stored, at, index);
       const fromArchive = ((stored[at + STORED.flags] as number) & FROM_ARCHIVE) !== 0;
       if (first < offset) {
+        const found = fromArchive ? IS_ARCHIVED : IS_STORED;
         for (const order of this.#ordersLike(stored, at, accepted, first))
-          states[order] = (states[order] as number) | (fromArchive ? IS_ARCHIVED : IS_STORED);
+          states[order] = (states[order] as number) | found;
       }
       const state = states[first] as number;
       const storedAtMs = stored.readDoubleLE(at + STORED.at);
@@ -402,8 +403,11 @@ class Comparison {
     const comparable =
       isKnown(stored, at + STORED.flags) && isKnown(accepted, first * ACCEPTED.bytes + ACCEPTED.flags);
     if (!comparable) return [first, ...(others?.values() ?? [])];
-    const content = keyOf(stored, at + STORED.content, CONTENT_BYTES);
-    const order = content === contentAt(accepted, first) ? first : others?.get(content);
+    const start = at + STORED.content;
+    const firstStart = first * ACCEPTED.bytes + ACCEPTED.content;
+    const [end, firstEnd] = [start + CONTENT_BYTES, firstStart + CONTENT_BYTES];
+    if (stored.compare(accepted, firstStart, firstEnd, start, end) === 0) return [first];
+    const order = others?.get(keyOf(stored, start, CONTENT_BYTES));
     return order === undefined ? [] : [order];
   }
 
@@ -420,7 +424,8 @@ class Comparison {
     const at = index * ACCEPTED.bytes;
     report.accepted++;
     if ((state & AGAIN) !== 0) report.acceptedAgain++;
-    if (this.#ids.firstOf(accepted, at, index) !== index) report.otherContent++;
+    if (this.#otherContents.size > 0 && this.#ids.firstOf(accepted, at, index) !== index)
+      report.otherContent++;
     const acceptedAtMs = accepted.readDoubleLE(at + ACCEPTED.at);
     if ((state & IS_STORED) !== 0) report.stored++;
     else if ((state & IS_ARCHIVED) !== 0) report.archived++;

@@ -2,7 +2,6 @@ import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { DeadLetterQueue } from '@orders/consumer/dlq/dead-letter-queue.ts';
-import { uuidOfHash } from '@orders/producer/domain/hash-uuid.ts';
 import type { OrderRequest } from '@orders/shared/order.ts';
 import type { Problem } from '@orders/shared/problem.ts';
 import { messagesIn, resolveQueues } from '@orders/shared/queue-admin.ts';
@@ -11,6 +10,7 @@ import { findStored, followOrders } from './order-follower.ts';
 import { type Pipeline, startPipeline } from './pipeline.ts';
 import { loadPorts } from './pipeline-ports.ts';
 import { createProgress } from './progress.ts';
+import { uuidOfName } from './sample-orders/name-uuid.ts';
 import { readOrders } from './sample-orders/open-orders.ts';
 
 const USAGE = `usage: npm run demo -- [--file FILE] [--limit N]
@@ -131,7 +131,7 @@ async function demo(file: string, limit: number | undefined, services: Services)
 
 /** An order without an id gets one of its content and its place in the file, so that a second run changes nothing. */
 function withId(order: OrderRequest, line: number): OrderRequest {
-  return { ...order, orderId: order.orderId ?? uuidOfHash(JSON.stringify(['demo', line, order])) };
+  return { ...order, orderId: order.orderId ?? uuidOfName(JSON.stringify(['demo', line, order])) };
 }
 
 type Published = { accepted: string[]; refused: Map<string, number> };

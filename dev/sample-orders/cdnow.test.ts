@@ -6,7 +6,7 @@ import { cdnowOrder } from './cdnow.ts';
 describe('cdnowOrder', () => {
   it('reads a purchase, its amount exact in cents', () => {
     expect(cdnowOrder(' 00001 19970101  1   11.77', 1)).toEqual({
-      orderId: '51a32ba0-5abc-874d-86d0-390700e1840e',
+      orderId: '96ac344b-41e9-55d4-bdb1-b7a340793ee8',
       customerId: 'C-00001',
       items: [{ productId: 'CD', name: 'CD', quantity: 1, unitPrice: 1177 }],
       currency: 'USD',

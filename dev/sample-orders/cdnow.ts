@@ -1,5 +1,5 @@
-import { uuidOfHash } from '@orders/producer/domain/hash-uuid.ts';
 import type { OrderRequest } from '@orders/shared/order.ts';
+import { uuidOfName } from './name-uuid.ts';
 
 export const CDNOW_HEADER = /^customer_id\s+date\s+number_of_cds\s+dollar_value$/;
 export const CDNOW_ROW = /^(\d+)\s+(\d{4})(\d{2})(\d{2})\s+(\d+)\s+(\d+)(?:\.(\d{1,2}))?$/;
@@ -29,7 +29,7 @@ export function cdnowOrder(text: string, row: number): OrderRequest {
   const unitPrice = Math.floor(totalAmount / quantity);
   const adjustment = totalAmount - unitPrice * quantity;
   return {
-    orderId: uuidOfHash(JSON.stringify(['cdnow', row])),
+    orderId: uuidOfName(JSON.stringify(['cdnow', row])),
     customerId: `C-${customer}`,
     items: [{ productId: 'CD', name: 'CD', quantity, unitPrice }],
     currency: 'USD',

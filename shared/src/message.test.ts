@@ -185,6 +185,16 @@ describe('decodeOrderMessage', () => {
     });
   });
 
+  it('decodeOrderMessage, of metadata with the key __proto__, refuses the order and drops nothing', async () => {
+    const data = JSON.parse(JSON.stringify(anOrder({ metadata: { note: 'gift' } })));
+    const smuggled = JSON.stringify(data).replace('"note"', '"__proto__":"x","note"');
+    const { contenthash: _, ...envelope } = anEnvelope({ data: 'DATA' });
+    const body = JSON.stringify(envelope).replace('"DATA"', smuggled);
+    expect(() => decodeOrderMessage(body)).toThrow(
+      expect.objectContaining({ code: 'INVALID_ORDER', message: 'metadata: __proto__ is no key' }),
+    );
+  });
+
   it('decodeOrderMessage, of an envelope with extensions, does not mind them', async () => {
     expect(await decode(anEnvelope({ partitionkey: 'x', subject: 'order' }))).toEqual(aMessage());
   });

@@ -2,64 +2,119 @@ import { hash } from 'node:crypto';
 import { z } from 'zod';
 import { CURRENCY_CODES } from './currency.ts';
 
+// What a client may send is narrower than what is read: an order that was queued or stored under earlier rules stays
+// readable.
+
+/** Characters that SQS and PostgreSQL do not take: control characters, U+FFFE, U+FFFF. Lone surrogates come on top. */
+// biome-ignore lint/suspicious/noControlCharactersInRegex: it is there to refuse them
+const UNREADABLE = /[\u0000-\u001f\ufffe\uffff]/;
 /**
- * Text that SQS and PostgreSQL take: no control characters, no U+FFFE or U+FFFF, and no lone surrogates. The pattern
- * leaves these out, so that it means the same to readers of the schema in every language.
+ * A client may not send DEL and the C1 control characters either, nor what overrides the direction of the text around it
+ * and so shows another text than is there (https://www.unicode.org/reports/tr9/#Directional_Formatting_Characters).
  */
 // biome-ignore lint/suspicious/noControlCharactersInRegex: it is there to refuse them
-const NO_CONTROL_CHARACTERS = /^[^\u0000-\u001f\ufffe\uffff]*$/;
+const UNSENDABLE = /[\u0000-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069\ufffe\uffff]/;
 
-/** One check for the four that the schema shows: an order has a dozen texts, and each check takes its time. */
-function text(maxLength: number) {
+/**
+ * One check for the four that the schema shows: an order has a dozen texts, and each check takes its time. The pattern
+ * leaves surrogates out, so that it means the same to readers of the schema in every language.
+ */
+function text(maxLength: number, refused: RegExp) {
   return z
     .string()
     .check(({ value, issues }) => {
       if (value.length === 0 || value.length > maxLength) {
         issues.push({ code: 'custom', message: `must have 1 to ${maxLength} characters`, input: value });
-      } else if (!NO_CONTROL_CHARACTERS.test(value) || !value.isWellFormed()) {
-        const message = 'contains a control character or a character outside Unicode text';
-        issues.push({ code: 'custom', message, input: value });
+      } else if (refused.test(value) || !value.isWellFormed()) {
+        issues.push({ code: 'custom', message: refusalOf(value, refused), input: value });
       }
     })
-    .meta({ minLength: 1, maxLength, pattern: NO_CONTROL_CHARACTERS.source });
+    .meta({ minLength: 1, maxLength, pattern: `^[^${refused.source.slice(1)}*$` });
 }
 
-const amountMinor = z.int().min(0).describe('amount in minor units of the currency (cents, won, …)');
-
-const itemSchema = z
-  .strictObject({
-    productId: text(64),
-    name: text(256),
-    quantity: z.int().min(1).max(1_000_000),
-    unitPrice: amountMinor,
-  })
-  .meta({ id: 'OrderItem' });
+function refusalOf(value: string, refused: RegExp): string {
+  const [character = ''] = refused.exec(value) ?? /\p{Surrogate}/u.exec(value) ?? [];
+  const code = character.codePointAt(0)?.toString(16).toUpperCase().padStart(4, '0');
+  return `contains U+${code}: control characters, direction overrides and what is no Unicode character are refused`;
+}
 
 const MAX_METADATA_ENTRIES = 20;
 
-const orderFields = {
-  customerId: text(64),
-  items: z.array(itemSchema).min(1).max(1_000),
+type Rules = {
+  itemId: string;
+  refused: RegExp;
+  price: z.ZodInt;
+  adjustment: z.ZodInt;
+  total: z.ZodInt;
+  createdAt: z.ZodType<string>;
+};
+
+const fieldsBy = ({ itemId, refused, price, adjustment, total, createdAt }: Rules) => ({
+  customerId: text(64, refused),
+  items: z
+    .array(
+      z
+        .strictObject({
+          productId: text(64, refused),
+          name: text(256, refused),
+          quantity: z.int().min(1).max(1_000_000),
+          unitPrice: price.describe('amount in minor units of the currency (cents, won, …)'),
+        })
+        .meta({ id: itemId }),
+    )
+    .min(1)
+    .max(1_000),
   currency: z
     .enum(CURRENCY_CODES, {
       error: ({ input }) => (input === undefined ? 'is required' : 'must be an active ISO 4217 code'),
     })
     .describe('ISO 4217'),
-  adjustment: z.int().optional().describe('signed minor units: discount or rounding'),
-  totalAmount: amountMinor.describe('sum of quantity × unitPrice, plus adjustment; zero is allowed'),
-  createdAt: z.iso.datetime({ offset: true }).describe('RFC 3339, with a zone'),
+  adjustment: adjustment.optional().describe('signed minor units: discount or rounding; left out when 0'),
+  totalAmount: total.describe('sum of quantity × unitPrice, plus adjustment; zero is allowed'),
+  createdAt,
   metadata: z
-    .record(text(64), text(512))
+    .record(text(64, refused), text(512, refused), {
+      error: (issue) => (issue.code === 'invalid_key' ? `key ${issue.issues[0]?.message}` : undefined),
+    })
     .refine((entries) => Object.keys(entries).length <= MAX_METADATA_ENTRIES, {
       error: `at most ${MAX_METADATA_ENTRIES} entries`,
     })
-    .meta({ maxProperties: MAX_METADATA_ENTRIES })
+    .meta({ maxProperties: MAX_METADATA_ENTRIES, description: 'any key but __proto__; left out when empty' })
     .optional(),
-};
+});
 
-const orderIdSchema = z.uuid().toLowerCase();
-/** Nobody chooses the nil UUID: it is what a field is filled with that was forgotten. */
-const chosenIdSchema = z.uuid().regex(/[^0-]/, 'must not be the nil UUID').toLowerCase();
+const instant = z.iso.datetime({ offset: true });
+/** In minor units: enough for any currency, and so small that a fraction shows. */
+const [MAX_PRICE, MAX_TOTAL] = [10 ** 12, 10 ** 15];
+
+const requestFields = fieldsBy({
+  itemId: 'OrderRequestItem',
+  refused: UNSENDABLE,
+  price: z.int().min(0).max(MAX_PRICE),
+  adjustment: z.int().min(-MAX_TOTAL).max(MAX_TOTAL),
+  total: z.int().min(0).max(MAX_TOTAL),
+  createdAt: instant
+    .regex(/^[^.]*(?:\.\d{1,9}(?:Z|[+-].*))?$/, 'must have at most 9 digits after the point: nanoseconds')
+    .describe('RFC 3339, with a zone, to the nanosecond at most'),
+});
+const storedFields = fieldsBy({
+  itemId: 'OrderItem',
+  refused: UNREADABLE,
+  price: z.int().min(0),
+  adjustment: z.int(),
+  total: z.int().min(0),
+  createdAt: instant.describe('RFC 3339, with a zone'),
+});
+
+/**
+ * What a client may choose. Not the nil UUID: it is what a field is filled with that was forgotten. Not one of version 8:
+ * ids of idempotency keys are, and are no secret, so that whoever sent one first would make its owner's order a conflict.
+ */
+const chosenIdSchema = z
+  .uuid()
+  .regex(/[^0-]/, 'must not be the nil UUID')
+  .regex(/^.{14}[^8]/, 'must not be of version 8: such ids are made from idempotency keys')
+  .toLowerCase();
 
 type Amounts = {
   items: { quantity: number; unitPrice: number }[];
@@ -68,27 +123,51 @@ type Amounts = {
 };
 
 function checkTotal({ value, issues }: z.core.ParsePayload<Amounts>): void {
-  const sum = value.items.reduce(
-    (total, item) => total + item.quantity * item.unitPrice,
-    value.adjustment ?? 0,
-  );
-  const problem = !Number.isSafeInteger(sum)
-    ? 'the sum of the items is too large'
-    : sum !== value.totalAmount && `must equal the sum of the items plus adjustment, ${sum}`;
+  const sum = sumOf(value);
+  const problem =
+    sum > Number.MAX_SAFE_INTEGER
+      ? 'the sum of the items is too large'
+      : Number(sum) !== value.totalAmount && `must equal the sum of the items plus adjustment, ${sum}`;
   if (!problem) return;
   const params = { contradiction: true };
   issues.push({ code: 'custom', path: ['totalAmount'], message: problem, params, input: value.totalAmount });
 }
 
+/** Exact: by bigint where a step leaves the safe integers, as in orders that were accepted before there were caps. */
+function sumOf({ items, adjustment = 0 }: Amounts): number | bigint {
+  let sum = adjustment;
+  for (const { quantity, unitPrice } of items) {
+    const price = quantity * unitPrice;
+    sum += price;
+    if (!Number.isSafeInteger(price) || !Number.isSafeInteger(sum)) return exactSumOf({ items, adjustment });
+  }
+  return sum;
+}
+
+const exactSumOf = ({ items, adjustment = 0 }: Omit<Amounts, 'totalAmount'>): bigint =>
+  items.reduce(
+    (sum, { quantity, unitPrice }) => sum + BigInt(quantity) * BigInt(unitPrice),
+    BigInt(adjustment),
+  );
+
+/** Leaves out what says nothing: an order with it and one without are the same order, with the same hash. */
+function inOneForm(order: z.infer<typeof requestObject>) {
+  if (order.adjustment === 0) delete order.adjustment;
+  if (order.metadata && Object.keys(order.metadata).length === 0) delete order.metadata;
+  return order;
+}
+
+const requestObject = z.strictObject({ orderId: chosenIdSchema.optional(), ...requestFields });
+
 /** What a client sends: the order, with an `orderId` of its own choice or none. Unknown fields are refused. */
-export const orderRequestSchema = z
-  .strictObject({ orderId: chosenIdSchema.optional(), ...orderFields })
+export const orderRequestSchema = requestObject
   .check(checkTotal)
+  .overwrite(inOneForm)
   .meta({ id: 'OrderRequest' });
 
-/** What travels in a message and is stored. The one source for validation, OpenAPI and types. */
+/** What travels in a message and is stored, also by earlier releases. The source of the message's schema and types. */
 export const orderSchema = z
-  .strictObject({ orderId: orderIdSchema, ...orderFields })
+  .strictObject({ orderId: z.uuid().toLowerCase(), ...storedFields })
   .check(checkTotal)
   .meta({ id: 'Order' });
 

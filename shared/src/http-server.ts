@@ -25,6 +25,7 @@ import {
   PROBLEM_CONTENT_TYPE,
   type Problem,
   ProblemError,
+  quoted,
   validationProblem,
 } from './problem.ts';
 import { StartupError } from './startup-error.ts';
@@ -245,7 +246,7 @@ function toProblem(error: unknown): Problem {
     return createProblem(
       statusCode,
       KIND_OF_STATUS[statusCode] ?? 'client-error',
-      code?.startsWith('FST_') ? message : 'not valid JSON',
+      code?.startsWith('FST_') ? quoted(message) : 'not valid JSON',
     );
   }
   return createProblem(500, 'internal');

@@ -62,4 +62,29 @@ describe('validationProblem', () => {
     const error = errorOf(z.array(z.string()), Array(1_000).fill(1));
     expect(validationProblem(error).errors).toHaveLength(50);
   });
+
+  it.each<[string, object]>([
+    ['an unknown key of a megabyte', { ['k'.repeat(1_000_000)]: 1 }],
+    [
+      'a thousand unknown keys',
+      Object.fromEntries(Array.from({ length: 1_000 }, (_, index) => [`unknown-${index}`, 1])),
+    ],
+    ['a metadata key of a megabyte', { metadata: { ['k'.repeat(1_000_000)]: 'v' } }],
+    ['a metadata value of a megabyte', { metadata: { key: 'v'.repeat(1_000_000) } }],
+    ['a currency of a megabyte', { currency: 'K'.repeat(1_000_000) }],
+    ['a time of a megabyte', { createdAt: '1'.repeat(1_000_000) }],
+    ['an id of a megabyte', { orderId: '1'.repeat(1_000_000) }],
+  ])('validationProblem, of %s, quotes at most 100 characters', (_what, fields) => {
+    const [error] =
+      validationProblem(errorOf(orderRequestSchema, { ...anOrderRequest(), ...fields })).errors ?? [];
+    expect(`${error?.detail}`.length).toBeLessThanOrEqual(150);
+    expect(`${error?.pointer}`.length).toBeLessThanOrEqual('/metadata/'.length + 100);
+  });
+
+  it('validationProblem, of text cut within a character, stays Unicode text', () => {
+    const problem = validationProblem(
+      errorOf(orderRequestSchema, { ...anOrderRequest(), [`${'k'.repeat(79)}😀${'k'.repeat(79)}`]: 1 }),
+    );
+    expect(problem.errors?.[0]?.detail).toBe(`Unrecognized key: "${'k'.repeat(79)}�…`);
+  });
 });

@@ -71,6 +71,12 @@ export function createProblem(status: number, kind: string, detail?: string, err
   };
 }
 
+const MAX_QUOTED = 100;
+
+/** Text of the client's as a problem may repeat it: an answer is no longer for a longer request. */
+export const quoted = (text: string): string =>
+  text.length > MAX_QUOTED ? `${text.slice(0, MAX_QUOTED - 1).toWellFormed()}…` : text;
+
 /**
  * What is wrong, field by field. Wrong form is a 400; an order that is well formed but contradicts itself, such as a
  * total that does not match, is a 422.
@@ -79,8 +85,9 @@ export function validationProblem(error: z.core.$ZodError, prefix = ''): Problem
   const errors = error.issues.slice(0, 50).map((issue) => ({
     pointer:
       prefix +
-      issue.path.map((key) => `/${String(key).replaceAll('~', '~0').replaceAll('/', '~1')}`).join(''),
-    detail: issue.message,
+      issue.path.map((key) => `/${quoted(String(key)).replaceAll('~', '~0').replaceAll('/', '~1')}`).join(''),
+    // Its message holds the names that the client chose; the others hold none of its text.
+    detail: issue.code === 'unrecognized_keys' ? quoted(issue.message) : issue.message,
   }));
   const contradiction = error.issues.every(
     (issue) => issue.code === 'custom' && issue.params?.['contradiction'],

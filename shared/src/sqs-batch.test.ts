@@ -1,6 +1,6 @@
 import type { BatchResultErrorEntry } from '@aws-sdk/client-sqs';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import { BatchEntryError, sendEntries } from './sqs-batch.ts';
+import { type BatchEntryError, sendEntries } from './sqs-batch.ts';
 
 // Vitest's clock does not reach `node:timers/promises`.
 vi.mock('node:timers/promises', () => ({
@@ -28,7 +28,9 @@ async function sendTo(bodies: string, ...answers: ((entries: Sent[]) => Answer |
     send,
   ).then(
     (results) =>
-      results.map((result) => (result instanceof BatchEntryError ? result.code : result.MessageId)),
+      results.map((result) =>
+        result instanceof Error ? (result as BatchEntryError).code : result.MessageId,
+      ),
     (error: Error) => error,
   );
   await vi.runAllTimersAsync();
@@ -76,6 +78,59 @@ describe('sendEntries', () => {
     );
     expect(results).toEqual(['message a', 'InvalidMessageContents', 'message c']);
     expect(requests).toEqual(['0a 1b 2c', '2c']);
+  });
+
+  it.each([
+    'RequestThrottled',
+    'ThrottlingException',
+    'Throttling',
+    'KMS.ThrottlingException',
+    'KmsThrottled',
+    'KmsDisabled',
+    'KmsAccessDenied',
+    'AccessDenied',
+    'NotAuthorized',
+    'RequestExpired',
+    'InvalidSecurity',
+    'ExpiredToken',
+    'OverLimit',
+    'InternalError',
+    'SomethingNewer',
+  ])('sendEntries, of the code %s, sends the entry again, whatever SenderFault says', async (Code) => {
+    const fail = (entries: Sent[]) => ({
+      Failed: entries.map(({ Id }) => ({ Id, Code, SenderFault: true })),
+    });
+    const { results, requests } = await sendTo('a', fail, fail, (entries) => ({
+      Successful: entries.map(ok),
+    }));
+    expect(results).toEqual(['message a']);
+    expect(requests).toEqual(['0a', '0a', '0a']);
+  });
+
+  it.each([
+    ['InvalidMessageContents', 'InvalidMessageContents'],
+    ['InvalidParameterValue', 'InvalidParameterValue'],
+    ['InvalidParameterValueException', 'InvalidParameterValue'],
+    ['AWS.SimpleQueueService.BatchRequestTooLong', 'BatchRequestTooLong'],
+    ['ReceiptHandleIsInvalid', 'ReceiptHandleIsInvalid'],
+    ['MessageNotInflight', 'MessageNotInflight'],
+  ])('sendEntries, of the code %s, is permanent, whatever SenderFault says', async (Code, code) => {
+    const fail = (entries: Sent[]) => ({
+      Failed: entries.map(({ Id }) => ({ Id, Code, SenderFault: false })),
+    });
+    const { results, requests } = await sendTo('a', fail);
+    expect(results).toEqual([code]);
+    expect(requests).toEqual(['0a']);
+  });
+
+  it('sendEntries, when a whole request is refused for what is in it, sends each alone', async () => {
+    const tooLong = (entries: Sent[]) =>
+      entries.some(({ MessageBody }) => MessageBody === 'b')
+        ? Promise.reject(Object.assign(new Error('too long'), { name: 'BatchRequestTooLong' }))
+        : { Successful: entries.map(ok) };
+    const { results, requests } = await sendTo('abc', tooLong, tooLong, tooLong, tooLong);
+    expect(results).toEqual(['message a', 'BatchRequestTooLong', 'message c']);
+    expect(requests).toEqual(['0a 1b 2c', '0a', '0b', '0c']);
   });
 
   it('sendEntries, when the answer leaves an entry out, takes it as failed and sends it again', async () => {

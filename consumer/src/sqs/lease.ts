@@ -1,5 +1,5 @@
 import type { Logger } from '@orders/shared/logger.ts';
-import { BatchEntryError } from '@orders/shared/sqs-batch.ts';
+import { isStaleHandle } from '@orders/shared/sqs-batch.ts';
 import type { ConsumerMetrics } from '../metrics.ts';
 import { type Acknowledger, MAX_VISIBILITY_SECONDS } from './acknowledger.ts';
 import type { ReceivedMessage } from './received-message.ts';
@@ -71,7 +71,7 @@ export class Lease {
       this.#deadlineMs = requestedAtMs + seconds * 1_000;
     } catch (err) {
       // SQS says the handle is no longer good: lost at once. Any other failure: the next heartbeat tries again.
-      if (err instanceof BatchEntryError && err.senderFault) this.#lost = true;
+      if (isStaleHandle(err)) this.#lost = true;
       logger.warn({ err, messageId, lost: this.lost }, 'lease not extended');
     }
   }

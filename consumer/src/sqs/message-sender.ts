@@ -1,12 +1,12 @@
 import {
   type MessageAttributeValue,
   SendMessageBatchCommand,
+  type SendMessageBatchCommandOutput,
   type SQSClient,
-  type SQSServiceException,
 } from '@aws-sdk/client-sqs';
 import { Batcher } from '@orders/shared/batcher.ts';
 import { MAX_REQUEST_BYTES } from '@orders/shared/queues.ts';
-import { BatchEntryError, MAX_BATCH_ENTRIES, sendEntries } from '@orders/shared/sqs-batch.ts';
+import { MAX_BATCH_ENTRIES, sendEntries } from '@orders/shared/sqs-batch.ts';
 
 export type MessageToSend = { MessageBody: string; MessageAttributes: Record<string, MessageAttributeValue> };
 
@@ -16,18 +16,20 @@ export class NotWantedError extends Error {
 }
 
 type Sending = { message: MessageToSend; isWanted: () => boolean };
-type Sent = { MessageId: string | undefined };
+type Sent = { Id: string | undefined; MessageId: string | undefined };
 
 /** Sends messages as they are to a queue, coalesced into batches that stay below the limits of a request. */
 export class MessageSender {
   readonly #batcher: Batcher<Sending, Sent>;
-  readonly #request: (messages: MessageToSend[]) => Promise<(Sent | Error)[]>;
+  readonly #request: (entries: (Sending & { Id: string })[]) => Promise<SendMessageBatchCommandOutput>;
 
   constructor(client: SQSClient, queueUrl: string) {
-    this.#request = (messages) =>
-      sendEntries(messages, (Entries) =>
-        client.send(new SendMessageBatchCommand({ QueueUrl: queueUrl, Entries })),
-      );
+    this.#request = async (entries) => {
+      // Asked anew of what is sent again, or alone.
+      if (!entries.some(({ isWanted }) => isWanted())) throw new NotWantedError('not sent');
+      const Entries = entries.map(({ Id, message }) => ({ Id, ...message }));
+      return client.send(new SendMessageBatchCommand({ QueueUrl: queueUrl, Entries }));
+    };
     this.#batcher = new Batcher<Sending, Sent>({
       execute: (sendings) => this.#execute(sendings),
       maxEntries: MAX_BATCH_ENTRIES,
@@ -51,34 +53,9 @@ export class MessageSender {
 
   async #execute(sendings: readonly Sending[]): Promise<(Sent | Error)[]> {
     const wanted = sendings.filter(({ isWanted }) => isWanted());
-    const results = (await this.#sendTogether(wanted)).values();
+    const results = (wanted.length > 0 ? await sendEntries(wanted, this.#request) : []).values();
     return sendings.map((sending) =>
       wanted.includes(sending) ? (results.next().value as Sent | Error) : new NotWantedError('not sent'),
     );
   }
-
-  async #sendTogether(sendings: readonly Sending[]): Promise<(Sent | Error)[]> {
-    if (sendings.length === 0) return [];
-    try {
-      return await this.#request(sendings.map(({ message }) => message));
-    } catch (error) {
-      if (sendings.length === 1 || !isFaultOfMessage(error)) throw error;
-      return await this.#sendAlone(sendings);
-    }
-  }
-
-  /** SQS refused the batch for one of them: what it says of a request with one message, it says of that message. */
-  async #sendAlone(sendings: readonly Sending[]): Promise<(Sent | Error)[]> {
-    const results: (Sent | Error)[] = [];
-    for (const sending of sendings)
-      results.push(...(await this.#execute([sending]).catch((error: Error) => [error])));
-    return results;
-  }
 }
-
-/** SQS refuses the entry, or the request, for what is in it; not for who sends it, or how often. */
-export const isFaultOfMessage = (error: unknown): boolean => {
-  if (error instanceof BatchEntryError) return error.senderFault;
-  const { name = '', $metadata } = error as Partial<SQSServiceException>;
-  return $metadata?.httpStatusCode === 400 && !/Throttl|Denied|Kms|DoesNotExist|Signature|Token/.test(name);
-};

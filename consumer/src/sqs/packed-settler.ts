@@ -1,12 +1,13 @@
 import type { SQSClient } from '@aws-sdk/client-sqs';
 import type { Logger } from '@orders/shared/logger.ts';
+import { BatchEntryError, isFaultOfMessage } from '@orders/shared/sqs-batch.ts';
 import type { Rejected } from '../domain/outcome.ts';
 import type { ProcessedMessage } from '../domain/process-messages.ts';
 import type { ConsumerMetrics } from '../metrics.ts';
 import { CopySender, type Piece } from './copy-sender.ts';
 import type { DeadLetterSender } from './dead-letter-sender.ts';
 import type { Lease } from './lease.ts';
-import { isFaultOfMessage, MessageSender, NotWantedError } from './message-sender.ts';
+import { MessageSender, NotWantedError } from './message-sender.ts';
 import { countOutcome, countStored, isStoredPart, loggerOf, type Part } from './settlement.ts';
 
 export type PackedSettlerOptions = {
@@ -63,6 +64,8 @@ export class PackedSettler {
 
   async #send(piece: Piece, { body, processed }: Part): Promise<void> {
     const { outcome } = processed;
+    // What SQS calls a missing parameter may be the request's fault; of an empty line we know.
+    if (body === '') throw new BatchEntryError({ Code: 'InvalidMessageContents' });
     if (outcome.kind === 'rejected') await this.#reject(piece, outcome, processed);
     else await this.#orders.send(piece, { MessageBody: body, MessageAttributes: {} });
   }

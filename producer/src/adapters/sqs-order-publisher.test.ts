@@ -315,6 +315,40 @@ describe('SqsOrderPublisher', () => {
       expect(await counted()).toEqual({ confirmed: 2, refused: 1, unconfirmed: 1 });
     });
 
+    it.each(['RequestThrottled', 'ThrottlingException', 'KMS.ThrottlingException', 'SomethingNewer'])(
+      "publish, of an entry that fails with %s and is the sender's fault, tries it again",
+      async (code) => {
+        const { sqs, publisher } = subject();
+        sqs.answers.push((entries) => ({ Failed: entries.map(failWith(code, true)) }));
+        const fates = fatesOf([publisher.publish(aMessage('a'))]);
+        await vi.runAllTimersAsync();
+        expect(await fates).toEqual(['m-a']);
+      },
+    );
+
+    it('publish, of an entry that is throttled each time, refuses it for now, and not for ever', async () => {
+      const { sqs, publisher, counted } = subject();
+      const throttle: Answer = (entries) => ({ Failed: entries.map(failWith('RequestThrottled', true)) });
+      sqs.answers.push(throttle, throttle, throttle);
+      const fates = fatesOf([publisher.publish(aMessage('a'))]);
+      await vi.runAllTimersAsync();
+      expect(await fates).toEqual(['QUEUE_UNAVAILABLE']);
+      expect(await counted()).toEqual({ unconfirmed: 1 });
+    });
+
+    it('publish, of an order too long for the queue beside others, refuses that one, confirms the others and keeps the breaker closed', async () => {
+      const { sqs, publisher, breaker } = subject({ breakerFailures: 1 });
+      const tooLong: Answer = (entries) =>
+        entries.some((entry) => customerOf(entry) === 'long')
+          ? Promise.reject(Object.assign(new Error('too long'), { name: 'BatchRequestTooLong' }))
+          : confirmAll(entries);
+      sqs.answers.push(tooLong, tooLong, tooLong, tooLong);
+      const fates = fatesOf(['a', 'long', 'c'].map((name) => publisher.publish(aMessage(name))));
+      await vi.runAllTimersAsync();
+      expect(await fates).toEqual(['m-a', 'ORDER_NOT_SENDABLE', 'm-c']);
+      expect(breaker.closed).toBe(true);
+    });
+
     it('publish, when the repeated request is lost, still confirms what the first one brought', async () => {
       const { sqs, publisher } = subject();
       sqs.answers.push(
@@ -416,11 +450,26 @@ describe('SqsOrderPublisher', () => {
 
     it('when SQS does not confirm a message, refuses every order in it', async () => {
       const { sqs, publisher } = subject({ packing: true });
-      sqs.answers.push((entries) => ({ Failed: entries.map(failWith('InternalError', true)) }));
+      sqs.answers.push(() => Promise.reject(new Error('down')));
       const fates = await fatesOf(
         ['a', 'b'].map((name) => publisher.publish(aMessage(name), { bulk: true })),
       );
-      expect(fates).toEqual(['ORDER_NOT_SENDABLE', 'ORDER_NOT_SENDABLE']);
+      expect(fates).toEqual(['QUEUE_UNAVAILABLE', 'QUEUE_UNAVAILABLE']);
+    });
+
+    it('when SQS never takes the message, sends each order by itself and tells each its own fate', async () => {
+      const { sqs, publisher } = subject({ packing: true });
+      sqs.answers.push(
+        (entries) => ({ Failed: entries.map(failWith('InvalidParameterValue', true)) }),
+        ([a, b]) => ({
+          Successful: [confirm(a as Entry)],
+          Failed: [failWith('InvalidMessageContents', true)(b as Entry)],
+        }),
+      );
+      const fates = await fatesOf(
+        ['a', 'b'].map((name) => publisher.publish(aMessage(name), { bulk: true })),
+      );
+      expect(fates).toEqual(['m-a', 'ORDER_NOT_SENDABLE']);
     });
 
     it('of large orders, keeps each message below the limit', async () => {

@@ -10,7 +10,7 @@ import {
 } from '@orders/shared/message.ts';
 import { MAX_PACKED_BYTES, MAX_PACKED_ORDERS, packMessages } from '@orders/shared/packed-message.ts';
 import { MAX_MESSAGE_BYTES, MAX_REQUEST_BYTES } from '@orders/shared/queues.ts';
-import { BatchEntryError, MAX_BATCH_ENTRIES, sendEntries } from '@orders/shared/sqs-batch.ts';
+import { isFaultOfMessage, MAX_BATCH_ENTRIES, sendEntries } from '@orders/shared/sqs-batch.ts';
 import { messageSizeBytes, stringAttributes } from '@orders/shared/sqs-message.ts';
 import {
   BufferFullError,
@@ -101,7 +101,7 @@ export class SqsOrderPublisher implements OrderPublisher {
     } catch (cause) {
       if (cause instanceof OrderTooLargeError) throw cause;
       if (cause instanceof MessageTooLargeError) throw new OrderTooLargeError(cause.message, { cause });
-      if (cause instanceof BatchEntryError && cause.senderFault) {
+      if (isFaultOfMessage(cause)) {
         metrics.ordersPublished.inc({ result: 'refused' });
         throw new OrderNotSendableError('the queue refuses the order', { cause });
       }
@@ -130,16 +130,21 @@ export class SqsOrderPublisher implements OrderPublisher {
     await this.#batcher.idle();
   }
 
-  async #sendPacked(entries: Entry[]): Promise<Receipt[]> {
-    const [only] = entries;
-    if (only && entries.length === 1) return [await this.#batcher.add(only)];
+  async #sendPacked(entries: Entry[]): Promise<(Receipt | Error)[]> {
+    if (entries.length === 1) return this.#batcher.addAll(entries);
     const packed = await packMessages(entries.map(({ body }) => body));
-    const receipt = await this.#batcher.add({
-      ...packed,
-      sizeBytes: messageSizeBytes(packed.body, packed.attributes),
-      deadline: Math.min(...entries.map(({ deadline }) => deadline)),
-    });
-    return entries.map(() => receipt);
+    try {
+      const receipt = await this.#batcher.add({
+        ...packed,
+        sizeBytes: messageSizeBytes(packed.body, packed.attributes),
+        deadline: Math.min(...entries.map(({ deadline }) => deadline)),
+      });
+      return entries.map(() => receipt);
+    } catch (error) {
+      if (!isFaultOfMessage(error)) throw error;
+      // What SQS has against the message, such as its size, need not hold of an order by itself.
+      return this.#batcher.addAll(entries);
+    }
   }
 
   /**

@@ -68,7 +68,7 @@ export async function startProducer(
     bodyLimitBytes: 64 * 1024,
   });
   await app.register(orderRoutes, {
-    placeOrder: createPlaceOrder(publisher, journal, { rememberedKeys: config.IDEMPOTENCY_MEMORY_KEYS }),
+    placeOrder: createPlaceOrder(publisher, journal),
     metrics,
     statusBaseUrl: statusBaseUrl(config),
   });

@@ -46,9 +46,6 @@ export const producerConfigSchema = withRules(
       .default(10_000)
       .describe('from accepting a request to answering 503'),
     BREAKER_FAILURES: integer(1, 1_000).default(5).describe('failed batches in a row that open the breaker'),
-    IDEMPOTENCY_MEMORY_KEYS: integer(0, 10_000_000)
-      .default(10_000)
-      .describe('recent idempotency keys remembered to answer 422 when one comes with another body'),
     ACCEPTANCE_JOURNAL: z
       .string()
       .default('off')

@@ -7,11 +7,6 @@ export abstract class OrderRefusedError extends Error {
   }
 }
 
-/** The same idempotency key came with another order before. */
-export class IdempotencyKeyReusedError extends OrderRefusedError {
-  readonly code = 'IDEMPOTENCY_KEY_REUSED';
-}
-
 /** As many orders wait for the queue as may. Nothing was sent: try again soon. */
 export class BufferFullError extends OrderRefusedError {
   readonly code = 'BUFFER_FULL';

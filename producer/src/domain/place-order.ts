@@ -1,8 +1,6 @@
 import { contentHash, type Order, type OrderRequest } from '@orders/shared/order.ts';
 import { formatTraceparent, type TraceContext } from '@orders/shared/trace-context.ts';
-import { LRUCache } from 'lru-cache';
 import type { AcceptanceJournal } from './acceptance-journal.ts';
-import { IdempotencyKeyReusedError } from './errors.ts';
 import { newOrderId, orderIdOfKey } from './order-id.ts';
 import type { OrderPublisher } from './order-publisher.ts';
 
@@ -21,17 +19,10 @@ export type PlaceOrder = (request: OrderRequest, context: PlaceOrderContext) => 
 
 /**
  * The use case: gives the order its id and has it published. Resolves only when the queue has confirmed it and the
- * journal has recorded that.
- * The memory of keys is a courtesy of one process; what it misses, the consumer finds as a conflict.
+ * journal has recorded that. Whether a key or an id came with another order before, the consumer alone can tell
+ * (docs/adr/0019-the-consumer-judges-keys.md).
  */
-export function createPlaceOrder(
-  publisher: OrderPublisher,
-  journal: AcceptanceJournal,
-  options: { rememberedKeys: number },
-): PlaceOrder {
-  const hashOfKeyedOrder =
-    options.rememberedKeys > 0 ? new LRUCache<string, string>({ max: options.rememberedKeys }) : undefined;
-
+export function createPlaceOrder(publisher: OrderPublisher, journal: AcceptanceJournal): PlaceOrder {
   const publish = async (order: Order, hash: string, context: PlaceOrderContext): Promise<PlacedOrder> => {
     const { trace, bulk = false } = context;
     const message = { order, contentHash: hash, traceparent: formatTraceparent(trace) };
@@ -43,22 +34,17 @@ export function createPlaceOrder(
   };
 
   return async (request, context) => {
-    const { idempotencyKey, clientId } = context;
     const hash = contentHash(request);
-    if (idempotencyKey === undefined) {
-      return publish({ ...request, orderId: request.orderId ?? newOrderId() }, hash, context);
-    }
-    const owner =
-      clientId === undefined
-        ? ({ kind: 'customer', id: request.customerId } as const)
-        : ({ kind: 'client', id: clientId } as const);
-    const orderId = orderIdOfKey(owner, idempotencyKey);
-    const known = hashOfKeyedOrder?.get(orderId);
-    if (known !== undefined && known !== hash) {
-      throw new IdempotencyKeyReusedError('this idempotency key was used for another order');
-    }
-    const placed = await publish({ ...request, orderId }, hash, context);
-    hashOfKeyedOrder?.set(orderId, hash);
-    return placed;
+    return publish({ ...request, orderId: idOf(request, context) }, hash, context);
   };
+}
+
+function idOf(
+  { orderId, customerId }: OrderRequest,
+  { idempotencyKey, clientId }: PlaceOrderContext,
+): string {
+  if (idempotencyKey === undefined) return orderId ?? newOrderId();
+  return clientId === undefined
+    ? orderIdOfKey({ kind: 'customer', id: customerId }, idempotencyKey)
+    : orderIdOfKey({ kind: 'client', id: clientId }, idempotencyKey);
 }

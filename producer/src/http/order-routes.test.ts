@@ -5,7 +5,7 @@ import { AN_ORDER_ID, anOrderRequest } from '@orders/shared/testing/orders.ts';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import {
   BufferFullError,
-  IdempotencyKeyReusedError,
+  OrderNotSendableError,
   OrderTooLargeError,
   QueueUnavailableError,
 } from '../domain/errors.ts';
@@ -47,7 +47,7 @@ describe('orderRoutes', () => {
   const acceptedCount = async () => (await metrics.ordersAccepted.get()).values[0]?.value;
 
   const refusals = [
-    [new IdempotencyKeyReusedError('used'), 422, 'idempotency-key-reused', undefined],
+    [new OrderNotSendableError('never'), 422, 'order-not-sendable', undefined],
     [new OrderTooLargeError('large'), 413, 'order-too-large', undefined],
     [new BufferFullError('full'), 429, 'buffer-full', '1'],
     [new QueueUnavailableError('away'), 503, 'queue-unavailable', '5'],

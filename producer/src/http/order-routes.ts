@@ -111,7 +111,9 @@ export async function orderRoutes(
             .string()
             .optional()
             .meta({ pattern: IDEMPOTENCY_KEY_PATTERN })
-            .describe('the same key and order within 7 days: the same orderId, processed once'),
+            .describe(
+              'the same key within 7 days: the same orderId, and the first order with it that is stored counts; one that differs is accepted, and kept as a conflict',
+            ),
         }),
         body: orderRequestSchema,
         response: { 202: acceptedAnswer, ...refusals },
@@ -197,8 +199,6 @@ function refusalProblem(error: OrderRefusedError): ProblemError {
   const answer = (problem: Problem, retryAfterSeconds?: number) =>
     new ProblemError(problem, { cause: error, ...(retryAfterSeconds ? { retryAfterSeconds } : {}) });
   switch (error.code) {
-    case 'IDEMPOTENCY_KEY_REUSED':
-      return answer(createProblem(422, 'idempotency-key-reused', error.message));
     case 'ORDER_TOO_LARGE':
       return answer(createProblem(413, 'order-too-large', error.message));
     case 'ORDER_NOT_SENDABLE':

@@ -1,5 +1,8 @@
+import { once } from 'node:events';
 import { existsSync } from 'node:fs';
-import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { GetQueueUrlCommand, ReceiveMessageCommand, SQSClient } from '@aws-sdk/client-sqs';
@@ -7,7 +10,7 @@ import { decodeOrderMessage } from '@orders/shared/message.ts';
 import { StartupError } from '@orders/shared/startup-error.ts';
 import { captureLog } from '@orders/shared/testing/log-lines.ts';
 import { anOrderRequest } from '@orders/shared/testing/orders.ts';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, onTestFinished, vi } from 'vitest';
 import { startEmulator } from '../../dev/emulator.ts';
 import { type ProducerApp, startProducer } from './app.ts';
 import { loadProducerConfig } from './config.ts';
@@ -115,6 +118,46 @@ describe('startProducer', () => {
       expect(lines.find(({ level }) => level === 'ERROR')).toMatchObject({ err: { code: 'ENOSPC' } });
     },
   );
+
+  it('producer, whose credentials hang, answers 503 in time and stops', async () => {
+    await start(); // makes the queues
+    const folder = await mkdtemp(path.join(tmpdir(), 'producer-credentials-'));
+    await writeFile(path.join(folder, 'token'), 'web-identity');
+    let silent = false;
+    const sts = createServer((_request, response) => {
+      if (silent) return;
+      response.setHeader('content-type', 'text/xml');
+      response.end(`<AssumeRoleWithWebIdentityResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/">
+        <AssumeRoleWithWebIdentityResult><Credentials><AccessKeyId>ASIAROLE</AccessKeyId>
+        <SecretAccessKey>role</SecretAccessKey><SessionToken>session</SessionToken>
+        <Expiration>${new Date(Date.now() - 1_000).toISOString()}</Expiration></Credentials>
+        </AssumeRoleWithWebIdentityResult></AssumeRoleWithWebIdentityResponse>`);
+    }).listen(0, '127.0.0.1');
+    await once(sts, 'listening');
+    onTestFinished(async () => {
+      sts.close();
+      sts.closeAllConnections();
+      await rm(folder, { recursive: true });
+      vi.unstubAllEnvs();
+    });
+    for (const name of ['AWS_ACCESS_KEY_ID', 'AWS_SECRET_ACCESS_KEY', 'AWS_PROFILE'])
+      vi.stubEnv(name, undefined);
+    vi.stubEnv('AWS_REGION', 'ap-northeast-2');
+    vi.stubEnv('AWS_WEB_IDENTITY_TOKEN_FILE', path.join(folder, 'token'));
+    vi.stubEnv('AWS_ROLE_ARN', 'arn:aws:iam::000000000000:role/producer');
+    vi.stubEnv('AWS_ENDPOINT_URL_STS', `http://127.0.0.1:${(sts.address() as AddressInfo).port}`);
+    const { url, stop } = await start({
+      APP_ENV: 'staging',
+      PUBLISH_TIMEOUT_MS: '300',
+      SQS_REQUEST_TIMEOUT_MS: '60000',
+    });
+    apps.pop();
+    expect((await post(url)).status).toBe(202);
+    silent = true;
+    const answers = [post(url), post(url)];
+    expect((await Promise.all(answers)).map(({ status }) => status)).toEqual([503, 503]);
+    await stop();
+  });
 
   it('producer, that stops, answers nobody any more', async () => {
     const { url, stop } = await start();

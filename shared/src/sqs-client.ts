@@ -2,7 +2,7 @@ import { SQSClient, type SQSClientConfig } from '@aws-sdk/client-sqs';
 import { type CommonConfig, sqsEndpoint } from './config.ts';
 import type { Logger } from './logger.ts';
 import type { CommonMetrics } from './metrics.ts';
-import type { HttpLimits } from './sqs/undici-handler.ts';
+import { abortError, type HttpLimits } from './sqs/undici-handler.ts';
 import { createTunedSqsClient } from './tuned-sqs-client.ts';
 
 export type SqsClientOptions = {
@@ -22,8 +22,12 @@ export type SqsClientOptions = {
   metrics?: Pick<CommonMetrics, 'sqsRequestDuration'>;
 };
 
+/** STS, a container's agent or a process may never answer. What comes later serves the next request. */
+const CREDENTIALS_TIMEOUT_MS = 5_000;
+
 /**
- * A client whose requests end: the SDK by itself sets no time-out at all, and `requestTimeout` alone only warns.
+ * A client whose calls end: the SDK by itself sets no time-out at all, and `requestTimeout` alone only warns. The wait
+ * for credentials is limited as well, and an `abortSignal` ends a call at once, whatever it waits for.
  * The endpoint is always set for an emulator, since the host in the queue URLs of one need not resolve.
  */
 export function createSqsClient({ config, logger, metrics }: SqsClientOptions): SQSClient {
@@ -45,6 +49,8 @@ export function createSqsClient({ config, logger, metrics }: SqsClientOptions): 
     config.SQS_CLIENT === 'plain'
       ? createPlainSqsClient(settings, limits)
       : createTunedSqsClient({ settings, limits, logger });
+  limitCredentials(client, Math.min(CREDENTIALS_TIMEOUT_MS, limits.requestTimeoutMs));
+  endWithSignal(client);
   if (metrics) observeRequests(client, metrics.sqsRequestDuration);
   return client;
 }
@@ -82,6 +88,43 @@ function sdkLogger(logger: Logger) {
   const quiet = () => {};
   return { trace: quiet, debug: quiet, info: request, warn, error: request };
 }
+
+function limitCredentials({ config }: SQSClient, timeoutMs: number): void {
+  const { credentials } = config;
+  config.credentials = async (properties) => {
+    let timer: NodeJS.Timeout | undefined;
+    const late = new Promise<never>((_resolve, reject) => {
+      const error = Object.assign(new Error(`no credentials within ${timeoutMs} ms`), {
+        name: 'TimeoutError',
+      });
+      timer = setTimeout(reject, timeoutMs, error);
+    });
+    try {
+      return await Promise.race([credentials(properties), late]);
+    } finally {
+      clearTimeout(timer);
+    }
+  };
+}
+
+/** The SDK looks at the signal when it has the credentials, and then sends nothing any more. */
+function endWithSignal(client: SQSClient): void {
+  const send = client.send.bind(client) as (command: unknown, options?: Options) => Promise<unknown>;
+  const sendUntil = (command: unknown, options: Options = {}) => {
+    const { abortSignal: signal } = options;
+    if (!signal) return send(command, options);
+    return new Promise((resolve, reject) => {
+      const abort = () => reject(abortError(signal));
+      if (signal.aborted) return abort();
+      signal.addEventListener('abort', abort, { once: true });
+      const done = () => signal.removeEventListener('abort', abort);
+      send(command, options).finally(done).then(resolve, reject);
+    });
+  };
+  client.send = sendUntil as unknown as SQSClient['send'];
+}
+
+type Options = { abortSignal?: AbortSignal };
 
 /** Each attempt, by its HTTP status; the plain client's until the headers are there. */
 function observeRequests({ config }: SQSClient, duration: CommonMetrics['sqsRequestDuration']): void {

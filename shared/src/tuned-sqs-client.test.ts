@@ -1,7 +1,7 @@
 import { spawnSync } from 'node:child_process';
 import { createHash, createHmac } from 'node:crypto';
 import { once } from 'node:events';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import http, { type IncomingHttpHeaders, type ServerResponse } from 'node:http';
 import https from 'node:https';
 import net, { type AddressInfo } from 'node:net';
@@ -657,30 +657,72 @@ describe.each(KINDS)('%s client, its signature', (kind) => {
     expect(requests).toHaveLength(0);
   });
 
-  it('for a service account of Kubernetes, is made with what STS gives for its token', async () => {
-    const directory = await mkdtemp(path.join(tmpdir(), 'irsa-'));
-    onTestFinished(() => rm(directory, { recursive: true }));
-    await writeFile(path.join(directory, 'token'), 'web-identity');
+  const roleOfSts = (): Answer => ({
+    headers: { 'content-type': 'text/xml' },
+    body: `<AssumeRoleWithWebIdentityResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/">
+      <AssumeRoleWithWebIdentityResult><Credentials><AccessKeyId>ASIAROLE</AccessKeyId>
+      <SecretAccessKey>role</SecretAccessKey><SessionToken>session</SessionToken>
+      <Expiration>${new Date(Date.now() + 3_600_000).toISOString()}</Expiration></Credentials>
+      </AssumeRoleWithWebIdentityResult></AssumeRoleWithWebIdentityResponse>`,
+  });
+  async function makeFolder(): Promise<string> {
+    const folder = await mkdtemp(path.join(tmpdir(), 'credentials-'));
+    onTestFinished(() => rm(folder, { recursive: true }));
+    return folder;
+  }
+  async function useServiceAccount(stsEndpoint: string): Promise<void> {
+    const token = path.join(await makeFolder(), 'token');
+    await writeFile(token, 'web-identity');
     useCredentials({ accessKeyId: '', secretAccessKey: '' });
-    const { endpoint, requests } = await startScript(
-      {
-        headers: { 'content-type': 'text/xml' },
-        body: `<AssumeRoleWithWebIdentityResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/">
-          <AssumeRoleWithWebIdentityResult><Credentials><AccessKeyId>ASIAROLE</AccessKeyId>
-          <SecretAccessKey>role</SecretAccessKey><SessionToken>session</SessionToken>
-          <Expiration>${new Date(Date.now() + 3_600_000).toISOString()}</Expiration></Credentials>
-          </AssumeRoleWithWebIdentityResult></AssumeRoleWithWebIdentityResponse>`,
-      },
-      {},
-    );
-    vi.stubEnv('AWS_WEB_IDENTITY_TOKEN_FILE', path.join(directory, 'token'));
+    vi.stubEnv('AWS_WEB_IDENTITY_TOKEN_FILE', token);
     vi.stubEnv('AWS_ROLE_ARN', 'arn:aws:iam::000000000000:role/consumer');
-    vi.stubEnv('AWS_ENDPOINT_URL_STS', endpoint);
+    vi.stubEnv('AWS_ENDPOINT_URL_STS', stsEndpoint);
+  }
+
+  it('for a service account of Kubernetes, is made with what STS gives for its token', async () => {
+    const { endpoint, requests } = await startScript(roleOfSts(), {});
+    await useServiceAccount(endpoint);
     const { client } = createClient(kind, endpoint);
     await client.send(receive());
     const [sts, sqs] = requests as [Recorded, Recorded];
     expect(sts.body).toContain('WebIdentityToken=web-identity');
     await expectSigned(sqs, { accessKeyId: 'ASIAROLE', secretAccessKey: 'role', sessionToken: 'session' });
+  });
+
+  it('of credentials that hang, ends with the signal, and is not made when they come', async () => {
+    const asked = Promise.withResolvers<ServerResponse>();
+    const sts = await startScript((response) => asked.resolve(response));
+    await useServiceAccount(sts.endpoint);
+    const { endpoint, requests } = await startScript({});
+    const { client } = createClient(kind, endpoint, { SQS_REQUEST_TIMEOUT_MS: 60_000 });
+    const controller = new AbortController();
+    const pending = caught(client.send(receive(), { abortSignal: controller.signal }));
+    const response = await asked.promise;
+    controller.abort();
+    expect(await pending).toMatchObject({ name: 'AbortError' });
+    answer(response, roleOfSts());
+    await client.send(receive());
+    expect(requests).toHaveLength(1);
+  });
+
+  it('of credentials that hang, is given up in the time of a request', async () => {
+    const folder = await makeFolder();
+    const pidFile = path.join(folder, 'pid');
+    const config = path.join(folder, 'config');
+    await writeFile(config, `[default]\ncredential_process = echo $$ > ${pidFile} && exec sleep 60\n`);
+    useCredentials({ accessKeyId: '', secretAccessKey: '' });
+    vi.stubEnv('AWS_CONFIG_FILE', config);
+    vi.stubEnv('AWS_SHARED_CREDENTIALS_FILE', '/nonexistent');
+    const { endpoint, requests } = await startScript({});
+    const { client } = createClient(kind, endpoint, { SQS_REQUEST_TIMEOUT_MS: 300 });
+    const failed = caught(client.send(receive()));
+    const pid = await vi.waitFor(async () =>
+      Number((await readFile(pidFile, 'utf8')).trim() || expect.fail()),
+    );
+    onTestFinished(() => void process.kill(pid));
+    expect(await failed).toMatchObject({ name: 'TimeoutError', message: 'no credentials within 300 ms' });
+    expect(await caught(client.send(remove()))).toMatchObject({ name: 'TimeoutError' });
+    expect(requests).toHaveLength(0);
   });
 
   const HOUR_MS = 3_600_000;

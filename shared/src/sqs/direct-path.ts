@@ -73,6 +73,7 @@ export class DirectPath {
 
   async #sendDirectly(command: HotCommand, mould: Mould, options: Options): Promise<object> {
     const { config } = this.#client;
+    await config.credentials(); // without them nothing is tried, as by the SDK
     const invocationId = randomUUID();
     const clockOffsetMs = config.systemClockOffset;
     let setback: Setback;

@@ -143,5 +143,6 @@ function asNodeError(error: Error & { code?: string }): Error {
 const transient = (message: string, code: string, cause?: Error) =>
   Object.assign(new Error(message, { cause }), { name: 'TimeoutError', code });
 
-const abortError = ({ reason }: AbortSignal) =>
+/** As the SDK's own handler rejects. */
+export const abortError = ({ reason }: AbortSignal) =>
   Object.assign(new Error('Request aborted', { cause: reason }), { name: 'AbortError' });

@@ -155,13 +155,17 @@ describe('a DLQ that hangs', () => {
 
 describe('copies', () => {
   test('consumer, when SQS refuses a batch for one line, sends the lines of that batch by themselves', async () => {
-    const lines = Array.from({ length: 35 }, (_, n) => (n === 17 ? '' : `no order ${n}`));
+    const REFUSED = 'a\u0007';
+    const lines = Array.from({ length: 35 }, (_, n) => (n === 17 ? REFUSED : `no order ${n}`));
     const body = await packOf(lines);
     const harness = start({}, ({ sqs }) => {
       sqs.intercept = ({ operation, input }) => {
-        if (operation === 'SendMessageBatch' && input.Entries?.some(({ MessageBody }) => MessageBody === ''))
-          throw Object.assign(new Error('a message is empty'), {
-            name: 'InvalidParameterValue',
+        if (
+          operation === 'SendMessageBatch' &&
+          input.Entries?.some(({ MessageBody }) => MessageBody === REFUSED)
+        )
+          throw Object.assign(new Error('a character that SQS does not take'), {
+            name: 'InvalidMessageContents',
             $metadata: { httpStatusCode: 400 },
           });
       };
@@ -169,7 +173,7 @@ describe('copies', () => {
     });
     await eventually(() => expect(harness.sqs.deletedHandles()).toHaveLength(1));
     const letters = harness.sqs.deadLetters.map(({ MessageBody }) => MessageBody);
-    expect(letters.toSorted()).toEqual([...lines.filter((line) => line !== ''), body].toSorted());
+    expect(letters.toSorted()).toEqual([...lines.filter((line) => line !== REFUSED), body].toSorted());
     // Four batches, of which one is taken apart, and the whole for the line that fits into no message.
     expect(sendsTo(harness, 'dlq')).toHaveLength(4 + 10 + 1);
   });

@@ -148,7 +148,7 @@ describe('startProducer', () => {
     vi.stubEnv('AWS_ENDPOINT_URL_STS', `http://127.0.0.1:${(sts.address() as AddressInfo).port}`);
     const { url, stop } = await start({
       APP_ENV: 'staging',
-      PUBLISH_TIMEOUT_MS: '300',
+      PUBLISH_TIMEOUT_MS: '1500',
       SQS_REQUEST_TIMEOUT_MS: '60000',
     });
     apps.pop();

@@ -14,12 +14,14 @@ export type EarlierCode = { commit: string; name: string };
 /**
  * Code of this repository that was before: the newest release by tag; without tags what the services were one change
  * ago, and as long ago as they needed the same packages as today, since nothing is installed for it.
+ * @param root of the repository
  */
-export function earlierCode(): { found: EarlierCode[]; reason: string } {
+export function earlierCode(root = ROOT): { found: EarlierCode[]; reason: string } {
+  const git = gitIn(root);
   try {
     if (git('rev-parse', '--is-shallow-repository').trim() === 'true')
       return { found: [], reason: 'skipped: the clone is shallow, and has no earlier code' };
-    const now = packages(readFileSync(path.join(ROOT, 'package-lock.json'), 'utf8'));
+    const now = packages(readFileSync(path.join(root, 'package-lock.json'), 'utf8'));
     const runs = (commit: string) => packages(git('show', `${commit}:package-lock.json`)) === now;
     const named = git('tag', '--merged', 'HEAD', '--no-contains', 'HEAD', '--sort=-creatordate');
     const release = named.split('\n').find((tag) => tag && runs(tag));
@@ -61,13 +63,15 @@ export async function checkOut({ commit }: EarlierCode): Promise<{ folder: strin
   };
 }
 
-const git = (...args: string[]) =>
-  execFileSync('git', args, {
-    cwd: ROOT,
-    encoding: 'utf8',
-    maxBuffer: 64 * 1024 * 1024,
-    stdio: ['ignore', 'pipe', 'pipe'],
-  });
+const gitIn =
+  (cwd: string) =>
+  (...args: string[]) =>
+    execFileSync('git', args, {
+      cwd,
+      encoding: 'utf8',
+      maxBuffer: 64 * 1024 * 1024,
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
 
 type Locked = { version?: string; integrity?: string; dev?: boolean; optional?: boolean; link?: boolean };
 

@@ -233,8 +233,18 @@ describe('operations', () => {
     });
   });
 
-  test('log lines of both services, hold no customer and no order', () => {
-    const text = JSON.stringify(pair.lines);
-    expect(text).not.toMatch(/C-1001|C-BATCH|SKU-1/);
+  test('log lines of an order that was stored, and of one that was rejected, hold no customer and no order', async () => {
+    const orderId = randomUUID();
+    const { body } = await post(`${pair.producerUrl}/orders`, anOrderRequest({ orderId }));
+    await isStored(body.orderId);
+    const other = anOrderRequest({ orderId, customerId: 'C-BATCH' });
+    await post(`${pair.producerUrl}/orders`, other);
+    const told = () => pair.lines.filter((line) => line['orderId'] === orderId).map(({ message }) => message);
+    await eventually(() =>
+      expect(told()).toEqual(
+        expect.arrayContaining(['order settled', 'message sent to the dead-letter queue']),
+      ),
+    );
+    expect(/C-1001|C-BATCH|SKU-1/.exec(JSON.stringify(pair.lines))).toBeNull();
   });
 });

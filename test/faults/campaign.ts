@@ -8,7 +8,7 @@ import type { Backend, RunningBackend } from '../backends.ts';
 import { FAULTS } from './faults.ts';
 import { type Means, obstacle, planTrial, repeatOptions } from './plan.ts';
 import type { RecordedTrial } from './results.ts';
-import type { Store } from './store.ts';
+import { findPgBouncer, type Store } from './store.ts';
 import { runTrial, TrialError, type TrialPlan } from './trial.ts';
 
 const USAGE = `usage: npm run test:faults -- [options]
@@ -98,6 +98,7 @@ function readOptions(): { options: Options; means: Means } {
     },
     means: {
       postgres,
+      pgbouncer: findPgBouncer(),
       libfaketime: [values.libfaketime ?? '', ...FAKETIME_FOLDERS].find((file) => existsSync(file)),
     },
   };
@@ -158,13 +159,13 @@ class Campaign {
   }
 
   async #try(plan: TrialPlan, postgres: PostgresServer | undefined): Promise<void> {
-    const { seed, trial, faults, leftOut, store, consumers, settings } = plan;
+    const { seed, trial, faults, leftOut, store, consumers, settings, refusal } = plan;
     const { backend } = this.#options;
     const folder = path.join(this.#folder, `trial-${seed}-${trial}`);
     const names = faults.map(({ name }) => name);
     const chosen = Object.entries(settings).map(([name, value]) => `, ${name}=${value}`);
     const without = leftOut.length > 0 ? `, left out: ${leftOut.join(', ')}` : '';
-    const label = `trial ${seed}/${trial} [${names.join(', ')}] ${store}${consumers > 1 ? ', 2 consumers' : ''}${this.#endpoint ? `, ${backend}` : ''}${chosen.join('')}${without}`;
+    const label = `trial ${seed}/${trial} [${names.join(', ')}] ${store}${consumers > 1 ? ', 2 consumers' : ''}${this.#endpoint ? `, ${backend}` : ''}${chosen.join('')}, refusing by ${refusal}${without}`;
     const at = new Date().toISOString();
     this.done++;
     try {
@@ -173,11 +174,12 @@ class Campaign {
         endpoint: this.#endpoint,
         postgres,
         libfaketime: this.#means.libfaketime,
+        pgbouncer: this.#means.pgbouncer,
       });
-      const { violations, orders, accepted, unknown, recoveryMs, settledMs, durationMs } = result;
-      const figures = `${orders} orders, ${accepted} accepted, ${unknown} unknown, ready after ${seconds(recoveryMs)}, settled after ${seconds(settledMs)}, took ${seconds(durationMs)}`;
+      const { violations, orders, accepted, unknown, recoveryMs, settledMs, durationMs, peakBytes } = result;
+      const figures = `${orders} orders, ${accepted} accepted, ${unknown} unknown, ready after ${seconds(recoveryMs)}, settled after ${seconds(settledMs)}, ${Math.round(peakBytes / 1e6)} MB, took ${seconds(durationMs)}`;
       console.log(`${violations.length === 0 ? 'ok  ' : 'FAIL'} ${label}: ${figures}`);
-      const drawn = { seed, trial, faults: names, backend, store, consumers, settings };
+      const drawn = { seed, trial, faults: names, backend, store, consumers, settings, refusal };
       this.#record({ at, commit: this.#commit, ...drawn, skipped: [...leftOut], ...result });
       if (violations.length === 0) {
         if (this.#options.verbose) console.log(timeline.map((line) => `  ${line}`).join('\n'));

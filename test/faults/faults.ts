@@ -2,10 +2,19 @@ import { spawn } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import type { SQSClient } from '@aws-sdk/client-sqs';
+import type { OrderRequest } from '@orders/shared/order.ts';
+import type { QueueUrls } from '@orders/shared/queue-admin.ts';
+import type { CredentialServer } from './credential-server.ts';
+import { FLOODS } from './floods.ts';
+import type { Poison } from './invariants.ts';
 import type { Random } from './random.ts';
 import type { ServiceProcess } from './service-process.ts';
-import type { SqsFault, SqsFaultProxy } from './sqs-fault-proxy.ts';
-import type { PostgresStore, SqliteStore, Store } from './store.ts';
+import type { EntryFailure, SqsFault, SqsFaultProxy } from './sqs-fault-proxy.ts';
+import type { Store } from './store.ts';
+import { lockSqlite, STORE_FAULTS, slowPostgres } from './store-faults.ts';
+import { TOOL_FAULTS } from './tool-faults.ts';
+import type { Client, Submission } from './workload.ts';
 
 /** What a fault is done to. */
 export type FaultScene = {
@@ -16,6 +25,21 @@ export type FaultScene = {
   consumers: readonly ServiceProcess[];
   /** Its name. */
   deadLetterQueue: string;
+  /** Straight to SQS, past the proxy. */
+  sqs: SQSClient;
+  queues: QueueUrls;
+  /** Posts orders as the campaign's own clients do. */
+  client: Client;
+  /** An order that nothing is wrong with, without an id of its own. */
+  model: OrderRequest;
+  /** Says what was sent beside the workload, so that it is judged with it. */
+  sent: { orders: (orders: readonly Submission[]) => void; poison: (poison: readonly Poison[]) => void };
+  /** Says that an operator's tool did not do what it promises, in words. */
+  toolFailed: (what: string) => void;
+  /** Where the services get their credentials, when the trial has one. */
+  credentials: CredentialServer | undefined;
+  /** Of the trial, for files of its own. */
+  folder: string;
   /** For tools that operators call: what tells them of the queues. */
   toolEnv: NodeJS.ProcessEnv;
   /** Read by libfaketime in the services, where the trial has it. */
@@ -30,6 +54,12 @@ export type FaultNeeds = {
   consumers?: 2;
   clock?: true;
   limitedDisk?: true;
+  /** It fills the disk, too: not beside one that is limited. */
+  room?: true;
+  /** The services get credentials that expire. */
+  credentials?: true;
+  /** The store is behind a pooler. */
+  pooler?: true;
   /** Of the trial, when it should begin rather late: there must be something to do it to. */
   late?: true;
 };
@@ -44,20 +74,44 @@ export type Fault = {
   run: (scene: FaultScene) => Promise<number>;
 };
 
-/** Where the consumers' disk ends, in pages of 4 KiB, when it is to be filled. */
-export const PAGE_LIMIT = 400;
-
 const ROOT = path.join(import.meta.dirname, '..', '..');
 /** Longer than the campaign's visibility time of 5 s. */
 const STALL_MS = { min: 5_500, max: 7_000 };
 const READY_TIMEOUT_MS = 60_000;
 const REDRIVE_TIMEOUT_MS = 10_000;
 const CLOCK_TOLERANCE_MS = 60_000;
+/** Longer than a client waits for its answer. */
+const CREDENTIALS_HANG_MS = 10_000;
 
 const SEND = ['SendMessageBatch'];
 const DELETE = ['DeleteMessageBatch'];
 const RECEIVE = ['ReceiveMessage'];
 const EXTEND = ['ChangeMessageVisibilityBatch'];
+
+/**
+ * What SQS answers of an entry that passes, with either flag: the errors of SendMessageBatch, those common to all
+ * operations, and one that nobody has heard of.
+ * https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMessageBatch.html#API_SendMessageBatch_Errors
+ * https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/CommonErrors.html
+ */
+const PASSING_FAILURES: readonly EntryFailure[] = [
+  'RequestThrottled',
+  'ThrottlingException',
+  'KMS.ThrottlingException',
+  'KmsThrottled',
+  'InternalError',
+  'InternalFailure',
+  'ServiceUnavailable',
+  'RequestExpired',
+  'ExpiredTokenException',
+  'Campaign.NeverHeardOf',
+].flatMap((code) => [true, false].map((senderFault) => ({ code, senderFault })));
+/** And of a receipt that it does not know, or no longer. */
+const RECEIPT_FAILURES: readonly EntryFailure[] = [
+  ...PASSING_FAILURES,
+  { code: 'ReceiptHandleIsInvalid', senderFault: true },
+  { code: 'MessageNotInflight', senderFault: true },
+];
 
 export const FAULTS: readonly Fault[] = [
   ofService('producer killed', 'SIGKILL', ({ producer }) => producer),
@@ -89,15 +143,20 @@ export const FAULTS: readonly Fault[] = [
   ofSqs('twice in one batch', () => [{ kind: 'same-batch-twice', share: 0.7 }]),
   ofSqs('out of order', () => [{ kind: 'out-of-order' }]),
   { name: 'visibility runs out', needs: { store: 'either' }, run: outliveVisibility },
+  ofSqs('entries fail by every code', (random) => [
+    { kind: 'partial', operations: SEND, as: PASSING_FAILURES, share: random.pick([0.5, 1]) },
+    {
+      kind: 'partial',
+      operations: [...DELETE, ...EXTEND],
+      as: RECEIPT_FAILURES,
+      share: random.pick([0.5, 1]),
+    },
+  ]),
+  { name: 'credentials hang', needs: { credentials: true }, run: hangCredentials },
 
-  { name: 'database locked', needs: { store: 'sqlite' }, run: lockSqlite },
-  { name: 'disk full', needs: { store: 'sqlite', limitedDisk: true }, run: fillDisk },
-  { name: 'PostgreSQL killed', needs: { store: 'postgres' }, run: killPostgres },
-  { name: 'PostgreSQL in recovery', needs: { store: 'postgres' }, run: recoverPostgres },
-  { name: 'PostgreSQL slow', needs: { store: 'postgres' }, run: slowPostgres },
-  { name: 'PostgreSQL out of connections', needs: { store: 'postgres' }, run: exhaustPostgres },
-  { name: 'PostgreSQL full', needs: { store: 'postgres' }, run: fillPostgres },
-  { name: 'PostgreSQL read-only', needs: { store: 'postgres' }, run: demotePostgres },
+  ...FLOODS,
+  ...TOOL_FAULTS,
+  ...STORE_FAULTS,
 ];
 
 function lost(operations: readonly string[], random: Random): SqsFault {
@@ -223,104 +282,21 @@ async function jumpClock({ random, clockFile, note, producer, consumers }: Fault
   return struck.length;
 }
 
-async function lockSqlite({ random, store, note }: FaultScene): Promise<number> {
-  const db = (store as SqliteStore).open();
-  try {
-    db.exec('BEGIN IMMEDIATE');
-    note('database locked');
-    await sleep(random.between(1_000, 3_000));
-    db.exec('ROLLBACK');
-    note('database unlocked');
-    return 1;
-  } finally {
-    db.close();
-  }
-}
-
-/** Fills the file up to the bound that `limited-disk.ts` gives the consumers, and empties it again. */
-async function fillDisk({ random, store, note }: FaultScene): Promise<number> {
-  const db = (store as SqliteStore).open();
-  try {
-    const [size] = db.prepare('PRAGMA page_count').all();
-    const bytes = Math.max(0, PAGE_LIMIT - Number(size?.['page_count'])) * 4_096;
-    db.exec(
-      `CREATE TABLE filler (filler BLOB) STRICT; INSERT INTO filler (filler) VALUES (zeroblob(${bytes}))`,
-    );
-    note('disk full');
-    await sleep(random.between(1_000, 3_000));
-    db.exec('DROP TABLE filler');
-    note('disk has room again');
-    return 1;
-  } finally {
-    db.close();
-  }
-}
-
-async function killPostgres({ random, store, note }: FaultScene): Promise<number> {
-  const { server } = store as PostgresStore;
-  await server.kill();
-  note('PostgreSQL killed');
-  await sleep(random.between(300, 2_500));
-  await server.up();
-  note('PostgreSQL up');
-  return 1;
-}
-
-async function recoverPostgres({ store, note }: FaultScene): Promise<number> {
-  const { server, database } = store as PostgresStore;
-  const struck = await server.crashBackend(database);
-  note(struck > 0 ? 'PostgreSQL recovers from the crash of a backend' : 'no backend to crash');
-  await server.up();
-  note('PostgreSQL up');
-  return struck;
-}
-
-async function slowPostgres({ random, store, note }: FaultScene): Promise<number> {
-  const { server, database } = store as PostgresStore;
-  const seconds = random.between(1, 3).toFixed(2);
-  note(`PostgreSQL answers after ${seconds} s`);
-  await server.sql(
-    `BEGIN; LOCK TABLE orders IN ACCESS EXCLUSIVE MODE; SELECT pg_sleep(${seconds}); ROLLBACK`,
-    database,
-  );
-  note('PostgreSQL answers at once');
-  return 1;
-}
-
-async function exhaustPostgres({ random, store, note }: FaultScene): Promise<number> {
-  const { server, database } = store as PostgresStore;
-  const release = await server.takeConnections(database);
-  note('PostgreSQL out of connections');
-  await sleep(random.between(1_000, 3_000));
-  await release();
-  note('PostgreSQL has connections again');
-  return 1;
-}
-
-/** A server whose disk is full answers each insert with SQLSTATE 53100. */
-async function fillPostgres({ random, store, note }: FaultScene): Promise<number> {
-  const { server, database } = store as PostgresStore;
-  await server.sql(
-    `CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS
-       $$ BEGIN RAISE EXCEPTION 'could not extend file' USING ERRCODE = 'disk_full'; END $$;
-     CREATE TRIGGER full_disk BEFORE INSERT ON orders EXECUTE FUNCTION full_disk()`,
-    database,
-  );
-  note('PostgreSQL full');
-  await sleep(random.between(1_000, 3_000));
-  await server.sql('DROP FUNCTION full_disk() CASCADE', database);
-  note('PostgreSQL has room again');
-  return 1;
-}
-
-/** As after a failover: connections are cut, and who connects finds a server that takes no writes. */
-async function demotePostgres({ random, store, note }: FaultScene): Promise<number> {
-  const { server, database } = store as PostgresStore;
-  await server.sql(`ALTER DATABASE ${database} SET default_transaction_read_only = on`);
-  await server.disconnect(database);
-  note('PostgreSQL read-only');
-  await sleep(random.between(1_000, 3_000));
-  await server.sql(`ALTER DATABASE ${database} RESET default_transaction_read_only`);
-  note('PostgreSQL takes writes again');
-  return 1;
+/** Whoever gives out credentials takes requests and answers none: nobody can sign until it is over. */
+async function hangCredentials({
+  credentials,
+  random,
+  producer,
+  consumers,
+  note,
+}: FaultScene): Promise<number> {
+  if (!credentials) return 0;
+  const waiting = credentials.hang();
+  note('credentials hang');
+  await sleep(random.between(1_000, 2_000));
+  if (random.chance(0.5)) await random.pick([producer, ...consumers]).signal('SIGTERM');
+  await sleep(CREDENTIALS_HANG_MS - 2_000);
+  waiting.end();
+  note('credentials are given out again');
+  return waiting.hits;
 }

@@ -21,6 +21,10 @@ const found = (tag: string, orderId: string, customerId?: string): FoundOrder =>
   orderId,
   order: order(tag, orderId, customerId),
 });
+const lookedUp = (...order: Parameters<typeof found>) => ({
+  ...found(...order),
+  storedAt: new Date().toISOString(),
+});
 const dead = (tag: string, orderId: string, reason: string | undefined) => ({
   body: `{"order":"${tag}"}`,
   reason,
@@ -36,7 +40,7 @@ function evidence(overrides: Partial<Evidence> = {}): Evidence {
     poison: [{ body: 'not JSON', reason: 'NOT_JSON' }],
     stored: [found('a', 'id-1'), found('b', 'id-2')],
     askedFor: ['id-1', 'id-2'],
-    lookedUp: [found('a', 'id-1'), found('b', 'id-2')],
+    lookedUp: [lookedUp('a', 'id-1'), lookedUp('b', 'id-2')],
     deadLettered: [
       dead('b2', 'id-2', 'CONFLICT'),
       { body: 'not JSON', reason: 'NOT_JSON', found: undefined },
@@ -53,6 +57,16 @@ function evidence(overrides: Partial<Evidence> = {}): Evidence {
     crashes: [],
     badEnds: [],
     openFilesGrowth: { producer: 3 },
+    peakBytes: { producer: 200e6 },
+    explainedCopies: () => 0,
+    interruptions: 0,
+    inWork: { consumer: 20 },
+    maxInWork: 120,
+    starved: [],
+    archived: [],
+    unreadableArchives: [],
+    toolFailures: [],
+    unanswered: [],
     ...overrides,
   };
 }
@@ -215,12 +229,17 @@ describe('invariants, when a promise was broken', () => {
       },
       ['WRONGLY_DEAD_LETTERED'],
     ],
-    ['GET knows nothing of a stored order', { lookedUp: [found('a', 'id-1')] }, ['LOOK_UP_DIFFERS']],
+    ['GET knows nothing of a stored order', { lookedUp: [lookedUp('a', 'id-1')] }, ['LOOK_UP_DIFFERS']],
     [
       'GET answers another order',
-      { lookedUp: [found('a', 'id-1', 'C-2'), found('b', 'id-2')] },
+      { lookedUp: [lookedUp('a', 'id-1', 'C-2'), lookedUp('b', 'id-2')] },
       ['LOOK_UP_DIFFERS'],
     ],
+    ...['1970-01-01T00:00:00.000Z', 'Invalid Date'].map((storedAt): [string, Partial<Evidence>, string[]] => [
+      `GET says of an order of today that it was stored at ${storedAt}`,
+      { lookedUp: [{ ...lookedUp('a', 'id-1'), storedAt }, lookedUp('b', 'id-2')] },
+      ['LOOK_UP_DIFFERS'],
+    ]),
     ['a message stays in the queue', { unsettled: ['order queue: 1 in flight'] }, ['NOT_SETTLED']],
     ['a service is not ready again', { notReady: ['consumer'] }, ['NOT_READY']],
     ['messages are in flight after the stop', { inFlightAfterStop: 1 }, ['NOT_DRAINED']],
@@ -243,8 +262,67 @@ describe('invariants, when a promise was broken', () => {
       { sent: [sent('a', 'id-1', { oddAnswers: [500] }), ...good.sent.slice(1)] },
       ['ODD_ANSWER'],
     ],
+    ['a consumer takes more than it may', { inWork: { consumer: 121 } }, ['OVER_LIMIT']],
+    ['a process has much memory at its peak', { peakBytes: { consumer: 421e6 } }, ['TOO_MUCH_MEMORY']],
+    ['a good order waits', { starved: ['a'] }, ['STARVED']],
+    ['an archive is cut', { unreadableArchives: ['unexpected end of file'] }, ['ARCHIVE_UNREADABLE']],
+    ['a redrive does not end', { toolFailures: ['a redrive did not end'] }, ['TOOL_FAILED']],
+    ['a client gets no answer', { unanswered: ['POST /orders got no answer'] }, ['UNANSWERED']],
+    [
+      'an archived order is not what was stored',
+      {
+        sent: [...good.sent, sent('old', 'id-9', { storedLongAgo: true, confirmed: 0 })],
+        archived: [found('old', 'id-9', 'C-2')],
+      },
+      ['ALTERED'],
+    ],
   ])('when %s, say so', (_what, overrides, expected) => {
     expect(codes(overrides)).toEqual(expected);
+  });
+
+  test('an order that was archived is not lost', () => {
+    const overrides = {
+      sent: [...good.sent, sent('old', 'id-9', { storedLongAgo: true, confirmed: 0 })],
+      archived: [found('old', 'id-9'), found('old', 'id-9')],
+    };
+    expect(codes(overrides)).toEqual([]);
+  });
+});
+
+describe('invariants, of copies in the DLQ', () => {
+  const copy = (messageId: string) => ({ ...dead('b2', 'id-2', 'CONFLICT'), messageId });
+  const letters = good.deadLettered.slice(1);
+  const sentIn = (carrier: string) => [...good.sent.slice(0, 2), sent('b2', 'id-2', { carrier })];
+
+  test.each<[string, Partial<Evidence>, string[]]>([
+    ['two of one message', { deadLettered: [copy('m'), copy('m'), ...letters] }, ['DEAD_LETTERED_TWICE']],
+    ['one each of two messages', { deadLettered: [copy('m'), copy('n'), ...letters] }, []],
+    [
+      'two of one message, about which a request failed',
+      { deadLettered: [copy('m'), copy('m'), ...letters], explainedCopies: (id) => Number(id === 'm') },
+      [],
+    ],
+    [
+      'three of one message, and a consumer that died',
+      { deadLettered: [copy('m'), copy('m'), copy('m'), ...letters], interruptions: 1 },
+      ['DEAD_LETTERED_TWICE'],
+    ],
+    [
+      'one each of two messages, of an order that was sent in one only',
+      { sent: sentIn('packed'), deadLettered: [copy('m'), copy('n'), ...letters] },
+      ['DEAD_LETTERED_TWICE'],
+    ],
+    [
+      'the same, where a request about that one failed',
+      {
+        sent: sentIn('packed'),
+        deadLettered: [copy('m'), copy('n'), ...letters],
+        explainedCopies: (id) => Number(id === 'packed'),
+      },
+      [],
+    ],
+  ])('find in %s what is not explained', (_what, overrides, expected) => {
+    expect(codes({ journaled: good.journaled, ...overrides })).toEqual(expected);
   });
 });
 

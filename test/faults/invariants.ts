@@ -20,10 +20,19 @@ export type SentOrder = {
   refused?: 'for ever' | 'once';
   /** Statuses that no client should have seen. */
   oddAnswers: readonly number[];
+  /** Of the one message that it was sent in, past the producer. */
+  carrier?: string;
+  /** Was a row before the services ran. */
+  storedLongAgo?: true;
 };
 
 /** A message that can never be stored, sent straight to the queue and confirmed. */
-export type Poison = { body: string; reason: string };
+export type Poison = {
+  body: string;
+  reason: string;
+  /** Of the one message that it was sent in, where it is known. */
+  carrier?: string;
+};
 
 /** An order as it was found: in a row of the table, in an answer of the look-up, in a message. */
 export type FoundOrder = {
@@ -31,6 +40,9 @@ export type FoundOrder = {
   orderId: string;
   order: Readonly<Record<string, unknown>>;
 };
+
+/** An order as an answer of the look-up has it. */
+export type LookedUp = FoundOrder & { storedAt: string };
 
 /** A message in the DLQ; without `found` it holds no order that can be read. */
 export type DeadLettered = {
@@ -40,6 +52,8 @@ export type DeadLettered = {
   failures?: number | undefined;
   /** How often SQS delivered it. */
   attempts?: number | undefined;
+  /** Of the message that it is a copy of. */
+  messageId?: string | undefined;
   found: FoundOrder | undefined;
 };
 
@@ -53,10 +67,14 @@ export type Evidence = {
   /** Rows of the table, all of them. */
   stored: readonly FoundOrder[];
   /** What GET answered for the accepted ids, before the last orders were sent. */
-  lookedUp: readonly FoundOrder[];
+  lookedUp: readonly LookedUp[];
   /** Ids that GET was asked for. */
   askedFor: readonly string[];
   deadLettered: readonly DeadLettered[];
+  /** How many second copies in the DLQ the mishaps of a message explain. */
+  explainedCopies: (messageId: string) => number;
+  /** The same of any message: consumers that died or stood still, SQS away, redrives. */
+  interruptions: number;
   /** By all consumers. Those that led to the DLQ at once are not among them. */
   failures: readonly CountedFailure[];
   /** The order of each line of the producer's acceptance journal. */
@@ -75,7 +93,20 @@ export type Evidence = {
   crashes: readonly string[];
   /** SIGTERM answered by anything but status 0 in time. */
   badEnds: readonly string[];
-  /** Growth of open files, sockets among them, of each process that lived long enough, as `OpenFilesWatch` has it. */
+  /** By consumer, the most messages that it had in work at once, and by how many that may be at most. */
+  inWork: Readonly<Record<string, number>>;
+  maxInWork: number;
+  /** The most memory that each process had at once, in bytes. */
+  peakBytes: Readonly<Record<string, number>>;
+  /** Good orders that were not stored so long after the faults had ended, by their tags. */
+  starved: readonly string[];
+  /** What retention wrote, as far as it can be read, and archives that cannot be read whole. */
+  archived: readonly FoundOrder[];
+  unreadableArchives: readonly string[];
+  /** Tools of operators that did not do what they promise, and requests without an answer, in words. */
+  toolFailures: readonly string[];
+  unanswered: readonly string[];
+  /** Growth of open files, sockets among them, of each process that lived long enough, as `ProcessWatch` has it. */
   openFilesGrowth: Readonly<Record<string, number>>;
 };
 
@@ -94,7 +125,14 @@ export type ViolationCode =
   | 'CRASHED'
   | 'BAD_STOP'
   | 'LEAK'
-  | 'ODD_ANSWER';
+  | 'ODD_ANSWER'
+  | 'UNANSWERED'
+  | 'DEAD_LETTERED_TWICE'
+  | 'OVER_LIMIT'
+  | 'TOO_MUCH_MEMORY'
+  | 'STARVED'
+  | 'ARCHIVE_UNREADABLE'
+  | 'TOOL_FAILED';
 
 export type Violation = { code: ViolationCode; detail: string };
 
@@ -103,6 +141,13 @@ export type Violation = { code: ViolationCode; detail: string };
  * for each client that waits: 21 at most in 1,200 trials, 13 where that was not so.
  */
 const MAX_OPEN_FILES_GROWTH = 30;
+
+/** The containers' limit is 512 MiB, and what the kernel counts for one is more than its process has. */
+const MAX_PEAK_BYTES = 420_000_000;
+/** From the end of the last fault. */
+export const STARVED_AFTER_MS = 30_000;
+/** Clocks that jump, jump by less; a time that was misread is further off. */
+const STORED_WITHIN_MS = 3 * 24 * 60 * 60 * 1_000;
 
 /** What is promised, by the code of its violation. The report prints it. */
 export const INVARIANTS: Record<ViolationCode, string> = {
@@ -114,7 +159,7 @@ export const INVARIANTS: Record<ViolationCode, string> = {
   ALTERED: 'what is stored, dead-lettered or still queued is what was sent, field by field',
   WRONGLY_DEAD_LETTERED: `the DLQ holds unreadable messages, conflicts, and what failed ${MAX_FAILURES} times by its own fault, each with its own reason: no outage puts anything there`,
   WRONGLY_FAILED: 'a failure is counted only of an order that the database refuses, and of each of those',
-  LOOK_UP_DIFFERS: 'GET answers what the table holds',
+  LOOK_UP_DIFFERS: 'GET answers what the table holds, and when that was stored',
   NOT_SETTLED: 'the queue empties, nothing stays in flight, all leases are given back',
   NOT_READY: 'both services are ready again within 120 s of the end of the faults',
   NOT_DRAINED: 'a consumer that was stopped in good health leaves nothing in flight',
@@ -122,6 +167,17 @@ export const INVARIANTS: Record<ViolationCode, string> = {
   BAD_STOP: 'SIGTERM is answered by exit status 0 within the grace period',
   LEAK: `open files and sockets of a process do not grow by more than ${MAX_OPEN_FILES_GROWTH} from when it is ready until its end`,
   ODD_ANSWER: 'orders are answered with 202, 429 or 503, contradictory ones with 422',
+  UNANSWERED:
+    'a request gets an answer within PUBLISH_TIMEOUT_MS and 3 s, unless the producer dies or stands still',
+  DEAD_LETTERED_TWICE:
+    'a message has one copy in the DLQ: a second one only where its consumer died or stood still, SQS was away, or a request about the message failed',
+  OVER_LIMIT:
+    'messages received and not settled are at most MAX_IN_WORK, beside deletes on their way (100) and one batch',
+  TOO_MUCH_MEMORY: `resident memory of a process, with the flags of the images, is ${MAX_PEAK_BYTES / 1e6} MB at its peak`,
+  STARVED: `a good order is stored within ${STARVED_AFTER_MS / 1_000} s of the end of the faults, whatever bad ones are beside it`,
+  ARCHIVE_UNREADABLE:
+    'what retention took out of the store is in archives that can be read whole, whatever happened to its runs',
+  TOOL_FAILED: 'redrives and retention end, also two at once',
 };
 
 /** Judges what was found. Empty when every promise was kept. */
@@ -134,7 +190,7 @@ export function checkInvariants(evidence: Evidence): Violation[] {
     evidence.deadLettered.filter(({ found }) => found),
     ({ found }) => found?.tag,
   );
-  const queuedTags = new Set(evidence.queued.map(({ tag }) => tag));
+  const elsewhere = new Set([...evidence.queued, ...evidence.archived].map(({ tag }) => tag));
   const rivals = Map.groupBy(
     evidence.sent.flatMap((sent) => [...sent.orderIds].map((orderId) => ({ orderId, sent }))),
     ({ orderId }) => orderId,
@@ -146,7 +202,7 @@ export function checkInvariants(evidence: Evidence): Violation[] {
     const rows = storedByTag.get(sent.tag) ?? [];
     const dead = deadByTag.get(sent.tag) ?? [];
     if (rows.length > 1) report('STORED_TWICE', `${name} has ${rows.length} rows`);
-    if (sent.answer === 'accepted' && rows.length === 0 && dead.length === 0 && !queuedTags.has(sent.tag))
+    if (sent.answer === 'accepted' && rows.length === 0 && dead.length === 0 && !elsewhere.has(sent.tag))
       report('LOST', `${name} was accepted and is nowhere`);
     const rightly = (letter: DeadLettered) =>
       sent.refused === 'for ever'
@@ -172,6 +228,7 @@ export function checkInvariants(evidence: Evidence): Violation[] {
   for (const [where, found] of [
     ...evidence.stored.map((found) => ['stored', found] as const),
     ...evidence.queued.map((found) => ['queued', found] as const),
+    ...evidence.archived.map((found) => ['archived', found] as const),
     ...evidence.deadLettered.flatMap(({ found, body }) =>
       found && !bodies.has(body) ? [['dead-lettered', found] as const] : [],
     ),
@@ -207,7 +264,11 @@ export function checkInvariants(evidence: Evidence): Violation[] {
   const answers = new Map(evidence.lookedUp.map((found) => [found.orderId, found]));
   for (const orderId of evidence.askedFor) {
     const row = rowById.get(orderId);
-    if (!isDeepStrictEqual(answers.get(orderId)?.order, row?.order))
+    const answer = answers.get(orderId);
+    const isNew = sentByTag.get(answer?.tag ?? '')?.storedLongAgo !== true;
+    if (answer && isNew && !(Math.abs(Date.parse(answer.storedAt) - Date.now()) < STORED_WITHIN_MS))
+      report('LOOK_UP_DIFFERS', `GET of ${orderId} says it was stored at ${answer.storedAt}`);
+    if (!isDeepStrictEqual(answer?.order, row?.order))
       report(
         'LOOK_UP_DIFFERS',
         `GET of ${orderId} answers ${answers.has(orderId) ? 'another order' : 'nothing'}`,
@@ -225,6 +286,23 @@ export function checkInvariants(evidence: Evidence): Violation[] {
     if (refused && answer === 'accepted' && ![...orderIds].some((id) => failedIds.has(id)))
       report('WRONGLY_FAILED', `order ${[...orderIds].join()} was refused, and no failure of it counted`);
 
+  for (const { letters, most, name } of copies(evidence))
+    if (letters.length > most)
+      report('DEAD_LETTERED_TWICE', `${name} has ${letters.length} copies in the DLQ, ${most} are explained`);
+  for (const [consumer, most] of Object.entries(evidence.inWork))
+    if (most > evidence.maxInWork)
+      report('OVER_LIMIT', `${consumer} had ${most} messages in work, ${evidence.maxInWork} are allowed`);
+  for (const [service, bytes] of Object.entries(evidence.peakBytes))
+    if (bytes > MAX_PEAK_BYTES)
+      report('TOO_MUCH_MEMORY', `${service} had ${Math.round(bytes / 1e6)} MB at its peak`);
+  for (const tag of evidence.starved)
+    report(
+      'STARVED',
+      `order ${[...(sentByTag.get(tag)?.orderIds ?? [])].join()} was not stored ${STARVED_AFTER_MS / 1_000} s after the faults had ended`,
+    );
+  for (const archive of evidence.unreadableArchives) report('ARCHIVE_UNREADABLE', archive);
+  for (const failure of evidence.toolFailures) report('TOOL_FAILED', failure);
+  for (const request of evidence.unanswered) report('UNANSWERED', request);
   for (const what of evidence.unsettled) report('NOT_SETTLED', what);
   for (const service of evidence.notReady) report('NOT_READY', `${service} was not ready again`);
   if (evidence.inFlightAfterStop > 0)
@@ -243,6 +321,41 @@ export function checkInvariants(evidence: Evidence): Violation[] {
  */
 function failedTooOften({ reason, failures = 0, attempts = 0 }: DeadLettered): boolean {
   return reason === 'MAX_FAILURES' && failures >= MAX_FAILURES && attempts > 0;
+}
+
+type Copies = { name: string; letters: readonly DeadLettered[]; most: number };
+
+/**
+ * Copies in the DLQ that should be one: of one message, or of what was sent in one message only, which may have gone back
+ * to the queue in others.
+ */
+function copies({ deadLettered, sent, poison, explainedCopies, interruptions }: Evidence): Copies[] {
+  const keyOf = (letter: DeadLettered) => letter.found?.tag ?? letter.body;
+  const explained = (messageIds: Iterable<string | undefined>) =>
+    [...new Set(messageIds)].reduce((sum, id) => sum + (id === undefined ? 0 : explainedCopies(id)), 0);
+  const most = (messageIds: Iterable<string | undefined>) => 1 + interruptions + explained(messageIds);
+  const known = deadLettered.filter(({ messageId }) => messageId !== undefined);
+  const ofMessage = [...Map.groupBy(known, (letter) => `${letter.messageId} ${keyOf(letter)}`).values()].map(
+    (letters) => ({
+      name: `message ${letters[0]?.messageId}`,
+      letters,
+      most: most([letters[0]?.messageId]),
+    }),
+  );
+  const byKey = Map.groupBy(known, keyOf);
+  const sentOnce = [
+    ...sent.flatMap(({ tag, carrier }) => (carrier ? [{ key: tag, carrier }] : [])),
+    ...poison.flatMap(({ body, carrier }) => (carrier ? [{ key: body, carrier }] : [])),
+  ];
+  const ofContent = sentOnce.map(({ key, carrier }) => {
+    const letters = byKey.get(key) ?? [];
+    return {
+      name: `what was sent in message ${carrier}`,
+      letters,
+      most: most([carrier, ...letters.map(({ messageId }) => messageId)]),
+    };
+  });
+  return [...ofMessage, ...ofContent];
 }
 
 /** The id of the order, for each answer with 202 that has no line of its own in the journal. */
@@ -278,5 +391,7 @@ export function crashLines(service: string, log: string): string[] {
 const FAILED_START = /^order-(?:producer|consumer): (?:cannot work with|DATABASE_URL: cannot open) /;
 
 function isComplaint(line: string): boolean {
-  return line.trim() !== '' && !FAILED_START.test(line) && !/^\s|^\(|ExperimentalWarning/.test(line);
+  // The SDK warns, past every logger, of the credentials that it waits for.
+  const expected = /^\s|^\(|ExperimentalWarning|^@smithy\/node-http-handler - \[WARN\]/;
+  return line.trim() !== '' && !FAILED_START.test(line) && !expected.test(line);
 }

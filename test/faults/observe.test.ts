@@ -1,6 +1,10 @@
+import { appendFileSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { gzipSync } from 'node:zlib';
 import { expect, test } from 'vitest';
 import { NdjsonAcceptanceJournal } from '../../producer/src/adapters/ndjson-acceptance-journal.ts';
-import { journaledIn, unjournaledIn } from './observe.ts';
+import { archivesIn, journaledIn, unjournaledIn } from './observe.ts';
 
 test('the campaign, of a journal and a log as the producer writes them, reads lines and what it could not write', async () => {
   let written = '';
@@ -35,4 +39,19 @@ test('the campaign, of a journal and a log as the producer writes them, reads li
   await record('id-3');
   expect(journaledIn(`${written}{"journal":"accepted","orderId":"id-4","acc`)).toEqual(['id-1', 'id-3']);
   expect(unjournaledIn(`order-producer: half a line\n${lines.join('\n')}\n`)).toBe(1);
+});
+
+test('the campaign, of archives, reads each that is whole, and names each that is cut', () => {
+  const folder = mkdtempSync(path.join(tmpdir(), 'archives-'));
+  const archive = (orderId: string) => gzipSync(`${JSON.stringify({ order: { orderId } })}\n`);
+  const file = (name: string) => path.join(folder, name);
+  writeFileSync(file('whole.gz'), archive('id-1'));
+  appendFileSync(file('whole.gz'), archive('id-2'));
+  writeFileSync(file('cut.gz'), archive('id-3').subarray(0, 20));
+  appendFileSync(file('cut.gz'), archive('id-4'));
+  writeFileSync(file('unfinished.gz.part'), archive('id-5').subarray(0, 20));
+  const { archived, unreadableArchives } = archivesIn(folder);
+  rmSync(folder, { recursive: true });
+  expect(archived.map(({ orderId }) => orderId)).toEqual(['id-1', 'id-2']);
+  expect(unreadableArchives).toEqual([expect.stringMatching(/^cut\.gz: /)]);
 });

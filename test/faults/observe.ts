@@ -1,5 +1,8 @@
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { DeleteMessageCommand, ReceiveMessageCommand, type SQSClient } from '@aws-sdk/client-sqs';
+import { gunzipSync } from 'node:zlib';
+import { DeleteMessageBatchCommand, ReceiveMessageCommand, type SQSClient } from '@aws-sdk/client-sqs';
 import { DEAD_LETTER_ATTRIBUTE, deadLetterSchema } from '@orders/consumer/sqs/dead-letter.ts';
 import { commonFields, loadConfig } from '@orders/shared/config.ts';
 import { createLogger } from '@orders/shared/logger.ts';
@@ -7,7 +10,7 @@ import { readableOrders } from '@orders/shared/packed-message.ts';
 import { queueDepth } from '@orders/shared/queue-admin.ts';
 import { createSqsClient } from '@orders/shared/sqs-client.ts';
 import { z } from 'zod';
-import type { CountedFailure, DeadLettered, FoundOrder } from './invariants.ts';
+import type { CountedFailure, DeadLettered, FoundOrder, LookedUp } from './invariants.ts';
 import type { ServiceProcess } from './service-process.ts';
 import { found } from './store.ts';
 
@@ -15,6 +18,7 @@ const POLL_MS = 100;
 const FAILED = '"message failed, will be tried again"';
 /** How long what another reader holds is waited for: longer than the visibility time of 5 s. */
 const DRAIN_TRIES = 100;
+const LOOK_UP_TRIES = 20;
 
 /** A client that is not behind the proxy. */
 export function connect(endpoint: string): SQSClient {
@@ -52,12 +56,15 @@ export async function drain(sqs: SQSClient, queueUrl: string): Promise<Received[
         MessageAttributeNames: ['All'],
       }),
     );
-    for (const { Body = '', ReceiptHandle, MessageAttributes = {} } of Messages) {
+    for (const { Body = '', MessageAttributes = {} } of Messages) {
       const texts = Object.entries(MessageAttributes).map(([name, value]) => [name, value.StringValue ?? '']);
       all.push({ body: Body, attributes: Object.fromEntries(texts) });
-      await sqs.send(new DeleteMessageCommand({ QueueUrl: queueUrl, ReceiptHandle }));
     }
-    if (Messages.length > 0) continue;
+    const Entries = Messages.map(({ ReceiptHandle }, index) => ({ Id: String(index), ReceiptHandle }));
+    if (Entries.length > 0) {
+      await sqs.send(new DeleteMessageBatchCommand({ QueueUrl: queueUrl, Entries }));
+      continue;
+    }
     if ((await queueDepth(sqs, queueUrl)).inFlight === 0) return all;
     waited++;
     await sleep(POLL_MS);
@@ -74,9 +81,30 @@ export function foundIn(messages: Received[]): FoundOrder[] {
 export function deadLettersIn(messages: Received[]): DeadLettered[] {
   return messages.map(({ body, attributes }) => {
     const letter = deadLetterSchema.safeParse(JSON.parse(attributes[DEAD_LETTER_ATTRIBUTE] ?? 'null')).data;
-    const { reason, failures, attempts } = letter ?? {};
-    return { body, reason, failures, attempts, found: foundIn([{ body, attributes }])[0] };
+    const { reason, failures, attempts, messageId } = letter ?? {};
+    return { body, reason, failures, attempts, messageId, found: foundIn([{ body, attributes }])[0] };
   });
+}
+
+/** The orders in the archives of a folder, and what cannot be read of them. */
+export function archivesIn(folder: string): { archived: FoundOrder[]; unreadableArchives: string[] } {
+  const archived: FoundOrder[] = [];
+  const unreadableArchives: string[] = [];
+  const files = existsSync(folder) ? readdirSync(folder, { recursive: true, withFileTypes: true }) : [];
+  for (const file of files) {
+    // What a run was killed in the middle of, before the archive had its name.
+    if (!file.isFile() || !file.name.endsWith('.gz')) continue;
+    try {
+      const lines = gunzipSync(readFileSync(path.join(file.parentPath, file.name)))
+        .toString()
+        .split('\n');
+      for (const line of lines.filter(Boolean))
+        archived.push(found((JSON.parse(line) as { order: Record<string, unknown> }).order));
+    } catch (error) {
+      unreadableArchives.push(`${file.name}: ${error instanceof Error ? error.message : error}`);
+    }
+  }
+  return { archived, unreadableArchives };
 }
 
 /** What a consumer's log says of messages that failed and will be tried again. */
@@ -100,16 +128,49 @@ export function unjournaledIn(log: string): number {
     .reduce((sum, missed) => sum + missed, 0);
 }
 
-/** What GET answers for these ids. */
-export async function lookUp(consumer: ServiceProcess, orderIds: readonly string[]): Promise<FoundOrder[]> {
-  const all: FoundOrder[] = [];
+type Page = { orders: (Record<string, unknown> & { storedAt?: string })[]; next?: string };
+
+/** What GET answers for these ids, and for each order of that customer. */
+export async function lookUp(
+  consumer: ServiceProcess,
+  orderIds: readonly string[],
+  customerId?: string,
+): Promise<LookedUp[]> {
+  const all: LookedUp[] = [];
+  const keep = ({ orders }: Page) => all.push(...orders.map(toLookedUp));
   for (let start = 0; start < orderIds.length; start += 100) {
-    const ids = orderIds.slice(start, start + 100).join(',');
-    const response = await fetch(`${consumer.url}/orders?orderIds=${ids}`).catch(() => undefined);
-    if (!response?.ok) continue;
-    const { orders } = (await response.json()) as { orders: Record<string, unknown>[] };
-    for (const { state: _state, storedAt: _storedAt, traceId: _traceId, ...order } of orders)
-      all.push(found(order));
+    let wanted = orderIds.slice(start, start + 100);
+    // An answer that would be large holds a part of what was asked for, and says so.
+    for (let more = true; more && wanted.length > 0; ) {
+      const page = await get(`${consumer.url}/orders?orderIds=${wanted.join(',')}`);
+      if (!page) break;
+      keep(page);
+      const got = new Set(page.orders.map(({ orderId }) => orderId));
+      more = page.next !== undefined && got.size > 0;
+      wanted = wanted.filter((id) => !got.has(id));
+    }
+  }
+  if (customerId === undefined) return all;
+  for (let next: string | undefined = ''; next !== undefined; ) {
+    const after: string = next === '' ? '' : `&after=${next}`;
+    const page = await get(`${consumer.url}/orders?customerId=${customerId}&limit=500${after}`);
+    if (page) keep(page);
+    next = page?.next;
   }
   return all;
+}
+
+function toLookedUp({ state: _state, storedAt = '', traceId: _traceId, ...order }: Page['orders'][number]) {
+  return { ...found(order), storedAt };
+}
+
+/** Undefined when it does not answer, also not when asked again. */
+async function get(url: string): Promise<Page | undefined> {
+  for (let tries = 0; tries < LOOK_UP_TRIES; tries++) {
+    const response = await fetch(url).catch(() => undefined);
+    if (response?.ok) return (await response.json().catch(() => undefined)) as Page | undefined;
+    await response?.body?.cancel();
+    await sleep(POLL_MS);
+  }
+  return undefined;
 }

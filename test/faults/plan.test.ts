@@ -1,20 +1,22 @@
 import { describe, expect, test } from 'vitest';
 import { FAULTS } from './faults.ts';
 import { planTrial, repeatOptions } from './plan.ts';
+import { REFUSALS } from './store.ts';
 
-const ALL = { postgres: '/bin', libfaketime: '/lib/libfaketime.so.1' };
-const NONE = { postgres: undefined, libfaketime: undefined };
+const ALL = { postgres: '/bin', libfaketime: '/lib/libfaketime.so.1', pgbouncer: '/bin/pgbouncer' };
+const NONE = { postgres: undefined, libfaketime: undefined, pgbouncer: undefined };
 const SEED = { seed: 7, only: [] };
-const trials = Array.from({ length: 50 }, (_, trial) => trial);
+const trials = Array.from({ length: 2 * FAULTS.length }, (_, trial) => trial);
 const names = (faults: readonly { name: string }[]) => faults.map(({ name }) => name);
 
 describe('planTrial', () => {
-  test('over 50 trials, has each fault lead, and chooses each setting', () => {
+  test('over as many trials as there are faults, has each lead, and chooses each setting and way of refusing', () => {
     const plans = trials.map((trial) => planTrial(trial, SEED, ALL));
     expect(new Set(plans.map(({ faults }) => faults[0]?.name))).toEqual(new Set(names(FAULTS)));
     expect(new Set(plans.flatMap(({ settings }) => Object.keys(settings)))).toEqual(
       new Set(['PUBLISH_PACKING', 'SQS_CLIENT', 'MAX_IN_WORK', 'MIN_IN_WORK', 'POLLERS']),
     );
+    expect(new Set(plans.map(({ refusal }) => refusal))).toEqual(new Set(REFUSALS));
     expect(new Set(plans.map(({ store }) => store))).toEqual(new Set(['sqlite', 'postgres']));
   });
 
@@ -24,7 +26,8 @@ describe('planTrial', () => {
       const whole = planTrial(trial, SEED, ALL);
       const { faults, leftOut, settings, store } = planTrial(trial, SEED, NONE);
       const left = names(whole.faults).filter((name) => !leftOut.includes(name));
-      expect(leftOut.every((name) => name === 'clock jump' || name.startsWith('PostgreSQL'))).toBe(true);
+      const needy = FAULTS.filter(({ needs }) => needs.clock || needs.pooler || needs.store === 'postgres');
+      expect(leftOut.every((name) => names(needy).includes(name))).toBe(true);
       if (left.length > 0) expect(names(faults)).toEqual(left);
       else replaced++;
       expect(faults.length).toBeGreaterThan(0);

@@ -1,10 +1,14 @@
 import { FAULTS, type Fault } from './faults.ts';
 import { createRandom } from './random.ts';
-import type { Store } from './store.ts';
+import { REFUSALS, type Store } from './store.ts';
 import type { TrialPlan } from './trial.ts';
 
 /** What a machine has. */
-export type Means = { postgres: string | undefined; libfaketime: string | undefined };
+export type Means = {
+  postgres: string | undefined;
+  libfaketime: string | undefined;
+  pgbouncer: string | undefined;
+};
 
 export type PlanOptions = {
   seed: number;
@@ -15,8 +19,9 @@ export type PlanOptions = {
 };
 
 /** Why a fault cannot be done on such a machine, or undefined when it can. */
-export function obstacle({ needs }: Fault, { postgres, libfaketime }: Means): string | undefined {
+export function obstacle({ needs }: Fault, { postgres, libfaketime, pgbouncer }: Means): string | undefined {
   if (needs.store === 'postgres' && postgres === undefined) return 'no PostgreSQL server binaries';
+  if (needs.pooler && pgbouncer === undefined) return 'no PgBouncer';
   if (needs.clock && libfaketime === undefined) return 'no libfaketime';
   return undefined;
 }
@@ -30,7 +35,7 @@ const VARIANTS: readonly Record<string, string>[] = [
   { POLLERS: '4' },
 ];
 const VARIANT_SHARE = 0.3;
-const BARE: Means = { postgres: undefined, libfaketime: undefined };
+const BARE: Means = { postgres: undefined, libfaketime: undefined, pgbouncer: undefined };
 
 /**
  * Draws the same from a seed and a number on every machine: each fault is the first of a trial in turn, up to two others
@@ -46,6 +51,7 @@ export function planTrial(trial: number, { seed, only, store }: PlanOptions, mea
   const drawnStore = random.chance(0.3) ? 'postgres' : 'sqlite';
   const twoConsumers = random.chance(0.3);
   const settings = Object.assign({}, ...VARIANTS.filter(() => random.chance(VARIANT_SHARE)));
+  const refusal = random.pick(REFUSALS);
 
   const drawn =
     only.length > 0
@@ -66,6 +72,7 @@ export function planTrial(trial: number, { seed, only, store }: PlanOptions, mea
     consumers: twoConsumers || faults.some(({ needs }) => needs.consumers === 2) ? 2 : 1,
     store: needed === undefined || needed === 'either' ? chosen : needed,
     settings,
+    refusal,
   };
 }
 
@@ -75,7 +82,9 @@ function compatible(candidates: readonly Fault[], most: number): Fault[] {
   for (const candidate of candidates) {
     if (faults.length === most) break;
     const ofStore = [...faults, candidate].filter(({ needs }) => needs.store !== undefined);
-    if (!faults.includes(candidate) && ofStore.length < 2) faults.push(candidate);
+    const needed = [...faults, candidate].map(({ needs }) => needs);
+    const fits = !needed.some(({ room }) => room) || !needed.some(({ limitedDisk }) => limitedDisk);
+    if (!faults.includes(candidate) && ofStore.length < 2 && fits) faults.push(candidate);
   }
   return faults;
 }

@@ -3,12 +3,20 @@ import type { ViolationCode } from './invariants.ts';
 import type { TrialResult } from './trial.ts';
 
 /** One line of the campaign's results file. */
-export type RecordedTrial = Omit<TrialResult, 'timeline' | 'failures' | 'struck' | 'unjournaled'> & {
+export type RecordedTrial = Omit<
+  TrialResult,
+  'timeline' | 'failures' | 'struck' | 'unjournaled' | 'peakBytes' | 'inWork'
+> & {
   /** Not in lines of before 2026-11-25. */
   failures?: number;
   /** Not in older lines, as the next two. */
   struck?: Record<string, number>;
   unjournaled?: number;
+  /** Not in lines of before 2026-11-27, as the next two: the vocabulary of `docs/reliability.md#defects` is younger. */
+  peakBytes?: number;
+  inWork?: number;
+  /** How the database refused orders. */
+  refusal?: string;
   /** What was tried, with a `+` where code differed from the commit. Not of a copy outside a repository. */
   commit?: string | undefined;
   at: string;

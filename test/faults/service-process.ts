@@ -22,6 +22,10 @@ export type ServiceProcessOptions = {
   /** What SHUTDOWN_GRACE_MS promises. */
   graceMs: number;
   note: (event: string) => void;
+  /** A process of it ended, other than in order, or was made to stand still. */
+  onInterrupted?: () => void;
+  /** A process of it ended, however. */
+  onEnd?: () => void;
 };
 
 /** One service as a process, started again when it dies, and what it did wrong. */
@@ -109,6 +113,7 @@ export class ServiceProcess {
     if (pid === undefined) return 0;
     if (signal === 'SIGKILL' || signal === 'SIGTERM') this.#signalled.set(pid, { signal, ready });
     this.#options.note(`${signal} to ${this.name} (pid ${pid})`);
+    if (signal === 'SIGSTOP') this.#options.onInterrupted?.();
     try {
       process.kill(pid, signal);
       return 1;
@@ -160,6 +165,8 @@ export class ServiceProcess {
         const { pid, status } = event;
         note(`${this.name} (pid ${pid}) ended with ${status}, starts again in ${event.restartInMs} ms`);
         this.#judge(pid, status);
+        if (status !== 'status 0') this.#options.onInterrupted?.();
+        this.#options.onEnd?.();
         this.#ended.resolve();
         this.#ended = Promise.withResolvers();
         return;

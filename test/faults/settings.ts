@@ -2,6 +2,9 @@ export const VISIBILITY_SECONDS = 5;
 export const MAX_FAILURES = 5;
 export const GRACE_MS = 12_000;
 
+/** The product's own default of `MAX_IN_WORK`. */
+export const MAX_IN_WORK = 10;
+
 /** The product's settings, scaled to a visibility time of 5 s instead of 60. */
 export const SETTINGS = {
   APP_ENV: 'dev',

@@ -166,6 +166,30 @@ describe('SQS fault proxy', () => {
     expect(visible).toBeLessThan(answered);
   });
 
+  test('failing entries by code, does not do what SQS would not have done, and keeps the flag', async () => {
+    const as = [{ code: 'RequestThrottled', senderFault: true }];
+    let successful = 0;
+    await during({ kind: 'partial', as }, async () => {
+      const { Successful = [], Failed = [] } = await send(10);
+      successful = Successful.length;
+      expect(Failed.length).toBeGreaterThan(0);
+      for (const { Code, SenderFault } of Failed)
+        expect([Code, SenderFault]).toEqual(['RequestThrottled', true]);
+    });
+    expect(await counts()).toEqual({ visible: successful, inFlight: 0 });
+  });
+
+  test('hanging for one queue, neither forwards nor answers, and serves the other', async () => {
+    const hits = await during({ kind: 'hang', queue: 'another-queue' }, async () => {
+      expect((await send(1)).Successful).toHaveLength(1);
+    });
+    expect(hits).toBe(0);
+    await during({ kind: 'hang' }, async () => {
+      await expect(send(1)).rejects.toMatchObject({ name: 'TimeoutError' });
+    });
+    expect(await counts()).toEqual({ visible: 1, inFlight: 0 });
+  });
+
   test('repeating three times, delivers deleted messages again, with a higher count', async () => {
     await send(1);
     const seen: (string | undefined)[] = [];

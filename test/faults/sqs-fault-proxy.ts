@@ -3,6 +3,7 @@ import http from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
+import type { DeliveryLedger } from './delivery-ledger.ts';
 import type { Random } from './random.ts';
 
 /** One way in which SQS, or the network before it, misbehaves. */
@@ -23,14 +24,20 @@ export type SqsFault = {
       code: string;
     } /** Forwarded and done, but the client never hears of it: its connection breaks, or stays silent. */
   | { kind: 'lose-answer'; how: 'reset' | 'silence' }
-  | /** A part of each batch fails; of that part, half was done all the same. */ {
+  | /** Neither forwarded nor answered, until the client gives up. */ { kind: 'hang' }
+  | /** A part of each batch fails; of that part, half was done all the same where the code leaves that open. */ {
       kind: 'partial';
+      /** One of these an entry; by default SQS's own failure. */
+      as?: readonly EntryFailure[];
     } /** What was received comes again, `times - 1` times, also when it was deleted meanwhile. */
   | { kind: 'repeat'; times: number }
   | /** The same message twice in one answer, within what was asked for. */ { kind: 'same-batch-twice' }
   | /** Answers are shuffled, and some messages come some seconds later. */ { kind: 'out-of-order' }
   | /** Messages come back after so long, whatever was asked for. */ { kind: 'visibility'; seconds: number }
 );
+
+/** What SQS answers of one entry of a batch. */
+export type EntryFailure = { code: string; senderFault: boolean };
 
 /** A fault that is on. */
 export type ActiveFault = {
@@ -45,6 +52,8 @@ export type ActiveFault = {
 
 export type SqsFaultProxy = {
   url: string;
+  /** The same, for a client that is to be told apart. */
+  urlFor: (client: string) => string;
   inject: (fault: SqsFault) => Promise<ActiveFault>;
   stop: () => Promise<void>;
 };
@@ -55,6 +64,8 @@ export type SqsFaultProxyOptions = {
   random: Random;
   /** Upper bound of the visibility time that any request asks for: scales down what is hard-wired. */
   maxVisibilitySeconds?: number;
+  /** Told of what goes to and from these clients, by the names of `urlFor`, about the queue of that name. */
+  ledger?: { ledger: DeliveryLedger; clients: readonly string[]; queue: string };
 };
 
 type Json = Record<string, unknown>;
@@ -62,19 +73,29 @@ type Message = { MessageId: string; ReceiptHandle: string; Attributes?: Record<s
 type Active<F extends SqsFault = SqsFault> = { fault: F; hits: number };
 type Repeat = Extract<SqsFault, { kind: 'repeat' }>;
 type Copy = { queueUrl: unknown; dueAt: number; message: Message; repeat: Active };
-type Request = { operation: string; input: Json; authorization: string | undefined };
+type Request = { operation: string; input: Json; authorization: string | undefined; client: string };
 type Forwarded = { status: number; body: string };
 
 const CONTENT_TYPE = 'application/x-amz-json-1.0';
 const COPY_DELAY_MS = { min: 100, max: 2_500 };
 const SET_ASIDE_SECONDS = { min: 1, max: 2 };
 const RELISTEN_MS = 50;
+/** An answer that comes later than this may come too late. */
+const LATE_MS = 1_000;
+const OWN_FAILURE: EntryFailure = { code: 'InternalError', senderFault: false };
+/** Whether the entry was done is not said by these. */
+const OPEN_ENDED = /^(?:InternalError|InternalFailure|ServiceUnavailable)$/;
 
 /** Stands before an SQS and does to its clients what networks and queues do. Listens on the loopback interface only. */
 export async function startSqsFaultProxy(options: SqsFaultProxyOptions): Promise<SqsFaultProxy> {
   const proxy = new FaultProxy(options);
   const url = await proxy.listen();
-  return { url, inject: (fault) => proxy.inject(fault), stop: () => proxy.stop() };
+  return {
+    url,
+    urlFor: (client) => `${url}/${client}`,
+    inject: (fault) => proxy.inject(fault),
+    stop: () => proxy.stop(),
+  };
 }
 
 class FaultProxy {
@@ -104,6 +125,7 @@ class FaultProxy {
     const active = { fault, hits: 0 };
     this.#active.add(active);
     if (fault.kind === 'unreachable') {
+      this.#options.ledger?.ledger.interrupted();
       active.hits += await this.#close();
     }
     const end = async () => {
@@ -178,44 +200,96 @@ class FaultProxy {
 
   async #answer(message: http.IncomingMessage, response: http.ServerResponse): Promise<void> {
     const request = await read(message);
+    this.#see(request);
     const slow = this.#strikes('slow', request);
-    if (slow) await sleep(slow.delayMs);
-    if (this.#strikes('reset', request)) return void message.socket.resetAndDestroy();
+    if (slow) {
+      if (slow.delayMs >= LATE_MS) this.#blame(request);
+      await sleep(slow.delayMs);
+    }
+    if (this.#strikes('hang', request)) return void response.once('close', () => this.#blame(request));
+    if (this.#strikes('reset', request)) {
+      this.#blame(request);
+      return void message.socket.resetAndDestroy();
+    }
     const refuse = this.#strikes('refuse', request);
-    if (refuse) return respond(response, refusal(refuse));
+    if (refuse) {
+      this.#blame(request);
+      return respond(response, refusal(refuse));
+    }
 
     const { maxVisibilitySeconds = Number.POSITIVE_INFINITY } = this.#options;
     for (const entry of [request.input, ...entriesOf(request)]) limitVisibility(entry, maxVisibilitySeconds);
     const answer = await this.#perform(request);
     const lost = this.#strikes('lose-answer', request);
+    if (lost || response.destroyed || answer.status !== 200) this.#blame(request);
+    else this.#deliver(request, answer);
     if (lost?.how === 'reset') return void message.socket.resetAndDestroy();
     if (!lost) respond(response, answer);
   }
 
-  #perform(request: Request): Promise<Forwarded> {
-    if (request.operation === 'ReceiveMessage') return this.#receive(request);
-    if (entriesOf(request).length > 0 && this.#strikes('partial', request)) return this.#failPart(request);
-    return this.#forward(request);
+  /** The ledger, where it is told of the client. */
+  #ledgerOf({ client }: Request): DeliveryLedger | undefined {
+    const { ledger } = this.#options;
+    return ledger?.clients.includes(client) ? ledger.ledger : undefined;
   }
 
-  async #failPart(request: Request): Promise<Forwarded> {
+  #see(request: Request): void {
+    if (!request.operation.startsWith('SendMessage'))
+      this.#ledgerOf(request)?.asked(request.client, request.operation, entriesOf(request));
+  }
+
+  #blame(request: Request, entries = entriesOf(request)): void {
+    if (entries.length > 0) this.#ledgerOf(request)?.disturbed(request.client, request.operation, entries);
+  }
+
+  #deliver(request: Request, { body }: Forwarded): void {
+    const { client, operation, input } = request;
+    const ledger = this.#ledgerOf(request);
+    if (
+      operation !== 'ReceiveMessage' ||
+      !String(input['QueueUrl']).endsWith(`/${this.#options.ledger?.queue}`)
+    )
+      return;
+    const { Messages = [] } = JSON.parse(body) as { Messages?: Message[] };
+    if (Messages.length > 0) ledger?.delivered(client, Messages);
+  }
+
+  #perform(request: Request): Promise<Forwarded> {
+    if (request.operation === 'ReceiveMessage') return this.#receive(request);
+    const partial = entriesOf(request).length > 0 ? this.#strikes('partial', request) : undefined;
+    return partial ? this.#failPart(request, partial) : this.#forward(request);
+  }
+
+  async #failPart(
+    request: Request,
+    { as = [OWN_FAILURE] }: Extract<SqsFault, { kind: 'partial' }>,
+  ): Promise<Forwarded> {
     const { random } = this.#options;
     const entries = random.shuffle(entriesOf(request));
-    const failed = entries.slice(0, random.integer(1, entries.length));
-    const done = entries.filter((entry) => !failed.includes(entry) || random.chance(0.5));
+    const failures = new Map(
+      entries.slice(0, random.integer(1, entries.length)).map((entry) => [entry, random.pick(as)]),
+    );
+    const done = entries.filter((entry) => {
+      const failure = failures.get(entry);
+      return !failure || (OPEN_ENDED.test(failure.code) && random.chance(0.5));
+    });
+    this.#blame(request, [...failures.keys()]);
     const answer: Json = {};
     if (done.length > 0) {
       const forwarded = await this.#forward({ ...request, input: { ...request.input, Entries: done } });
       if (forwarded.status !== 200) return forwarded;
       Object.assign(answer, JSON.parse(forwarded.body));
     }
+    const failed = [...failures].map(([{ Id }, { code, senderFault }]) => ({
+      Id,
+      SenderFault: senderFault,
+      Code: code,
+      Message: 'injected',
+    }));
     const fails = (id: unknown) => failed.some(({ Id }) => Id === id);
     const answered = (list: unknown) => ((list ?? []) as Json[]).filter(({ Id }) => !fails(Id));
     answer['Successful'] = answered(answer['Successful']);
-    answer['Failed'] = [
-      ...answered(answer['Failed']),
-      ...failed.map(({ Id }) => ({ Id, SenderFault: false, Code: 'InternalError', Message: 'injected' })),
-    ];
+    answer['Failed'] = [...answered(answer['Failed']), ...failed];
     return json(200, answer);
   }
 
@@ -226,7 +300,10 @@ class FaultProxy {
     if (forwarded.status !== 200) return forwarded;
     const answer = JSON.parse(forwarded.body) as { Messages?: Message[] };
     const received = answer.Messages ?? [];
-    if (shorter && received.length > 0) shorter.hits++;
+    if (shorter && received.length > 0) {
+      shorter.hits++;
+      this.#ledgerOf(request)?.cut(received);
+    }
     const messages = await this.#disturb(received, request);
     return messages === received
       ? forwarded
@@ -254,10 +331,11 @@ class FaultProxy {
   }
 
   /** With the credentials of the request: an SQS may take the region from them. */
-  async #setAside(ReceiptHandle: string, { input, authorization }: Request): Promise<void> {
+  async #setAside(ReceiptHandle: string, request: Request): Promise<void> {
+    const { input } = request;
     const VisibilityTimeout = this.#options.random.integer(SET_ASIDE_SECONDS.min, SET_ASIDE_SECONDS.max);
     const change = { QueueUrl: input['QueueUrl'], ReceiptHandle, VisibilityTimeout };
-    await this.#forward({ operation: 'ChangeMessageVisibility', input: change, authorization });
+    await this.#forward({ ...request, operation: 'ChangeMessageVisibility', input: change });
   }
 
   #remember(messages: Message[], queueUrl: unknown, repeat: Active<Repeat>): void {
@@ -282,7 +360,7 @@ class FaultProxy {
     return due.map(({ message }) => message);
   }
 
-  async #forward({ operation, input, authorization }: Request): Promise<Forwarded> {
+  async #forward({ operation, input, authorization }: Omit<Request, 'client'>): Promise<Forwarded> {
     const response = await fetch(this.#options.target, {
       method: 'POST',
       headers: {
@@ -301,7 +379,9 @@ async function read(message: http.IncomingMessage): Promise<Request> {
   for await (const chunk of message) chunks.push(chunk);
   const { authorization, 'x-amz-target': target } = message.headers;
   const operation = String(target).split('.').at(-1) as string;
-  return { operation, authorization, input: JSON.parse(Buffer.concat(chunks).toString() || '{}') as Json };
+  const input = JSON.parse(Buffer.concat(chunks).toString() || '{}') as Json;
+  const client = String(message.url).split('/')[1] ?? '';
+  return { operation, authorization, input, client };
 }
 
 function entriesOf({ input }: Request): Json[] {

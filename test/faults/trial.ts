@@ -8,16 +8,21 @@ import { ensureQueues, queueDepth } from '@orders/shared/queue-admin.ts';
 import { type Emulator, startEmulator } from '../../dev/emulator.ts';
 import { freePorts } from '../../dev/port-owner.ts';
 import type { PostgresServer } from '../../dev/postgres-server.ts';
-import { type Fault, type FaultScene, PAGE_LIMIT } from './faults.ts';
+import { type CredentialServer, startCredentialServer } from './credential-server.ts';
+import { DeliveryLedger } from './delivery-ledger.ts';
+import type { Fault, FaultScene } from './faults.ts';
+import { SIZED_CUSTOMER } from './floods.ts';
 import {
   type CountedFailure,
   checkInvariants,
   crashLines,
   type Evidence,
   type Poison,
+  STARVED_AFTER_MS,
   type Violation,
 } from './invariants.ts';
 import {
+  archivesIn,
   connect,
   deadLettersIn,
   drain,
@@ -28,12 +33,14 @@ import {
   unjournaledIn,
   unsettled,
 } from './observe.ts';
-import { OpenFilesWatch } from './open-files.ts';
+import { ProcessWatch } from './process-watch.ts';
 import { createRandom, type Random } from './random.ts';
 import { ServiceProcess } from './service-process.ts';
-import { baseEnv, GRACE_MS, SETTINGS, VISIBILITY_SECONDS } from './settings.ts';
+import { baseEnv, GRACE_MS, MAX_IN_WORK, SETTINGS, VISIBILITY_SECONDS } from './settings.ts';
 import { type SqsFaultProxy, startSqsFaultProxy } from './sqs-fault-proxy.ts';
-import { openPostgresStore, openSqliteStore, type Store } from './store.ts';
+import { openPostgresStore, openSqliteStore, type Refusal, type Store } from './store.ts';
+import { PAGE_LIMIT } from './store-faults.ts';
+import { archiveFolder } from './tool-faults.ts';
 import {
   Client,
   createRefused,
@@ -55,6 +62,8 @@ const LIMIT_MS = 120_000;
 const START_TIMEOUT_MS = 60_000;
 const POLL_MS = 100;
 const WATCH_MS = 50;
+/** Stored messages give their places back when their deletes are on the way: a hundred of these, and one batch more. */
+const OVERLAP = 100 + 10;
 
 export type TrialPlan = {
   seed: number;
@@ -66,6 +75,8 @@ export type TrialPlan = {
   store: Store['kind'];
   /** Of the services, beside those that all trials have. */
   settings: Record<string, string>;
+  /** How the database refuses what it is to refuse. */
+  refusal: Refusal;
 };
 
 export type TrialOptions = {
@@ -76,6 +87,8 @@ export type TrialOptions = {
   postgres?: PostgresServer | undefined;
   /** The library that makes clocks jump, where there is one. */
   libfaketime?: string | undefined;
+  /** The program of PgBouncer, where there is one. */
+  pgbouncer?: string | undefined;
 };
 
 export type TrialResult = {
@@ -97,6 +110,10 @@ export type TrialResult = {
   settledMs: number;
   durationMs: number;
   openFilesGrowth: number;
+  /** The most memory that a process had at once. */
+  peakBytes: number;
+  /** The most messages that a consumer had in work at once. */
+  inWork: number;
   timeline: string[];
 };
 
@@ -139,7 +156,11 @@ class Trial {
   #queues: QueueUrls | undefined;
   #services: ServiceProcess[] = [];
   readonly #struck: Record<string, number> = {};
-  readonly #openFiles = new OpenFilesWatch();
+  readonly #watch = new ProcessWatch();
+  readonly #ledger = new DeliveryLedger(VISIBILITY_SECONDS);
+  readonly #toolFailures: string[] = [];
+  #credentials: CredentialServer | undefined;
+  #starved: string[] = [];
 
   constructor(plan: TrialPlan, options: TrialOptions) {
     this.#plan = plan;
@@ -148,12 +169,11 @@ class Trial {
   }
 
   async run(): Promise<TrialResult> {
-    const { store, sqs, queues, producer, consumers, scene } = await this.#start();
-    const client = new Client(producer.url);
-    await this.#createOrders(store);
+    const { store, sqs, queues, producer, consumers, client, scene } = await this.#start();
     const settled = new AbortController();
-    const permitted = this.#permitAfterFailure(store, settled.signal);
-    const watched = this.#openFiles.watch(this.#services, settled.signal);
+    const permitting = new AbortController();
+    const permitted = this.#permitAfterFailure(store, permitting.signal);
+    const watched = this.#watch.watch(this.#services, settled.signal);
 
     const [{ faultsEndedAt, notReady, recoveryMs }] = await Promise.all([
       this.#sufferFaults(scene),
@@ -161,15 +181,23 @@ class Trial {
       this.#sendPoison(sqs, queues),
     ]);
     await this.#sendAgain(client);
-    const unsettled = await this.#untilSettled(sqs, queues, consumers, faultsEndedAt);
+    const unsettled = await this.#untilSettled(sqs, queues, store, consumers, faultsEndedAt);
     const settledMs = performance.now() - faultsEndedAt;
     this.#note(`settled after ${Math.round(settledMs)} ms`);
-    settled.abort();
-    await Promise.all([permitted, watched]);
+    permitting.abort();
+    await permitted;
 
     const askedFor = this.#acceptedIds();
-    const lookedUp = await lookUp(consumers[0] as ServiceProcess, askedFor);
-    const openFilesGrowth = this.#openFiles.growths();
+    const sized = this.#submissions.some(({ order }) => order.customerId === SIZED_CUSTOMER);
+    const lookedUp = await lookUp(
+      consumers[0] as ServiceProcess,
+      askedFor,
+      sized ? SIZED_CUSTOMER : undefined,
+    );
+    settled.abort();
+    await watched;
+    const openFilesGrowth = this.#watch.growths();
+    const peakBytes = this.#watch.peaks();
     const inFlightAfterStop = await this.#stopUnderLoad(client, sqs, queues);
 
     const evidence: Evidence = {
@@ -189,6 +217,15 @@ class Trial {
       crashes: this.#services.flatMap((service) => crashLines(service.name, service.log())),
       badEnds: this.#services.flatMap(({ badEnds }) => badEnds),
       openFilesGrowth,
+      peakBytes,
+      explainedCopies: (messageId) => this.#ledger.explains(messageId),
+      interruptions: this.#ledger.interruptions + this.#redrives(),
+      inWork: this.#ledger.peaks,
+      maxInWork: Number(this.#plan.settings['MAX_IN_WORK'] ?? MAX_IN_WORK) + OVERLAP,
+      starved: this.#starved,
+      ...archivesIn(archiveFolder(this.#options.folder)),
+      toolFailures: this.#toolFailures,
+      unanswered: this.#mayBeLate() ? [] : client.unanswered,
     };
     const count = (answer: Submission['answer']) =>
       this.#submissions.filter((submission) => submission.answer === answer).length;
@@ -206,6 +243,8 @@ class Trial {
       settledMs: Math.round(settledMs),
       durationMs: Math.round(performance.now() - this.#startedAt),
       openFilesGrowth: Math.max(0, ...Object.values(openFilesGrowth)),
+      peakBytes: Math.max(0, ...Object.values(peakBytes)),
+      inWork: Math.max(0, ...Object.values(evidence.inWork)),
       timeline: this.timeline,
     };
   }
@@ -217,6 +256,17 @@ class Trial {
     await this.#proxy?.stop();
     await this.#emulator?.stop();
     await this.#store?.close();
+    await this.#credentials?.stop();
+  }
+
+  /** The producer may be: it stands still, or has more to read than a slow machine reads in time. */
+  #mayBeLate(): boolean {
+    return ['producer stalled', 'orders of every size'].some((name) => (this.#struck[name] ?? 0) > 0);
+  }
+
+  /** Each may send a message twice that it was killed, or overtaken by another one, in the middle of. */
+  #redrives(): number {
+    return ['redrive killed', 'two redrives'].reduce((sum, name) => sum + (this.#struck[name] ?? 0), 0);
   }
 
   /** Of an SQS that goes on. */
@@ -235,22 +285,28 @@ class Trial {
     const { folder, postgres, endpoint = await this.#startEmulator() } = this.#options;
     const { faults, consumers: consumerCount } = this.#plan;
     mkdirSync(folder, { recursive: true });
+    const id = randomUUID();
+    const names = { queue: `order-queue-${id}`, deadLetterQueue: `order-dlq-${id}` };
+    const nameOf = (index: number) => (consumerCount === 1 ? 'consumer' : `consumer-${index + 1}`);
+    const consumerNames = Array.from({ length: consumerCount }, (_, index) => nameOf(index));
     // The tool that redrives holds messages for 120 s, which would be longer than a trial.
     const proxy = await startSqsFaultProxy({
       target: endpoint,
       random: this.#random.fork(),
       maxVisibilitySeconds: VISIBILITY_SECONDS,
+      ledger: { ledger: this.#ledger, clients: consumerNames, queue: names.queue },
     });
     this.#proxy = proxy;
     const store =
       this.#plan.store === 'postgres' && postgres
-        ? await openPostgresStore(postgres)
+        ? await openPostgresStore(
+            postgres,
+            faults.some(({ needs }) => needs.pooler) ? this.#options.pgbouncer : undefined,
+          )
         : openSqliteStore(folder);
     this.#store = store;
     const sqs = connect(endpoint);
     this.#sqs = sqs;
-    const id = randomUUID();
-    const names = { queue: `order-queue-${id}`, deadLetterQueue: `order-dlq-${id}` };
     const { queue, deadLetterQueue } = await ensureQueues(sqs, 'dev', names);
     const queues = { queueUrl: queue.url, deadLetterQueueUrl: deadLetterQueue.url };
     this.#queues = queues;
@@ -260,6 +316,7 @@ class Trial {
       ORDER_DLQ_NAME: names.deadLetterQueue,
     };
 
+    if (faults.some(({ needs }) => needs.credentials)) this.#credentials = await startCredentialServer();
     const clockFile = path.join(folder, 'clock');
     const env = this.#serviceEnv(
       { ...sqsEnv, DATABASE_URL: store.url, ACCEPTANCE_JOURNAL: this.#journal },
@@ -272,19 +329,23 @@ class Trial {
         name,
         role,
         port: port as number,
-        env,
+        env: { ...env, AWS_ENDPOINT_URL: proxy.urlFor(name) },
         folder,
         graceMs: GRACE_MS,
         note: (event) => this.#note(event),
+        ...(role === 'consumer'
+          ? { onInterrupted: () => this.#ledger.interrupted(), onEnd: () => this.#ledger.ended(name) }
+          : {}),
       });
     const producer = service('producer', 'producer', ports[0]);
-    const consumers = Array.from({ length: consumerCount }, (_, index) =>
-      service(consumerCount === 1 ? 'consumer' : `consumer-${index + 1}`, 'consumer', ports[index + 1]),
-    );
+    const consumers = consumerNames.map((name, index) => service(name, 'consumer', ports[index + 1]));
     this.#services = [producer, ...consumers];
     for (const each of this.#services) each.start();
     await Promise.all(this.#services.map((each) => each.ready(AbortSignal.timeout(START_TIMEOUT_MS))));
     this.#note(`ready, ${store.kind}, consumers: ${consumerCount}`);
+    await this.#createOrders(store);
+    const client = new Client(producer.url);
+    const [{ order }] = this.#submissions as [Submission];
 
     const scene: FaultScene = {
       random: this.#random.fork(),
@@ -293,11 +354,22 @@ class Trial {
       producer,
       consumers,
       deadLetterQueue: names.deadLetterQueue,
+      sqs,
+      queues,
+      client,
+      model: order,
+      sent: {
+        orders: (orders) => void this.#submissions.push(...orders),
+        poison: (poison) => void this.#poison.push(...poison),
+      },
+      toolFailed: (what) => void this.#toolFailures.push(what),
+      credentials: this.#credentials,
+      folder,
       toolEnv: { ...baseEnv(), ...sqsEnv },
       clockFile,
       note: (event) => this.#note(event),
     };
-    return { store, sqs, queues, producer, consumers, scene };
+    return { store, sqs, queues, producer, consumers, client, scene };
   }
 
   get #journal(): string {
@@ -322,6 +394,11 @@ class Trial {
       env['FAKETIME_CACHE_DURATION'] = '1';
       env['FAKETIME_DONT_FAKE_MONOTONIC'] = '1';
     }
+    if (this.#credentials) {
+      // In dev, an emulator is signed for with credentials that never expire.
+      env['APP_ENV'] = 'staging';
+      env['AWS_CONTAINER_CREDENTIALS_FULL_URI'] = this.#credentials.url;
+    }
     return env;
   }
 
@@ -329,7 +406,10 @@ class Trial {
   async #createOrders(store: Store): Promise<void> {
     const submissions = await createSubmissions(this.#random.fork(), PURCHASES);
     const refused = createRefused((submissions[0] as Submission).order);
-    await store.refuse(refused.map(({ order }) => order.customerId));
+    await store.refuse(
+      refused.map(({ order }) => order.customerId),
+      this.#plan.refusal,
+    );
     this.#submissions = [...submissions, ...refused];
   }
 
@@ -427,11 +507,17 @@ class Trial {
   async #untilSettled(
     sqs: SQSClient,
     { queueUrl }: QueueUrls,
+    store: Store,
     consumers: readonly ServiceProcess[],
     since: number,
   ): Promise<string[]> {
-    for (let calm = 0; ; ) {
+    const good = this.#submissions.filter(({ answer, refused }) => answer === 'accepted' && !refused);
+    for (let calm = 0, looked = false; ; ) {
       const open = await unsettled(sqs, queueUrl, consumers);
+      if (!looked && performance.now() - since > STARVED_AFTER_MS) {
+        looked = true;
+        this.#starved = await missingFrom(store, good);
+      }
       calm = open.length === 0 ? calm + 1 : 0;
       if (calm === 3) return [];
       if (performance.now() - since > LIMIT_MS) return open;
@@ -471,6 +557,14 @@ class Trial {
     await Promise.all([postLast(LAST_ORDERS / 4, 50), sleep(25).then(() => producer.stop())]);
     return inFlight;
   }
+}
+
+/** The tags of those of which no order of their id is stored. */
+async function missingFrom(store: Store, submissions: readonly Submission[]): Promise<string[]> {
+  const stored = new Set((await store.rows()).map(({ orderId }) => orderId));
+  const isMissing = ({ orderIds, storedLongAgo }: Submission) =>
+    !storedLongAgo && ![...orderIds].some((id) => stored.has(id));
+  return submissions.filter(isMissing).map(({ tag }) => tag);
 }
 
 /** Of at most 20, none of which holds an id twice. */

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import path from 'node:path';
-import { SendMessageCommand, type SQSClient } from '@aws-sdk/client-sqs';
+import { SendMessageBatchCommand, SendMessageCommand, type SQSClient } from '@aws-sdk/client-sqs';
 import { encodeOrderMessage } from '@orders/shared/message.ts';
 import { contentHash, type OrderRequest, orderRequestSchema } from '@orders/shared/order.ts';
 import { stringAttributes } from '@orders/shared/sqs-message.ts';
@@ -12,7 +12,7 @@ import type { Random } from './random.ts';
 export const TAG = 'submission';
 
 /** How an order is posted. */
-type Way = 'own id' | 'key' | 'no id';
+export type Way = 'own id' | 'key' | 'no id';
 
 /** What contradicts itself must be refused, whatever else happens. */
 const INVALID_SHARE = 0.03;
@@ -107,6 +107,8 @@ function contradicting({ order }: Submission): Submission {
 /** Posts orders to the producer and notes what it was told of each. */
 export class Client {
   readonly #producerUrl: string;
+  /** Requests that got no answer at all, in words, although their connection stayed. */
+  readonly unanswered: string[] = [];
 
   constructor(producerUrl: string) {
     this.#producerUrl = producerUrl;
@@ -145,7 +147,9 @@ export class Client {
       // What was answered counts, also when its body breaks off.
       const answered: unknown = await response.json().catch(() => undefined);
       return { status: response.status, body: answered };
-    } catch {
+    } catch (error) {
+      if ((error as Error).name === 'TimeoutError')
+        this.unanswered.push(`POST ${route} got no answer within ${REQUEST_TIMEOUT_MS} ms`);
       return undefined;
     }
   }
@@ -162,7 +166,7 @@ export class Client {
 }
 
 type PoisonKind = { reason: string; make: (order: OrderRequest, random: Random) => Promise<Message> };
-type Message = { body: string; attributes: Record<string, string> };
+export type Message = { body: string; attributes: Readonly<Record<string, string>> };
 
 const POISON: PoisonKind[] = [
   { reason: 'NOT_JSON', make: async () => ({ body: `not JSON ${randomUUID()}`, attributes: {} }) },
@@ -190,7 +194,7 @@ const POISON: PoisonKind[] = [
   {
     reason: 'ATTRIBUTE_MISMATCH',
     make: async (order) => ({
-      ...(await envelope(order, (event) => event)),
+      ...(await envelope(order)),
       attributes: { contentEncoding: 'gzip' },
     }),
   },
@@ -205,15 +209,48 @@ const POISON: PoisonKind[] = [
   },
 ];
 
-async function envelope(
+/** Of an order, as the producer would send it, or spoilt. */
+export async function envelope(
   order: OrderRequest,
-  spoil: (event: Record<string, unknown>) => Record<string, unknown>,
+  spoil: (event: Record<string, unknown>) => Record<string, unknown> = (event) => event,
+  orderId: string = randomUUID(),
 ): Promise<Message> {
   const { body } = await encodeOrderMessage(
-    { order: { ...order, orderId: randomUUID() }, contentHash: contentHash(order), traceparent: undefined },
+    { order: { ...order, orderId }, contentHash: contentHash(order), traceparent: undefined },
     { version: 1, encoding: 'identity', compressAboveBytes: 1 },
   );
   return { body: JSON.stringify(spoil(JSON.parse(body))), attributes: {} };
+}
+
+const MAX_REQUEST_BYTES = 200_000;
+
+/** Straight to the queue, as many in a request as fit. Resolves with the id of each message, in order. */
+export async function sendMessages(
+  client: SQSClient,
+  QueueUrl: string,
+  messages: readonly Message[],
+): Promise<string[]> {
+  const ids: string[] = [];
+  for (let start = 0; start < messages.length; ) {
+    let bytes = 0;
+    let end = start;
+    while (end < messages.length && end - start < 10) {
+      bytes += Buffer.byteLength(messages[end]?.body ?? '');
+      if (end > start && bytes > MAX_REQUEST_BYTES) break;
+      end++;
+    }
+    const Entries = messages.slice(start, end).map(({ body, attributes }, index) => ({
+      Id: String(index),
+      MessageBody: body,
+      MessageAttributes: stringAttributes(attributes),
+    }));
+    const { Successful = [] } = await client.send(new SendMessageBatchCommand({ QueueUrl, Entries }));
+    if (Successful.length !== Entries.length) throw new Error('SQS does not take a flood');
+    const byEntry = new Map(Successful.map(({ Id, MessageId }) => [Id, MessageId ?? '']));
+    ids.push(...Entries.map(({ Id }) => byEntry.get(Id) ?? ''));
+    start = end;
+  }
+  return ids;
 }
 
 /** One message of each kind that can never be stored, sent past the producer. */

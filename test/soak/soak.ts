@@ -11,7 +11,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { postOrder } from '../../bench/load.ts';
 import { type Pipeline, startPipeline } from '../../dev/pipeline.ts';
-import { countOpenFiles } from '../faults/open-files.ts';
+import { countOpenFiles } from '../faults/process-watch.ts';
 import { growthsOf, type Sample, type Windows, windowsOf } from './verdict.ts';
 
 const USAGE = `usage: npm run test:soak -- [--minutes=30] [--rate=N] [--report=FILE]

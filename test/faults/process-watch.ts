@@ -1,4 +1,4 @@
-import { existsSync, readdirSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 
 /** A service, as far as this watches it. */
@@ -20,9 +20,24 @@ export function countOpenFiles(pid: number | undefined): number | undefined {
   }
 }
 
-/** Counts what each process of some services has open, from when it is ready until its end. */
-export class OpenFilesWatch {
+/** The most memory that a process had at once so far (`VmHWM`), as the kernel tells; undefined where it does not. */
+export function peakBytes(pid: number | undefined): number | undefined {
+  try {
+    const status = readFileSync(`/proc/${pid}/status`, 'utf8');
+    const kibibytes = /^VmHWM:\s+(\d+) kB$/m.exec(status)?.[1];
+    return kibibytes === undefined ? undefined : Number(kibibytes) * 1_024;
+  } catch {
+    return undefined; // It has just ended, or there is no such folder.
+  }
+}
+
+/**
+ * Looks at each process of some services: at its memory from its start until its end, and at what it has open from when it
+ * is ready.
+ */
+export class ProcessWatch {
   readonly #samples = new Map<string, number[]>();
+  readonly #peaks = new Map<string, number>();
   readonly #sampleMs: number;
 
   /** @param sampleMs between two counts; by default five a second */
@@ -33,6 +48,11 @@ export class OpenFilesWatch {
   /** Resolves after `stop`. */
   async watch(services: readonly Watched[], stop: AbortSignal): Promise<void> {
     await Promise.all(services.map((service) => this.#watchOne(service, stop)));
+  }
+
+  /** By process, the most memory that it had at once, in bytes. */
+  peaks(): Record<string, number> {
+    return Object.fromEntries(this.#peaks);
   }
 
   /**
@@ -53,6 +73,8 @@ export class OpenFilesWatch {
     for (; !stop.aborted; await sleep(this.#sampleMs)) {
       const { pid } = service;
       const name = `${service.name} (pid ${pid})`;
+      const peak = peakBytes(pid);
+      if (peak !== undefined && service.pid === pid) this.#peaks.set(name, peak);
       if (!this.#samples.has(name) && !(await service.isReady())) continue;
       const count = countOpenFiles(pid);
       if (count === undefined || service.pid !== pid) continue;

@@ -1,14 +1,16 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { closeSync, openSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { describe, expect, test } from 'vitest';
-import { countOpenFiles, OpenFilesWatch } from './open-files.ts';
+import { describe, expect, test, vi } from 'vitest';
+import { countOpenFiles, ProcessWatch } from './process-watch.ts';
 
 const open = (count: number) => Array.from({ length: count }, () => openSync('/dev/null', 'r'));
 const here = { name: 'here', pid: process.pid, isReady: async () => true };
 
-describe.runIf(countOpenFiles(process.pid) !== undefined)('OpenFilesWatch', () => {
+describe.runIf(countOpenFiles(process.pid) !== undefined)('ProcessWatch', () => {
   test('of a process that lives on, counts what stays open, and not what comes and goes', async () => {
-    const watch = new OpenFilesWatch(20);
+    const watch = new ProcessWatch(20);
     const stop = new AbortController();
     const watched = watch.watch([here], stop.signal);
     await sleep(50);
@@ -25,7 +27,7 @@ describe.runIf(countOpenFiles(process.pid) !== undefined)('OpenFilesWatch', () =
   });
 
   test('of processes that end, has a figure for each that lived long enough, from when it was ready', async () => {
-    const watch = new OpenFilesWatch(20);
+    const watch = new ProcessWatch(20);
     const stop = new AbortController();
     // One process stands for several that follow each other: the kernel's count is of the same.
     const service = { name: 'here', pid: undefined as number | undefined, isReady: async () => false };
@@ -42,5 +44,20 @@ describe.runIf(countOpenFiles(process.pid) !== undefined)('OpenFilesWatch', () =
     await watched;
     for (const file of early) closeSync(file);
     expect(watch.growths()).toEqual({ [`here (pid ${process.pid})`]: 0 });
+  });
+
+  test('of a process, knows the most memory that it had, also when that is gone', async () => {
+    const watch = new ProcessWatch(20);
+    const stop = new AbortController();
+    const child = spawn(process.execPath, ['-e', 'Buffer.alloc(3e8, 1); process.stdin.resume()']);
+    await once(child, 'spawn');
+    const name = `child (pid ${child.pid})`;
+    const watched = watch.watch([{ name: 'child', pid: child.pid, isReady: async () => false }], stop.signal);
+    await vi.waitUntil(() => (watch.peaks()[name] ?? 0) > 3e8, { timeout: 15_000 });
+    child.kill('SIGKILL');
+    await once(child, 'exit');
+    stop.abort();
+    await watched;
+    expect(watch.peaks()[name]).toBeLessThan(6e8);
   });
 });

@@ -171,8 +171,7 @@ export const INVARIANTS: Record<ViolationCode, string> = {
     'a request gets an answer within PUBLISH_TIMEOUT_MS and 3 s, unless the producer dies or stands still',
   DEAD_LETTERED_TWICE:
     'a message has one copy in the DLQ: a second one only where its consumer died or stood still, SQS was away, or a request about the message failed',
-  OVER_LIMIT:
-    'messages received and not settled are at most MAX_IN_WORK, beside deletes on their way (100) and one batch',
+  OVER_LIMIT: 'messages received and not settled are at most MAX_IN_WORK, beside deletes on their way (100)',
   TOO_MUCH_MEMORY: `resident memory of a process, with the flags of the images, is ${MAX_PEAK_BYTES / 1e6} MB at its peak`,
   STARVED: `a good order is stored within ${STARVED_AFTER_MS / 1_000} s of the end of the faults, whatever bad ones are beside it`,
   ARCHIVE_UNREADABLE:

@@ -367,4 +367,97 @@ export type SqsOrderPublisherOptions`,
       },
     ],
   },
+  {
+    name: 'copy sent to the DLQ again though it was confirmed',
+    expected: 'DEAD_LETTERED_TWICE',
+    fault: 'producer stopped',
+    edits: [
+      {
+        file: SETTLER,
+        find: '      failures.forget(messageId);\n      await this.#delete(lease);\n',
+        replace: `      await deadLetters.send({ lease, message }, outcome, processed);
+      failures.forget(messageId);
+      await this.#delete(lease);
+`,
+      },
+    ],
+  },
+  {
+    name: 'place given back before the copy is in the DLQ',
+    expected: 'OVER_LIMIT',
+    fault: 'DLQ hangs',
+    edits: [
+      {
+        file: CONSUMER,
+        find: '        await settler.settle(settlement);\n        places.give(1);\n',
+        replace: '        places.give(1);\n        await settler.settle(settlement);\n',
+      },
+    ],
+  },
+  {
+    name: 'every order kept in memory for ever',
+    expected: 'TOO_MUCH_MEMORY',
+    fault: 'producer stalled',
+    edits: [
+      {
+        file: PROCESS,
+        find: '    return { order, contentHash, traceId',
+        replace: `    ((globalThis as any).kept ??= []).push(Buffer.alloc(4_000_000, 1));
+    return { order, contentHash, traceId`,
+      },
+    ],
+  },
+  {
+    name: 'messages released in an outage come back much later',
+    expected: 'STARVED',
+    fault: 'database locked',
+    edits: [
+      {
+        file: RETRY_POLICY,
+        find: 'Math.ceil(randomBetween(config.OUTAGE_RELEASE_MIN_SECONDS, config.OUTAGE_RELEASE_MAX_SECONDS))',
+        replace: '60',
+      },
+      {
+        file: CONSUMER,
+        find: 'performance.now() + config.OUTAGE_HOLD_SECONDS * 1_000;',
+        replace: 'performance.now();',
+      },
+    ],
+  },
+  {
+    name: 'archive cut short',
+    expected: 'ARCHIVE_UNREADABLE',
+    fault: 'retention',
+    edits: [
+      {
+        file: 'scripts/retention.ts',
+        find: "await archive.writeFile(await compress(lines.join('')));",
+        replace: "await archive.writeFile((await compress(lines.join(''))).subarray(0, -10));",
+      },
+    ],
+  },
+  {
+    name: 'redrive that waits for more',
+    expected: 'TOOL_FAILED',
+    fault: 'two redrives',
+    edits: [
+      {
+        file: 'consumer/src/dlq/dead-letter-queue.ts',
+        find: 'nothingNew < READ_TRIES',
+        replace: 'nothingNew < Number.POSITIVE_INFINITY',
+      },
+    ],
+  },
+  {
+    name: 'an unconfirmed order not answered',
+    expected: 'UNANSWERED',
+    fault: 'SQS unreachable',
+    edits: [
+      {
+        file: 'producer/src/http/order-routes.ts',
+        find: '      throw refusalProblem(error);\n',
+        replace: '      await new Promise(() => {});\n      throw refusalProblem(error);\n',
+      },
+    ],
+  },
 ];

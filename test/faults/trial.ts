@@ -62,8 +62,8 @@ const LIMIT_MS = 120_000;
 const START_TIMEOUT_MS = 60_000;
 const POLL_MS = 100;
 const WATCH_MS = 50;
-/** Stored messages give their places back when their deletes are on the way: a hundred of these, and one batch more. */
-const OVERLAP = 100 + 10;
+/** Stored messages give their places back when their deletes are on the way, as long as these are no more. */
+const OVERLAP = 100;
 
 export type TrialPlan = {
   seed: number;

@@ -368,17 +368,16 @@ export type SqsOrderPublisherOptions`,
     ],
   },
   {
-    name: 'copy sent to the DLQ again though it was confirmed',
+    name: 'what was sent, and confirmed, sent again',
     expected: 'DEAD_LETTERED_TWICE',
     fault: 'producer stopped',
     edits: [
       {
-        file: SETTLER,
-        find: '      failures.forget(messageId);\n      await this.#delete(lease);\n',
-        replace: `      await deadLetters.send({ lease, message }, outcome, processed);
-      failures.forget(messageId);
-      await this.#delete(lease);
-`,
+        file: 'consumer/src/sqs/message-sender.ts',
+        find: 'client.send(new SendMessageBatchCommand({ QueueUrl: queueUrl, Entries })),',
+        replace: `client
+          .send(new SendMessageBatchCommand({ QueueUrl: queueUrl, Entries }))
+          .then(() => client.send(new SendMessageBatchCommand({ QueueUrl: queueUrl, Entries }))),`,
       },
     ],
   },

@@ -8,6 +8,7 @@ import { INVARIANTS, type ViolationCode } from './invariants.ts';
 import { type RecordedMutation, type RecordedTrial, readLines } from './results.ts';
 
 const REMARKS = path.join(import.meta.dirname, 'remarks.md');
+const DEFECTS = path.join(import.meta.dirname, 'defects.md');
 const ROOT = path.join(import.meta.dirname, '..', '..');
 
 /** `docs/reliability.md`, from the results of all runs that were appended. */
@@ -15,12 +16,13 @@ export function renderReport(
   trials: readonly RecordedTrial[],
   mutations: readonly RecordedMutation[],
   soak?: SoakResult,
-  remarks = '',
+  { remarks = '', defects = '' } = {},
 ): string {
   const sum = (of: (trial: RecordedTrial) => number) => trials.reduce((total, trial) => total + of(trial), 0);
   const broken = (code: ViolationCode) =>
     sum(({ violations }) => violations.filter((violation) => violation.code === code).length);
   const failed = trials.filter(({ violations }) => violations.length > 0);
+  const measured = trials.filter(({ peakBytes }) => peakBytes !== undefined);
   const latest = [...new Map(mutations.map((mutation) => [mutation.name, mutation])).values()];
   const dates = trials.map(({ at }) => at.slice(0, 10)).sort();
   return `# Reliability
@@ -38,10 +40,11 @@ dies in between. An outage of SQS or of the database puts nothing into the dead-
 \`npm run test:faults\` is a campaign of trials. Each starts both services as processes, before an SQS (the embedded
 emulator, or another with \`--backend\`) that sits behind a proxy which injects faults, and on a store of its own; sends
 a few hundred orders (real purchases, some of them twice, some that contradict each other or themselves, some that the
-database refuses for ever or until they have failed once) and messages that nobody can read; does one to three things
-from the table below at random moments; ends them, waits until all is settled, stops the services under load, and then
-looks at the table, the queues, the answers, the acceptance journal, the logs and the processes from outside. What is
-drawn comes from a seed, and is the same on every machine; what a machine has no means for is left out. Times are scaled
+database refuses for ever or until they have failed once, in one of four ways) and messages that nobody can read; does one
+to three things from the table below at random moments; ends them, waits until all is settled, stops the services under
+load, and then looks at the table, the queues, the archives, the answers, the acceptance journal, the logs, the processes
+and their memory from outside. The proxy keeps account of what each consumer has in work, and of what may explain a second
+copy in the dead-letter queue. What is drawn comes from a seed, and is the same on every machine; what a machine has no means for is left out. Times are scaled
 to a visibility time of 5 s.
 
 \`\`\`sh
@@ -70,6 +73,9 @@ npm run test:faults:report                       # writes this page anew
 | altered | ${broken('ALTERED')} |
 | answered with 202 without a line in the acceptance journal, in ${trials.filter(({ unjournaled }) => unjournaled !== undefined).length} trials that looked for it | ${broken('NOT_JOURNALED')} |
 | the same, but counted and logged by the producer itself | ${sum(({ unjournaled = 0 }) => unjournaled)} |
+| copies in the dead-letter queue beyond what mishaps explain, in ${measured.length} trials that looked for them | ${broken('DEAD_LETTERED_TWICE')} |
+| most memory of a process at its peak, in the same | ${Math.round(Math.max(0, ...measured.map(({ peakBytes = 0 }) => peakBytes)) / 1e6)} MB |
+| most messages that a consumer had in work at once, in the same | ${Math.max(0, ...measured.map(({ inWork = 0 }) => inWork))} |
 
 Each trial goes on sending while and after the consumers are stopped, to see them drain: those orders are accepted and
 found in the queue, not in a store.
@@ -121,7 +127,7 @@ ${Object.entries(INVARIANTS)
 | mutation | caught by | fault | seed/trial |
 | --- | --- | --- | --- |
 ${latest.map(mutationLine).join('\n')}
-${soak ? renderSoak(soak) : ''}${failed.length === 0 ? '' : `\n## Broken promises\n\n${failed.map(failedLine).join('\n')}\n`}`;
+${defects ? `\n## Defects\n\n${defects}` : ''}${soak ? renderSoak(soak) : ''}${failed.length === 0 ? '' : `\n## Broken promises\n\n${failed.map(failedLine).join('\n')}\n`}`;
 }
 
 function backendLine([backend, trials]: [string, readonly RecordedTrial[]]): string {
@@ -254,12 +260,10 @@ if (import.meta.main) {
     },
   });
   const soak = existsSync(values.soak) ? JSON.parse(readFileSync(values.soak, 'utf8')) : undefined;
-  const report = renderReport(
-    readLines(values.results),
-    readLines(values.mutations),
-    soak,
-    readFileSync(REMARKS, 'utf8'),
-  );
+  const report = renderReport(readLines(values.results), readLines(values.mutations), soak, {
+    remarks: readFileSync(REMARKS, 'utf8'),
+    defects: readFileSync(DEFECTS, 'utf8'),
+  });
   writeFileSync(values.out, report);
   console.log(`written: ${path.relative(process.cwd(), values.out)}`);
 }

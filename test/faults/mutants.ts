@@ -409,7 +409,7 @@ export type SqsOrderPublisherOptions`,
   {
     name: 'messages released in an outage come back much later',
     expected: 'STARVED',
-    fault: 'database locked',
+    fault: 'disk full',
     edits: [
       {
         file: RETRY_POLICY,

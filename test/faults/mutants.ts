@@ -413,8 +413,8 @@ export type SqsOrderPublisherOptions`,
     edits: [
       {
         file: RETRY_POLICY,
-        find: 'Math.ceil(randomBetween(config.OUTAGE_RELEASE_MIN_SECONDS, config.OUTAGE_RELEASE_MAX_SECONDS))',
-        replace: '60',
+        find: 'return Math.min(Math.ceil(randomBetween(min, max) * factor), MAX_VISIBILITY_SECONDS);',
+        replace: 'return 60;',
       },
       {
         file: CONSUMER,

@@ -179,7 +179,8 @@ async function revoke({ random, store, note }: FaultScene, right: 'SELECT' | 'IN
 async function addColumn({ random, store, note }: FaultScene): Promise<number> {
   const { server, database } = store as PostgresStore;
   await server.sql(
-    `ALTER TABLE orders ADD COLUMN region text NOT NULL DEFAULT '', ALTER COLUMN region DROP DEFAULT`,
+    `ALTER TABLE orders ADD COLUMN region text NOT NULL DEFAULT '';
+     ALTER TABLE orders ALTER COLUMN region DROP DEFAULT`,
     database,
   );
   note('column added that must be filled');

@@ -36,6 +36,8 @@ export type FaultScene = {
   sent: { orders: (orders: readonly Submission[]) => void; poison: (poison: readonly Poison[]) => void };
   /** Says that an operator's tool did not do what it promises, in words. */
   toolFailed: (what: string) => void;
+  /** Says that the services could not reach SQS for a while, although it was there. */
+  cutOff: () => void;
   /** Where the services get their credentials, when the trial has one. */
   credentials: CredentialServer | undefined;
   /** Of the trial, for files of its own. */
@@ -285,6 +287,7 @@ async function jumpClock({ random, clockFile, note, producer, consumers }: Fault
 /** Whoever gives out credentials takes requests and answers none: nobody can sign until it is over. */
 async function hangCredentials({
   credentials,
+  cutOff,
   random,
   producer,
   consumers,
@@ -292,6 +295,7 @@ async function hangCredentials({
 }: FaultScene): Promise<number> {
   if (!credentials) return 0;
   const waiting = credentials.hang();
+  cutOff();
   note('credentials hang');
   await sleep(random.between(1_000, 2_000));
   if (random.chance(0.5)) await random.pick([producer, ...consumers]).signal('SIGTERM');

@@ -363,6 +363,7 @@ class Trial {
         poison: (poison) => void this.#poison.push(...poison),
       },
       toolFailed: (what) => void this.#toolFailures.push(what),
+      cutOff: () => this.#ledger.interrupted(),
       credentials: this.#credentials,
       folder,
       toolEnv: { ...baseEnv(), ...sqsEnv },

@@ -80,7 +80,7 @@ const CONTENT_TYPE = 'application/x-amz-json-1.0';
 const COPY_DELAY_MS = { min: 100, max: 2_500 };
 const SET_ASIDE_SECONDS = { min: 1, max: 2 };
 const RELISTEN_MS = 50;
-/** An answer that comes later than this may come too late. */
+/** An answer that takes longer may come too late. */
 const LATE_MS = 1_000;
 const OWN_FAILURE: EntryFailure = { code: 'InternalError', senderFault: false };
 /** Whether the entry was done is not said by these. */
@@ -200,12 +200,10 @@ class FaultProxy {
 
   async #answer(message: http.IncomingMessage, response: http.ServerResponse): Promise<void> {
     const request = await read(message);
+    const startedAt = performance.now();
     this.#see(request);
     const slow = this.#strikes('slow', request);
-    if (slow) {
-      if (slow.delayMs >= LATE_MS) this.#blame(request);
-      await sleep(slow.delayMs);
-    }
+    if (slow) await sleep(slow.delayMs);
     if (this.#strikes('hang', request)) return void response.once('close', () => this.#blame(request));
     if (this.#strikes('reset', request)) {
       this.#blame(request);
@@ -221,7 +219,10 @@ class FaultProxy {
     for (const entry of [request.input, ...entriesOf(request)]) limitVisibility(entry, maxVisibilitySeconds);
     const answer = await this.#perform(request);
     const lost = this.#strikes('lose-answer', request);
+    // The client may have given up, also where that is not seen yet.
+    const late = performance.now() - startedAt >= LATE_MS;
     if (lost || response.destroyed || answer.status !== 200) this.#blame(request);
+    else if (late && request.operation !== 'ReceiveMessage') this.#blame(request);
     else this.#deliver(request, answer);
     if (lost?.how === 'reset') return void message.socket.resetAndDestroy();
     if (!lost) respond(response, answer);

@@ -83,7 +83,7 @@ const READY_TIMEOUT_MS = 60_000;
 const REDRIVE_TIMEOUT_MS = 10_000;
 const CLOCK_TOLERANCE_MS = 60_000;
 /** Longer than a client waits for its answer. */
-const CREDENTIALS_HANG_MS = 10_000;
+const CREDENTIALS_HANG_MS = 14_000;
 
 const SEND = ['SendMessageBatch'];
 const DELETE = ['DeleteMessageBatch'];

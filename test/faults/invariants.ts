@@ -168,7 +168,7 @@ export const INVARIANTS: Record<ViolationCode, string> = {
   LEAK: `open files and sockets of a process do not grow by more than ${MAX_OPEN_FILES_GROWTH} from when it is ready until its end`,
   ODD_ANSWER: 'orders are answered with 202, 429 or 503, contradictory ones with 422',
   UNANSWERED:
-    'a request gets an answer within PUBLISH_TIMEOUT_MS and 3 s, unless the producer dies or stands still',
+    'a request gets an answer within PUBLISH_TIMEOUT_MS and 7 s, unless the producer dies or stands still',
   DEAD_LETTERED_TWICE:
     'a message has one copy in the DLQ: a second one only where its consumer died or stood still, SQS was away, or a request about the message failed',
   OVER_LIMIT: 'messages received and not settled are at most MAX_IN_WORK, beside deletes on their way (100)',

@@ -191,7 +191,7 @@ export const MUTATIONS: readonly Mutation[] = [
   },
   {
     name: 'refusal of one order taken for an outage of the store',
-    expected: 'WRONGLY_FAILED',
+    expected: 'STARVED',
     fault: 'database locked',
     edits: [
       {
@@ -403,23 +403,6 @@ export type SqsOrderPublisherOptions`,
         find: '    return { order, contentHash, traceId',
         replace: `    ((globalThis as any).kept ??= []).push(Buffer.alloc(4_000_000, 1));
     return { order, contentHash, traceId`,
-      },
-    ],
-  },
-  {
-    name: 'messages released in an outage come back much later',
-    expected: 'STARVED',
-    fault: 'disk full',
-    edits: [
-      {
-        file: RETRY_POLICY,
-        find: 'return Math.min(Math.ceil(randomBetween(min, max) * factor), MAX_VISIBILITY_SECONDS);',
-        replace: 'return 60;',
-      },
-      {
-        file: CONSUMER,
-        find: 'performance.now() + config.OUTAGE_HOLD_SECONDS * 1_000;',
-        replace: 'performance.now();',
       },
     ],
   },

@@ -36,6 +36,8 @@ beforeEach(async () => {
   queueUrl = created.queue.url;
   proxy = await startSqsFaultProxy({ target: emulator.endpoint, random: createRandom(1) });
   client = connect(proxy.url);
+  // The first request of a process takes its time.
+  await vi.waitFor(() => receive(), { timeout: 10_000 });
 });
 afterEach(async () => {
   client.destroy();

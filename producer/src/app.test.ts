@@ -7,6 +7,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { GetQueueUrlCommand, ReceiveMessageCommand, SQSClient } from '@aws-sdk/client-sqs';
 import { decodeOrderMessage } from '@orders/shared/message.ts';
+import { contentHash } from '@orders/shared/order.ts';
 import { StartupError } from '@orders/shared/startup-error.ts';
 import { captureLog } from '@orders/shared/testing/log-lines.ts';
 import { anOrderRequest } from '@orders/shared/testing/orders.ts';
@@ -100,6 +101,7 @@ describe('startProducer', () => {
       expect(JSON.parse(lines.at(-1) ?? '')).toEqual({
         journal: 'accepted',
         orderId,
+        content: contentHash(anOrderRequest()).slice(0, 'v1:'.length + 16),
         acceptedAt: expect.stringMatching(/^\d{4}-\d\d-\d\dT[\d:.]+Z$/),
         messageId: expect.any(String),
         traceId,

@@ -14,10 +14,10 @@ const USAGE = `usage: scripts/dlq.sh status|peek|redrive [dev|staging|production
   peek      shows messages and why they are there, without taking them out     --limit=N (10)
   redrive   moves messages back to the order queue                             --limit=N (all) --rate=N a second --dry-run
             --code-version=V: only what that release sent there; --since=TIME (RFC 3339): not before
-            --conflicts: these too. They come back while the other order with their id is stored, and are stored under its
-            id when it has been archived
-            --move-task: lets SQS move everything by itself, conflicts too (AWS only; none of the others but --rate)
-            What is dead-lettered after it began stays for the next time, so that several may run at once.
+            --conflicts: those of reason CONFLICT too. They come back while the other order with their id is stored, and
+            are stored under its id once that one has been archived
+            --move-task: lets SQS move everything by itself, so needs --conflicts, and takes --rate alone (AWS only)
+            What is dead-lettered after it began stays for the next time. Several may run at once.
 
   The environment is dev unless named. AWS_ENDPOINT_URL, AWS_REGION, ORDER_QUEUE_NAME and ORDER_DLQ_NAME are respected.`;
 

@@ -117,13 +117,14 @@ test('retention, when the disk is full half-way, removes nothing, and the next r
 
 test("retention, while another one runs, is refused; killed, that one is in nobody's way", async () => {
   await storeOrders(5, 40);
-  // Stands still with the lock: SQLite makes it wait for the store.
+  // It waits for the store with its archive written, and then stands still.
   using db = new DatabaseSync(store);
   db.exec('BEGIN IMMEDIATE');
   const args = ['--keep-days=30', `--archive=${archive}`];
   const first = spawn(process.execPath, [script, ...args], { env: envOf(), stdio: 'ignore' });
   const ended = once(first, 'exit');
   await eventually(async () => expect(await readdir(folder)).toContainEqual(expect.stringMatching(/\.gz$/)));
+  first.kill('SIGSTOP');
   await expect(retention(...args)).rejects.toMatchObject({
     code: 1,
     stderr: expect.stringContaining('another run of retention'),

@@ -220,8 +220,9 @@ export class DeadLetterQueue {
         hidden.set(messageId, { receiptHandle, sinceMs });
       }
       nothingNew = fresh.length === 0 ? nothingNew + 1 : 0;
+      if (fresh.length === 0) continue;
       later = fresh.some(wasThere) ? 0 : later + 1;
-      if (fresh.length > 0) yield fresh;
+      yield fresh;
     }
   }
 

@@ -28,6 +28,62 @@ describe('createLogger', () => {
     });
   });
 
+  it('createLogger, of an error that carries its client, its request or a row, writes only what it lists', () => {
+    const { logger, lines } = captureLog();
+    // As a pool of pg and the SDK of AWS hand them over.
+    const cause = Object.assign(new Error('refused'), {
+      code: '23514',
+      detail: 'Failing row contains (Kim).',
+    });
+    const err = Object.assign(new Error('Connection terminated', { cause }), {
+      code: 'ECONNRESET',
+      client: { connectionParameters: { user: 'orders', host: 'db' }, secretKey: 12345 },
+      config: { headers: { authorization: 'AWS4 Kim' } },
+      $metadata: { httpStatusCode: 503, requestId: 'r-1', attempts: 3 },
+    });
+    logger.error({ err }, 'failed');
+    logger.error(err);
+    for (const line of lines) {
+      expect(line['err']).toEqual({
+        type: 'Error',
+        message: 'Connection terminated: refused',
+        stack: expect.stringContaining('caused by: Error: refused'),
+        code: 'ECONNRESET',
+        httpStatusCode: 503,
+        requestId: 'r-1',
+        causes: [{ type: 'Error', code: '23514' }],
+      });
+    }
+  });
+
+  it('createLogger, of several errors in one, writes each, and ends where one is its own cause', () => {
+    const { logger, lines } = captureLog();
+    const circle: Error = new Error('round');
+    circle.cause = circle;
+    logger.error({ err: new AggregateError([new Error('first'), circle], 'both') }, 'failed');
+    expect(lines[0]).toMatchObject({
+      err: { message: 'both', errors: [{ message: 'first' }, { message: expect.stringContaining('round') }] },
+    });
+  });
+
+  it.each([
+    'http://user:s3cret@host:4566/path',
+    'postgres://user:s3cret@x@host/orders',
+    'https://s3cret@host',
+  ])('createLogger, of an error that quotes %s, keeps the credentials to itself', (url) => {
+    const { logger, lines } = captureLog();
+    logger.error({ err: new Error(`cannot reach ${url}`, { cause: new Error(url) }) }, 'failed');
+    expect(JSON.stringify(lines)).not.toContain('s3cret');
+    expect(lines[0]).toMatchObject({ err: { message: expect.stringContaining('[redacted]@host') } });
+  });
+
+  it('createLogger, of what was thrown and is no error, writes that as text', () => {
+    const { logger, lines } = captureLog();
+    logger.error({ err: 'just text' }, 'failed');
+    logger.error({ err: { client: 'Kim' } }, 'failed');
+    expect(lines).toMatchObject([{ err: 'just text' }, { err: '[object Object]' }]);
+  });
+
   it('createLogger, below its level, writes nothing', () => {
     const { logger, lines } = captureLog({ LOG_LEVEL: 'info' });
     logger.debug('detail');

@@ -1,5 +1,6 @@
 import { type DestinationStream, type Logger, pino } from 'pino';
 import type { CommonConfig } from './config.ts';
+import { withoutCredentials } from './without-credentials.ts';
 
 export type { Logger } from 'pino';
 
@@ -16,6 +17,27 @@ const PRIVATE_FIELDS = [
 ];
 const redact = PRIVATE_FIELDS.flatMap((field) => [field, `*.${field}`, `*.*.${field}`]);
 
+/**
+ * What is logged of an error beside type, message and stack: of Node's system errors, PostgreSQL's (not `detail` nor
+ * `where`, which quote rows) and the SDK's. Never all of it: a pool hangs its client on an error, the SDK its request.
+ */
+const ERROR_FIELDS = [
+  'name',
+  'code',
+  'errno',
+  'syscall',
+  'address',
+  'port',
+  'severity',
+  'schema',
+  'table',
+  'column',
+  'constraint',
+  'statusCode',
+  'httpStatusCode',
+  'requestId',
+];
+
 export type LoggerOptions = Pick<CommonConfig, 'APP_ENV' | 'LOG_LEVEL'> & {
   service: string;
   version: string;
@@ -29,10 +51,43 @@ export function createLogger(options: LoggerOptions, destination?: DestinationSt
       messageKey: 'message',
       base: { service: options.service, version: options.version, environment: options.APP_ENV },
       timestamp: pino.stdTimeFunctions.isoTime,
+      serializers: { err: serializeError },
       formatters: { level: (label) => ({ level: label.toUpperCase() }) },
       redact: { paths: redact, censor: '[redacted]' },
     },
     destination ?? pino.destination({ sync: true }),
+  );
+}
+
+function serializeError(error: unknown): unknown {
+  if (!(error instanceof Error)) return withoutCredentials(String(error));
+  const [, ...causes] = chainOf(error);
+  return {
+    type: error.constructor.name,
+    message: withoutCredentials([error, ...causes].map(({ message }) => message).join(': ')),
+    stack: withoutCredentials([error, ...causes].map(({ stack }) => stack).join('\ncaused by: ')),
+    ...fieldsOf(error),
+    ...(causes.length > 0 && {
+      causes: causes.map((cause) => ({ type: cause.constructor.name, ...fieldsOf(cause) })),
+    }),
+    ...(error instanceof AggregateError && { errors: error.errors.map(serializeError) }),
+  };
+}
+
+/** An error and its causes, each once. */
+function chainOf(error: Error): Error[] {
+  const chain = new Set<Error>();
+  for (let each: unknown = error; each instanceof Error && !chain.has(each); each = each.cause)
+    chain.add(each);
+  return [...chain];
+}
+
+function fieldsOf(error: Error & { $metadata?: object }): Record<string, unknown> {
+  const fields = Object.entries({ ...error.$metadata, ...error }).filter(
+    ([name, value]) => ERROR_FIELDS.includes(name) && ['string', 'number'].includes(typeof value),
+  );
+  return Object.fromEntries(
+    fields.map(([name, value]) => [name, typeof value === 'string' ? withoutCredentials(value) : value]),
   );
 }
 

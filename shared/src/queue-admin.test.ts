@@ -201,6 +201,17 @@ describe('queues', () => {
       emulator = await startEmulator({ port: 0 });
     });
 
+    it('resolveQueues, when nobody answers at an endpoint with credentials, keeps these to itself', async () => {
+      const gone = 'http://user:s3cret@127.0.0.1:1';
+      await emulator.stop();
+      const failure = await resolveQueues(client, { ...config(), AWS_ENDPOINT_URL: gone }).catch(
+        (error) => error,
+      );
+      expect(failure.message).toContain('cannot work with http://[redacted]@127.0.0.1:1: ');
+      expect(failure.message).not.toContain('s3cret');
+      emulator = await startEmulator({ port: 0 });
+    });
+
     it('resolveQueues, without credentials, says how to give some', async () => {
       for (const name of Object.keys(process.env).filter((name) => name.startsWith('AWS_')))
         vi.stubEnv(name, undefined);

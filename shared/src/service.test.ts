@@ -67,6 +67,19 @@ describe('runService', () => {
     expect(process.exitCodes).toEqual([]);
   });
 
+  it.each([
+    new StartupError('cannot work with http://user:s3cret@host:4566'),
+    new TypeError('Invalid endpoint http://user:s3cret@host:4566'),
+  ])(
+    'runService, when the start fails with a URL with credentials in the message, keeps these to itself',
+    async (error) => {
+      const { process, started } = run({ start: () => Promise.reject(error) });
+      await started;
+      expect(process.said.join('')).toContain('http://[redacted]@host:4566');
+      expect(process.said.join('')).not.toContain('s3cret');
+    },
+  );
+
   it('runService, until the stop has ended, does not exit', async () => {
     const stopped = Promise.withResolvers<void>();
     const { process, started } = run({ stop: () => stopped.promise });

@@ -1,5 +1,6 @@
 import type { Logger } from './logger.ts';
 import { StartupError } from './startup-error.ts';
+import { withoutCredentials } from './without-credentials.ts';
 
 /** What a started service gives to whoever runs it. */
 export type Service = {
@@ -32,9 +33,10 @@ export async function runService(
   let stoppingSinceMs: number | undefined;
 
   const die = (error: unknown): never => {
-    if (error instanceof StartupError) process.stderr.write(`${name}: ${error.message}\n`);
+    const say = (text: unknown) => process.stderr.write(withoutCredentials(`${name}: ${text}\n`));
+    if (error instanceof StartupError) say(error.message);
     else if (service) service.logger.fatal({ err: error }, 'service failed');
-    else process.stderr.write(`${name}: ${error instanceof Error ? error.stack : String(error)}\n`);
+    else say(error instanceof Error ? error.stack : error);
     return process.exit(1);
   };
   const stop = async (cause: string): Promise<void> => {

@@ -1,10 +1,27 @@
 import type { DatabaseSync } from 'node:sqlite';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Logger } from '@orders/shared/logger.ts';
 import type { Client } from 'pg';
 
 /** A step of the schema. What was released is never changed: a new step is added, that old code can live with. */
 type Migration = { version: number; sql: string };
 
-const SCHEMA_MIGRATIONS = 'CREATE TABLE schema_migrations (version integer PRIMARY KEY)';
+/**
+ * Longer than a start waits for another one that migrates, and for each of its own statements. The pod's probes and the
+ * Deployment's deadline let it (k8s/base/consumer).
+ */
+export const MIGRATION_TIMEOUT_MS = 300_000;
+const LOCK_POLL_MS = 500;
+const WAIT_LOG_MS = 10_000;
+
+const CREATE_RECORD = 'CREATE TABLE order_pipeline_migrations (version integer PRIMARY KEY)';
+const READ_RECORD = 'SELECT max(version) AS version FROM order_pipeline_migrations';
+/**
+ * Release 0.1.0 kept its record under a name that Rails, golang-migrate and others use, too. Where it is ours it counts as
+ * long as there is nothing else, and it stays: without it that release, after a rollback, would begin anew and fail.
+ */
+const OLD_RECORD = 'version integer';
+const READ_OLD_RECORD = 'SELECT max(version) AS version FROM schema_migrations';
 
 const SQLITE_MIGRATIONS: Migration[] = [
   {
@@ -41,6 +58,26 @@ const POSTGRES_MIGRATIONS: Migration[] = [
   },
 ];
 
+/** What release 0.1.0 made beside {@link OLD_RECORD}: there may be more, but not less. */
+const OLD_SQLITE_COLUMNS = [
+  'order_id text',
+  'customer_id text',
+  'created_at_ms integer',
+  'content_hash text',
+  'trace_id text',
+  'data text',
+  'stored_at text',
+];
+const OLD_POSTGRES_COLUMNS = [
+  'order_id uuid',
+  'customer_id text',
+  'created_at_ms bigint',
+  'content_hash text',
+  'trace_id text',
+  'data json',
+  'stored_at timestamp with time zone',
+];
+
 /** Held by the replica that migrates; any number that nothing else in the database uses. */
 const ADVISORY_LOCK = 7_203_615_004;
 
@@ -51,13 +88,19 @@ const ADVISORY_LOCK = 7_203_615_004;
 export function migrateSqlite(db: DatabaseSync): void {
   db.exec('BEGIN IMMEDIATE');
   try {
-    const known =
-      db.prepare("SELECT 1 FROM sqlite_schema WHERE name = 'schema_migrations'").get() !== undefined;
-    if (!known) db.exec(SCHEMA_MIGRATIONS);
-    const done = db.prepare('SELECT max(version) AS version FROM schema_migrations').get()?.['version'];
-    for (const { version, sql } of migrationsAfter(done, SQLITE_MIGRATIONS)) {
+    const columnsOf = (table: string) =>
+      db
+        .prepare('SELECT name, type FROM pragma_table_info(?)')
+        .all(table)
+        .map(({ name, type }) => `${name} ${type}`.toLowerCase());
+    const recorded = columnsOf('order_pipeline_migrations').length > 0;
+    const isOld = isOldSchema(columnsOf('schema_migrations'), columnsOf('orders'), OLD_SQLITE_COLUMNS);
+    const read = recorded ? READ_RECORD : isOld ? READ_OLD_RECORD : undefined;
+    const pending = migrationsAfter(read && db.prepare(read).get()?.['version'], SQLITE_MIGRATIONS);
+    if (pending.length > 0 && !recorded) db.exec(CREATE_RECORD);
+    for (const { version, sql } of pending) {
       db.exec(sql);
-      db.prepare('INSERT INTO schema_migrations (version) VALUES (?)').run(version);
+      db.prepare('INSERT INTO order_pipeline_migrations (version) VALUES (?)').run(version);
     }
     db.exec('COMMIT');
   } finally {
@@ -65,18 +108,82 @@ export function migrateSqlite(db: DatabaseSync): void {
   }
 }
 
-/** As {@link migrateSqlite}. Up to date, it needs no right to create anything, nor a server that can write. */
-export async function migratePostgres(client: Client): Promise<void> {
-  await client.query('BEGIN');
-  await client.query('SELECT pg_advisory_xact_lock($1)', [ADVISORY_LOCK]);
-  const known = await client.query("SELECT to_regclass('schema_migrations') IS NOT NULL AS known");
-  if (!known.rows[0].known) await client.query(SCHEMA_MIGRATIONS);
-  const done = await client.query('SELECT max(version) AS version FROM schema_migrations');
-  for (const { version, sql } of migrationsAfter(done.rows[0].version, POSTGRES_MIGRATIONS)) {
+/**
+ * As {@link migrateSqlite}. Up to date, it waits for nobody and needs no right but to read, nor a server that can write.
+ * @throws when the database is not encoded in UTF-8, or another one migrates for too long
+ */
+export async function migratePostgres(client: Client, logger?: Pick<Logger, 'warn'>): Promise<void> {
+  await requireUtf8(client);
+  if ((await pendingIn(client)).pending.length === 0) return;
+  await beginMigration(client, logger);
+  const { pending, recorded } = await pendingIn(client);
+  if (pending.length > 0 && !recorded) await client.query(CREATE_RECORD);
+  for (const { version, sql } of pending) {
     await client.query(sql);
-    await client.query('INSERT INTO schema_migrations (version) VALUES ($1)', [version]);
+    await client.query('INSERT INTO order_pipeline_migrations (version) VALUES ($1)', [version]);
   }
   await client.query('COMMIT');
+}
+
+async function requireUtf8(client: Client): Promise<void> {
+  const { rows } = await client.query('SHOW server_encoding');
+  const encoding = rows[0].server_encoding;
+  if (encoding === 'UTF8') return;
+  throw new Error(
+    `the database is encoded in ${encoding}, which cannot hold every order; make one with CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0`,
+  );
+}
+
+const READ_SCHEMA = `
+  SELECT to_regclass('order_pipeline_migrations') IS NOT NULL AS recorded,
+    ${columnsInPostgres('schema_migrations')} AS record, ${columnsInPostgres('orders')} AS orders`;
+
+function columnsInPostgres(table: string): string {
+  return `ARRAY (
+    SELECT attname || ' ' || format_type(atttypid, atttypmod) FROM pg_attribute
+    WHERE attrelid = to_regclass('${table}') AND attnum > 0 AND NOT attisdropped)`;
+}
+
+async function pendingIn(client: Client): Promise<{ recorded: boolean; pending: Migration[] }> {
+  const { rows: schemas } = await client.query(READ_SCHEMA);
+  const { recorded, record, orders } = schemas[0];
+  const isOld = isOldSchema(record, orders, OLD_POSTGRES_COLUMNS);
+  const read = recorded ? READ_RECORD : isOld ? READ_OLD_RECORD : undefined;
+  const done = read && (await client.query(read)).rows[0].version;
+  return { recorded, pending: migrationsAfter(done, POSTGRES_MIGRATIONS) };
+}
+
+const BEGIN_MIGRATION = `
+  BEGIN ISOLATION LEVEL READ COMMITTED;
+  SET LOCAL statement_timeout = ${MIGRATION_TIMEOUT_MS};
+  SET LOCAL synchronous_commit = on`;
+const READ_LOCK_HOLDER = `
+  SELECT pid, usename AS user, application_name AS application FROM pg_locks JOIN pg_stat_activity USING (pid)
+  WHERE locktype = 'advisory' AND granted AND (classid::bigint << 32) + objid::bigint = $1
+    AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`;
+
+/** Begins a transaction that holds the lock. Asks for it again and again: a statement that waited could say nothing. */
+async function beginMigration(client: Client, logger?: Pick<Logger, 'warn'>): Promise<void> {
+  const startedAt = performance.now();
+  for (let lastSaidMs = Number.NEGATIVE_INFINITY; ; ) {
+    await client.query(BEGIN_MIGRATION);
+    const { rows } = await client.query('SELECT pg_try_advisory_xact_lock($1) AS locked', [ADVISORY_LOCK]);
+    if (rows[0].locked) return;
+    await client.query('ROLLBACK');
+    const holder = (await client.query(READ_LOCK_HOLDER, [ADVISORY_LOCK])).rows[0];
+    const waitedMs = performance.now() - startedAt;
+    if (waitedMs > MIGRATION_TIMEOUT_MS)
+      throw new Error(`another process holds the lock of migrations: ${JSON.stringify(holder)}`);
+    if (waitedMs - lastSaidMs >= WAIT_LOG_MS) {
+      logger?.warn({ holder, waitedMs }, 'waiting for another process that holds the lock of migrations');
+      lastSaidMs = waitedMs;
+    }
+    await sleep(LOCK_POLL_MS);
+  }
+}
+
+function isOldSchema(record: string[], orders: string[], columns: string[]): boolean {
+  return record.join() === OLD_RECORD && columns.every((column) => orders.includes(column));
 }
 
 function migrationsAfter(done: unknown, migrations: Migration[]): Migration[] {

@@ -3,7 +3,7 @@ import { pathToFileURL } from 'node:url';
 import type { Client } from 'pg';
 import type { StoredOrder } from '../domain/order-repository.ts';
 import { openDatabase } from './open-order-repository.ts';
-import { fromRow, type ReadRow } from './order-row.ts';
+import { fromRow, POSTGRES_STORED_AT, type ReadRow } from './order-row.ts';
 import { connectTool } from './postgres-connection.ts';
 
 const BUSY_TIMEOUT_MS = 10_000;
@@ -96,7 +96,7 @@ function lockSqlite(path: string): DatabaseSync {
 
 // By place (PostgreSQL, 5.6: ctid), since a row stays where it is: an order is never updated.
 const READ_PLACES = `
-  SELECT ctid::text AS place, data::text, content_hash, trace_id, stored_at FROM orders
+  SELECT ctid::text AS place, data::text, content_hash, trace_id, ${POSTGRES_STORED_AT} FROM orders
   WHERE ctid > $1::tid AND ctid < $2::tid AND stored_at < $3 ORDER BY ctid LIMIT $4`;
 const REMOVE = 'DELETE FROM orders WHERE order_id = ANY ($1::uuid[]) AND stored_at < $2';
 const COUNT_BLOCKS = `

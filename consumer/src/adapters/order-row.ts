@@ -28,7 +28,11 @@ export function toRows(orders: readonly OrderToStore[]): OrderRow[] {
   return [...rows.values()];
 }
 
-export type ReadRow = Pick<OrderRow, 'data' | 'content_hash' | 'trace_id'> & { stored_at: string | Date };
+/** `stored_at` in milliseconds since 1970: how PostgreSQL writes a time depends on the session's `datestyle`. */
+export const POSTGRES_STORED_AT = 'trunc(extract(epoch FROM stored_at) * 1000)::float8 AS stored_at';
+
+/** SQLite has the time of storing as ISO 8601, PostgreSQL gives {@link POSTGRES_STORED_AT}. */
+export type ReadRow = Pick<OrderRow, 'data' | 'content_hash' | 'trace_id'> & { stored_at: string | number };
 
 export function fromRow({ data, content_hash, trace_id, stored_at }: ReadRow): StoredOrder {
   return {

@@ -1,4 +1,4 @@
-import { Client, type ClientBase } from 'pg';
+import { Client, type ClientBase, DatabaseError, type QueryResult, type QueryResultRow } from 'pg';
 
 const CONNECT_TIMEOUT_MS = 10_000;
 const STATEMENT_TIMEOUT_MS = 60_000;
@@ -6,10 +6,8 @@ const STATEMENT_TIMEOUT_MS = 60_000;
 /** Of a server that was told to end a statement, the answer is worth waiting for so long. */
 const ANSWER_MS = 1_000;
 
-/** Limits of one statement: the server keeps the first; behind it the client gives up. */
-export function statementLimits(timeoutMs: number) {
-  return { statement_timeout: timeoutMs, query_timeout: timeoutMs + ANSWER_MS };
-}
+/** A setting of our own, that no default has: a session knows it if it was given the others, too. */
+const MARK = 'order_pipeline.settings';
 
 /** A database URL whose sessions have these settings, whatever the server's, the database's or the role's defaults are. */
 export function withSessionSettings(url: string, settings: string): string {
@@ -18,9 +16,102 @@ export function withSessionSettings(url: string, settings: string): string {
   return parsed.href;
 }
 
-/** A lost connection rejects the query as well; an event that nobody listens to would end the process. */
-export function outliveLoss(client: ClientBase): void {
-  client.on('error', () => {});
+/**
+ * How to connect so that a statement ends in time and each one sees what is committed: the server keeps the limit;
+ * behind it the client gives up. All settings travel in the start-up parameter `options`, so that a pooler needs to let
+ * that one pass. It may also drop it: {@link runStatement}.
+ */
+export function limitedConnection(url: string, statementTimeoutMs: number) {
+  const settings = `-c default_transaction_isolation=read\\ committed -c statement_timeout=${statementTimeoutMs} -c idle_in_transaction_session_timeout=${statementTimeoutMs} -c ${MARK}=given`;
+  return {
+    connectionString: withSessionSettings(url, settings),
+    query_timeout: statementTimeoutMs + ANSWER_MS,
+  };
+}
+
+type Session = { beginLimited: string; hasSettings?: boolean; inTransaction?: boolean; lost?: boolean };
+const sessions = new WeakMap<ClientBase, Session>();
+
+/**
+ * Before a connection is used. A lost connection rejects the query as well; an event that nobody listens to would end
+ * the process.
+ */
+export function beginSession(client: ClientBase, statementTimeoutMs: number): void {
+  const session: Session = {
+    beginLimited: `
+      BEGIN ISOLATION LEVEL READ COMMITTED;
+      SET LOCAL statement_timeout = ${statementTimeoutMs};
+      SET LOCAL idle_in_transaction_session_timeout = ${statementTimeoutMs};
+      SET LOCAL synchronous_commit = on`,
+  };
+  sessions.set(client, session);
+  const lose = () => {
+    session.lost = true;
+  };
+  client.on('error', lose).on('end', lose);
+}
+
+/**
+ * Errors with which a server or a pooler ends a session: connection exceptions, an operator's command, a crash, a limit
+ * of idle time (PostgreSQL, appendix A).
+ */
+const SESSION_ENDED = /^(?:08...|57P0[1245]|25P03)$/;
+
+/** Whether the connection went down with that error. What became of the statement is not known then. */
+export function isConnectionLost(client: ClientBase, error: unknown): boolean {
+  const ended = error instanceof DatabaseError && SESSION_ENDED.test(error.code ?? '');
+  return ended || sessions.get(client)?.lost === true;
+}
+
+/**
+ * One statement, a transaction of its own that reads what is committed and that the server ends in time. A pooler that
+ * drops `options` (PgBouncer's `ignore_startup_parameters`) loses the settings and says nothing. So each connection is
+ * asked once, and where they were lost the transaction sets them itself, at the price of two round trips. Within
+ * {@link beginTransaction}, part of that transaction.
+ */
+export async function runStatement<R extends QueryResultRow>(
+  client: ClientBase,
+  sql: string,
+  values: unknown[],
+): Promise<QueryResult<R>> {
+  const session = sessionOf(client);
+  if (session.inTransaction) return client.query<R>(sql, values);
+  session.hasSettings ??= await hasSettings(client);
+  if (session.hasSettings) return client.query<R>(sql, values);
+  await beginTransaction(client);
+  try {
+    const result = await client.query<R>(sql, values);
+    await endTransaction(client, 'COMMIT');
+    return result;
+  } catch (error) {
+    // Refused by the server, which waits for the end of the transaction. After any other error nothing is known.
+    if (error instanceof DatabaseError) await endTransaction(client, 'ROLLBACK');
+    throw error;
+  }
+}
+
+/** Begins a transaction with the settings of {@link limitedConnection} in it, durable when it commits. */
+export async function beginTransaction(client: ClientBase): Promise<void> {
+  const session = sessionOf(client);
+  await client.query(session.beginLimited);
+  session.inTransaction = true;
+}
+
+/** Its last statements. Where they fail it is rolled back, or the connection given up. */
+export async function endTransaction(client: ClientBase, sql: string): Promise<void> {
+  await client.query(sql);
+  sessionOf(client).inTransaction = false;
+}
+
+function sessionOf(client: ClientBase): Session {
+  const session = sessions.get(client);
+  if (!session) throw new Error('beginSession was not called');
+  return session;
+}
+
+async function hasSettings(client: ClientBase): Promise<boolean> {
+  const { rows } = await client.query(`SELECT current_setting('${MARK}', true) = 'given' AS given`);
+  return rows[0].given === true;
 }
 
 /** The one connection of a tool. @throws what keeps it from being opened */
@@ -29,12 +120,11 @@ export async function connectTool(
   { name, statementTimeoutMs = STATEMENT_TIMEOUT_MS }: { name: string; statementTimeoutMs?: number },
 ): Promise<Client> {
   const client = new Client({
-    connectionString: url,
+    ...limitedConnection(url, statementTimeoutMs),
     application_name: name,
     connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
-    ...statementLimits(statementTimeoutMs),
   });
-  outliveLoss(client);
+  beginSession(client, statementTimeoutMs);
   try {
     await client.connect();
     return client;

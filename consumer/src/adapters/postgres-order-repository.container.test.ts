@@ -80,7 +80,7 @@ describe.skipIf(!engine.available)(`PostgreSQL 17 (${engine.reason})`, () => {
     const role = `app_${randomUUID().replaceAll('-', '')}`;
     await owner.query(`
       CREATE ROLE ${role} LOGIN PASSWORD '${PASSWORD}';
-      GRANT SELECT ON schema_migrations TO ${role};
+      GRANT SELECT ON order_pipeline_migrations TO ${role};
       GRANT SELECT, INSERT ON orders TO ${role}`);
     return role;
   }
@@ -419,7 +419,7 @@ describe.skipIf(!engine.available)(`PostgreSQL 17 (${engine.reason})`, () => {
     const repositories = await Promise.all(Array.from({ length: 5 }, () => open(url)));
     const results = await Promise.all(repositories.map((each) => each.saveAll([anOrder()])));
     expect(results).toEqual(Array(5).fill(['stored']));
-    const { rows } = await (await connect(url)).query('SELECT version FROM schema_migrations');
+    const { rows } = await (await connect(url)).query('SELECT version FROM order_pipeline_migrations');
     expect(rows).toEqual([{ version: 1 }]);
   });
 
@@ -451,7 +451,7 @@ describe.skipIf(!engine.available)(`PostgreSQL 17 (${engine.reason})`, () => {
       code: 'STARTUP',
       message: expect.stringMatching(/^DATABASE_URL: .*already exists/),
     });
-    expect((await other.query("SELECT to_regclass('schema_migrations') AS made")).rows).toEqual([
+    expect((await other.query("SELECT to_regclass('order_pipeline_migrations') AS made")).rows).toEqual([
       { made: null },
     ]);
   });

@@ -222,7 +222,7 @@ describe('SQLite', () => {
     expect(results).toEqual(Array(5).fill(['stored']));
     const raw = openRaw(path);
     expect(count(raw)).toBe(5);
-    expect(raw.prepare('SELECT version FROM schema_migrations').all()).toEqual([{ version: 1 }]);
+    expect(raw.prepare('SELECT version FROM order_pipeline_migrations').all()).toEqual([{ version: 1 }]);
   });
 
   it.each(RELEASED_STORES)(
@@ -247,10 +247,21 @@ describe('SQLite', () => {
     },
   );
 
+  it('open, of a file with the schema_migrations of something else, makes the schema and leaves that alone', async () => {
+    const path = newFile();
+    mkdirSync(dirname(path), { recursive: true });
+    const raw = openRaw(path);
+    raw.exec(
+      'CREATE TABLE schema_migrations (version integer PRIMARY KEY); INSERT INTO schema_migrations VALUES (12)',
+    );
+    expect(await open(path).saveAll([anOrder()])).toEqual(['stored']);
+    expect(raw.prepare('SELECT version FROM schema_migrations').all()).toEqual([{ version: 12 }]);
+  });
+
   it('open, of a file with a newer schema, leaves it as it is', async () => {
     const path = newFile();
     await open(path).close();
-    openRaw(path).exec('INSERT INTO schema_migrations VALUES (99)');
+    openRaw(path).exec('INSERT INTO order_pipeline_migrations VALUES (99)');
     expect(await open(path).saveAll([anOrder()])).toEqual(['stored']);
   });
 });

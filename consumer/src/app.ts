@@ -5,6 +5,7 @@ import { explainSqsError, queueAttributes, resolveQueues } from '@orders/shared/
 import type { FatalHandler } from '@orders/shared/service.ts';
 import { createSqsClient } from '@orders/shared/sqs-client.ts';
 import { openOrderRepository } from './adapters/open-order-repository.ts';
+import { OpeningOrderRepository } from './adapters/opening-order-repository.ts';
 import { type ConsumerConfig, SHUTDOWN_RESERVE_MS } from './config.ts';
 import { createOrderConsumer } from './create-order-consumer.ts';
 import { orderRoutes } from './http/order-routes.ts';
@@ -25,7 +26,7 @@ export async function startConsumer(
   const metrics = createConsumerMetrics(version, {
     leases: () => leases.size,
     workLimit: () => workLimit.value,
-    pool: () => store.pool?.(),
+    pool: () => store.pool(),
   });
   const sdkLogger = libraryLogger(logger, 'aws-sdk', config);
   const client = createSqsClient({ config, metrics, logger: sdkLogger });
@@ -40,12 +41,7 @@ export async function startConsumer(
   for (const finding of auditQueues({ queue, deadLetterQueue }, config))
     logger.warn({ finding }, 'queue audit');
 
-  const store = await openOrderRepository(config.DATABASE_URL, {
-    poolSize: config.DATABASE_POOL_SIZE,
-    connectTimeoutMs: config.DATABASE_CONNECT_TIMEOUT_MS,
-    statementTimeoutMs: config.DATABASE_STATEMENT_TIMEOUT_MS,
-    logger: libraryLogger(logger, 'database', config),
-  });
+  const store = new OpeningOrderRepository();
   const { consumer, repository, leases, watchdog, workLimit } = createOrderConsumer({
     config,
     client,
@@ -94,6 +90,20 @@ export async function startConsumer(
   });
   await app.register(orderRoutes, { repository });
   await listen(app, { host: config.HOST, port: config.CONSUMER_PORT, variable: 'CONSUMER_PORT' });
+  // Only now: it may wait for minutes for another process that migrates. Alive and not ready is what probes hear then.
+  try {
+    await store.open(
+      openOrderRepository(config.DATABASE_URL, {
+        poolSize: config.DATABASE_POOL_SIZE,
+        connectTimeoutMs: config.DATABASE_CONNECT_TIMEOUT_MS,
+        statementTimeoutMs: config.DATABASE_STATEMENT_TIMEOUT_MS,
+        logger: libraryLogger(logger, 'database', config),
+      }),
+    );
+  } catch (error) {
+    await app.close();
+    throw error;
+  }
   consumer.start();
   const stopSampler = startQueueSampler({
     client,

@@ -1,6 +1,7 @@
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
+import { MIGRATION_TIMEOUT_MS } from '@orders/consumer/adapters/migrations.ts';
 import { loadConsumerConfig } from '@orders/consumer/config.ts';
 import { loadProducerConfig } from '@orders/producer/config.ts';
 import { Ajv } from 'ajv';
@@ -110,6 +111,13 @@ describe.each(['dev', 'staging', 'production'])('overlay %s', (overlay) => {
     const graceSeconds = Number(one('ConfigMap', name)['data'].SHUTDOWN_GRACE_MS) / 1_000;
     const preStopSeconds = spec.containers[0].lifecycle.preStop.sleep.seconds;
     expect(spec.terminationGracePeriodSeconds).toBeGreaterThan(preStopSeconds + graceSeconds);
+  });
+
+  it('order-consumer has the time that a migration may take, and is not killed meanwhile', () => {
+    const { progressDeadlineSeconds, template } = one('Deployment', 'order-consumer')['spec'];
+    expect(progressDeadlineSeconds * 1_000).toBeGreaterThan(MIGRATION_TIMEOUT_MS);
+    // What is answered before the database is open.
+    expect(template.spec.containers[0].startupProbe.httpGet.path).toBe('/livez');
   });
 
   it('one owner of replicas, and never two', () => {

@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process';
 import { Client } from 'pg';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
 import { PgBouncer } from '../../../dev/pgbouncer.ts';
@@ -136,5 +137,25 @@ describe.skipIf(!programs.available)(`PostgreSQL behind PgBouncer (${programs.re
     await repository.saveAll([anOrder()]);
     expect(sent.mock.calls).toEqual([[expect.stringContaining('INSERT INTO orders'), expect.any(Array)]]);
     sent.mockRestore();
+  });
+
+  it('saveAll and look-ups, over connections that all died while they were idle, are answered over new ones', async () => {
+    await emptyDatabase();
+    const repository = await openPostgresOrderRepository(direct, OPTIONS);
+    closing.push(repository);
+    const [first, second] = [anOrder(), anOrder()];
+    await Promise.all(Array.from({ length: OPTIONS.poolSize }, () => repository.saveAll([first])));
+    await repository.findById(first.order.orderId);
+    // The event loop stands still meanwhile, so that the next use is what finds out.
+    execFileSync(`${programs.postgres}/psql`, [
+      ...['-h', '127.0.0.1', '-p', new URL(direct).port, '-U', 'postgres', '-c'],
+      `SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE usename = 'orders'`,
+    ]);
+    const [saved, found] = await Promise.all([
+      repository.saveAll([first, second]),
+      repository.findById(first.order.orderId),
+    ]);
+    expect(saved).toEqual(['duplicate', 'stored']);
+    expect(found).toMatchObject(first);
   });
 });

@@ -51,11 +51,11 @@ const MAX_LOCK_TIMEOUT_MS = 1_000;
 
 // Sorted by id: writers that lock rows in the same order cannot wait for each other in a circle. That the transaction is
 // durable, and how long it waits for a row, is part of the statement, where no pooler can lose it; both end with the
-// transaction.
+// transaction. One row of settings costs half of what two functions in FROM do.
 const INSERT = `
   INSERT INTO orders (order_id, customer_id, created_at_ms, content_hash, trace_id, data)
   SELECT order_id, customer_id, created_at_ms, content_hash, trace_id, data::json
-  FROM set_config('synchronous_commit', 'on', true) AS durable, set_config('lock_timeout', $2, true) AS bounded,
+  FROM (SELECT set_config('synchronous_commit', 'on', true), set_config('lock_timeout', $2, true)) AS settings,
     json_to_recordset($1) AS given (
     order_id uuid, customer_id text, created_at_ms bigint, content_hash text, trace_id text, data text)
   ORDER BY order_id

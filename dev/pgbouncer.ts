@@ -1,56 +1,49 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { chownSync, existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { connect } from 'node:net';
+import { chmodSync, existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import net from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { freePorts } from './port-owner.ts';
-import { unprivilegedUser } from './postgres-server.ts';
 
-const START_TIMEOUT_MS = 10_000;
-/** Debian's is where only root looks. */
-const FOLDERS = [...(process.env['PATH'] ?? '').split(path.delimiter), '/usr/sbin'];
-
-/** The program, or undefined when there is none. */
+/** Where its program is, or undefined when there is none: on the path, or Debian's. */
 export function findPgBouncer(): string | undefined {
-  return FOLDERS.map((folder) => path.join(folder, 'pgbouncer')).find((binary) => existsSync(binary));
+  const folders = [...(process.env['PATH'] ?? '').split(path.delimiter), '/usr/sbin'];
+  return folders.map((folder) => path.join(folder, 'pgbouncer')).find((file) => existsSync(file));
 }
 
 export type PgBouncerOptions = {
-  /** A database on the server that it leads to. */
+  /** A database on the server that it leads to, of the role that may log in. */
   url: string;
   poolMode: 'session' | 'transaction';
-  /** Roles that may log in; without passwords, as on a {@link PostgresServer}. */
-  roles?: string[];
 };
 
-/** A PgBouncer of one's own on the loopback interface, set up as README says: it drops `options`, and says nothing. */
+/** Before a PostgreSQL on the loopback interface, set up as README says: it drops `options`, and says nothing. */
 export class PgBouncer {
-  readonly #program: ChildProcess;
+  readonly #binary: string;
   readonly #folder: string;
   readonly #port: number;
+  #process: ChildProcess | undefined;
+  readonly #killAtExit = () => void this.#process?.kill('SIGKILL');
 
-  private constructor(program: ChildProcess, folder: string, port: number) {
-    this.#program = program;
+  private constructor(binary: string, folder: string, port: number) {
+    this.#binary = binary;
     this.#folder = folder;
     this.#port = port;
   }
 
-  static async start(
-    binary: string,
-    { url, poolMode, roles = ['orders'] }: PgBouncerOptions,
-  ): Promise<PgBouncer> {
-    const user = unprivilegedUser();
+  static async start(binary: string, { url, poolMode }: PgBouncerOptions): Promise<PgBouncer> {
+    const { username, port: serverPort } = new URL(url);
     const folder = mkdtempSync(path.join(tmpdir(), 'pgbouncer-'));
+    chmodSync(folder, 0o755);
     const [port = 0] = await freePorts(1);
     const users = path.join(folder, 'users.txt');
-    writeFileSync(users, roles.map((role) => `"${role}" ""\n`).join(''));
-    const settings = path.join(folder, 'pgbouncer.ini');
+    writeFileSync(users, `"${username}" ""\n`);
     writeFileSync(
-      settings,
+      path.join(folder, 'pgbouncer.ini'),
       `[databases]
-* = host=127.0.0.1 port=${new URL(url).port}
+* = host=127.0.0.1 port=${serverPort}
 [pgbouncer]
 listen_addr = 127.0.0.1
 listen_port = ${port}
@@ -58,14 +51,15 @@ unix_socket_dir =
 auth_type = trust
 auth_file = ${users}
 pool_mode = ${poolMode}
-ignore_startup_parameters = options
+default_pool_size = 10
 server_login_retry = 1
+query_wait_timeout = 5
+ignore_startup_parameters = options
 `,
     );
-    if (user) for (const each of [folder, users, settings]) chownSync(each, user.uid, user.gid);
-    const program = spawn(binary, ['-q', settings], { ...user, cwd: folder, stdio: 'ignore' });
-    const pooler = new PgBouncer(program, folder, port);
-    await pooler.#up();
+    const pooler = new PgBouncer(binary, folder, port);
+    process.once('exit', pooler.#killAtExit);
+    await pooler.up();
     return pooler;
   }
 
@@ -74,28 +68,38 @@ server_login_retry = 1
     return Object.assign(new URL(url), { port: this.#port }).href;
   }
 
-  async stop(): Promise<void> {
-    if (this.#program.exitCode === null && this.#program.signalCode === null) {
-      const exited = once(this.#program, 'exit');
-      this.#program.kill('SIGKILL');
-      await exited;
-    }
-    rmSync(this.#folder, { recursive: true, force: true });
-  }
-
-  async #up(): Promise<void> {
-    const giveUpAt = performance.now() + START_TIMEOUT_MS;
+  /** Starts it, also after {@link kill}. */
+  async up(): Promise<void> {
+    // As root it refuses to run.
+    const asUser = process.getuid?.() === 0 ? ['-u', 'nobody'] : [];
+    const settings = path.join(this.#folder, 'pgbouncer.ini');
+    this.#process = spawn(this.#binary, [...asUser, settings], { stdio: 'ignore' });
+    this.#process.on('error', () => {});
+    const deadline = performance.now() + 10_000;
     for (;;) {
-      const socket = connect(this.#port, '127.0.0.1');
       try {
-        await once(socket, 'connect');
+        const socket = net.connect(this.#port, '127.0.0.1');
+        await once(socket, 'connect').finally(() => socket.destroy());
         return;
       } catch (error) {
-        if (performance.now() > giveUpAt || this.#program.exitCode !== null) throw error;
+        if (performance.now() > deadline) throw error;
         await sleep(50);
-      } finally {
-        socket.destroy();
       }
     }
+  }
+
+  async kill(): Promise<void> {
+    const process = this.#process;
+    this.#process = undefined;
+    if (!process || process.exitCode !== null) return;
+    const ended = once(process, 'exit');
+    process.kill('SIGKILL');
+    await ended;
+  }
+
+  async stop(): Promise<void> {
+    process.off('exit', this.#killAtExit);
+    await this.kill();
+    rmSync(this.#folder, { recursive: true, force: true });
   }
 }

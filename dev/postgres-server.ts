@@ -65,7 +65,7 @@ export class PostgresServer {
   /** @param durable whether commits reach the disk; else only the machine itself is taken not to crash */
   static async start(binaries: string, { durable = false } = {}): Promise<PostgresServer> {
     const folder = mkdtempSync(path.join(tmpdir(), 'faults-postgres-'));
-    const user = unprivilegedUser();
+    const user = process.getuid?.() === 0 ? { uid: idOf('-u'), gid: idOf('-g') } : undefined;
     if (user) chownSync(folder, user.uid, user.gid);
     const data = path.join(folder, 'data');
     const options = ['-D', data, '-U', SUPERUSER, '-A', 'trust', '--no-sync', '-E', 'UTF8', '--locale=C'];
@@ -194,11 +194,6 @@ export class PostgresServer {
     );
     this.#server.on('error', () => {});
   }
-}
-
-/** Who runs the programs that refuse to run as root; undefined where whoever runs this is somebody else already. */
-export function unprivilegedUser(): { uid: number; gid: number } | undefined {
-  return process.getuid?.() === 0 ? { uid: idOf('-u'), gid: idOf('-g') } : undefined;
 }
 
 function idOf(option: '-u' | '-g'): number {

@@ -3,12 +3,13 @@ import { appendFileSync, existsSync, mkdtempSync, readdirSync, rmSync } from 'no
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
+import { findPgBouncer } from '../../dev/pgbouncer.ts';
 import { findPostgres, PostgresServer } from '../../dev/postgres-server.ts';
 import type { Backend, RunningBackend } from '../backends.ts';
 import { FAULTS } from './faults.ts';
 import { type Means, obstacle, planTrial, repeatOptions } from './plan.ts';
 import type { RecordedTrial } from './results.ts';
-import { findPgBouncer, type Store } from './store.ts';
+import type { Store } from './store.ts';
 import { runTrial, TrialError, type TrialPlan } from './trial.ts';
 
 const USAGE = `usage: npm run test:faults -- [options]

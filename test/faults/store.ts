@@ -1,13 +1,7 @@
-import { type ChildProcess, spawn } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
-import { once } from 'node:events';
-import { chmodSync, existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import net from 'node:net';
-import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
-import { setTimeout as sleep } from 'node:timers/promises';
-import { freePorts } from '../../dev/port-owner.ts';
+import { PgBouncer } from '../../dev/pgbouncer.ts';
 import type { PostgresServer } from '../../dev/postgres-server.ts';
 import type { FoundOrder } from './invariants.ts';
 import { TAG } from './workload.ts';
@@ -141,10 +135,13 @@ const POSTGRES_REFUSAL: Record<Refusal, string> = {
 export async function openPostgresStore(server: PostgresServer, pgbouncer?: string): Promise<PostgresStore> {
   const database = `trial_${randomUUID().replaceAll('-', '')}`;
   const direct = await server.createDatabase(database);
-  const pooler = pgbouncer === undefined ? undefined : await PgBouncer.start(pgbouncer, new URL(direct));
+  const pooler =
+    pgbouncer === undefined
+      ? undefined
+      : await PgBouncer.start(pgbouncer, { url: direct, poolMode: 'transaction' });
   const store: PostgresStore = {
     kind: 'postgres',
-    url: pooler?.url ?? direct,
+    url: pooler?.through(direct) ?? direct,
     server,
     database,
     pooler,
@@ -209,92 +206,4 @@ function toFound(orderId: string, data: string): FoundOrder {
 export function found(order: Record<string, unknown>, orderId = String(order['orderId'])): FoundOrder {
   const metadata = order['metadata'] as Record<string, string> | undefined;
   return { tag: metadata?.[TAG], orderId, order };
-}
-
-/** Where its program is, or undefined when there is none: on the path, or Debian's. */
-export function findPgBouncer(): string | undefined {
-  const folders = [...(process.env['PATH'] ?? '').split(path.delimiter), '/usr/sbin'];
-  return folders.map((folder) => path.join(folder, 'pgbouncer')).find((file) => existsSync(file));
-}
-
-/** Before a PostgreSQL, in transaction mode, set up as README says. */
-export class PgBouncer {
-  readonly url: string;
-  readonly #binary: string;
-  readonly #folder: string;
-  readonly #port: number;
-  #process: ChildProcess | undefined;
-  readonly #killAtExit = () => void this.#process?.kill('SIGKILL');
-
-  private constructor(binary: string, folder: string, port: number, database: URL) {
-    this.#binary = binary;
-    this.#folder = folder;
-    this.#port = port;
-    const url = new URL(database);
-    url.port = String(port);
-    this.url = url.href;
-  }
-
-  static async start(binary: string, database: URL): Promise<PgBouncer> {
-    const folder = mkdtempSync(path.join(tmpdir(), 'faults-pgbouncer-'));
-    chmodSync(folder, 0o755);
-    const [port = 0] = await freePorts(1);
-    const users = path.join(folder, 'users.txt');
-    writeFileSync(users, `"${database.username}" ""\n`);
-    writeFileSync(
-      path.join(folder, 'pgbouncer.ini'),
-      `[databases]
-* = host=127.0.0.1 port=${database.port}
-[pgbouncer]
-listen_addr = 127.0.0.1
-listen_port = ${port}
-unix_socket_dir =
-auth_type = trust
-auth_file = ${users}
-pool_mode = transaction
-default_pool_size = 10
-server_login_retry = 1
-query_wait_timeout = 5
-ignore_startup_parameters = extra_float_digits, options, statement_timeout, idle_in_transaction_session_timeout
-`,
-    );
-    const pooler = new PgBouncer(binary, folder, port, database);
-    process.once('exit', pooler.#killAtExit);
-    await pooler.up();
-    return pooler;
-  }
-
-  async up(): Promise<void> {
-    // As root it refuses to run.
-    const asUser = process.getuid?.() === 0 ? ['-u', 'nobody'] : [];
-    const settings = path.join(this.#folder, 'pgbouncer.ini');
-    this.#process = spawn(this.#binary, [...asUser, settings], { stdio: 'ignore' });
-    this.#process.on('error', () => {});
-    const deadline = performance.now() + 10_000;
-    for (;;) {
-      try {
-        const socket = net.connect(this.#port, '127.0.0.1');
-        await once(socket, 'connect').finally(() => socket.destroy());
-        return;
-      } catch (error) {
-        if (performance.now() > deadline) throw error;
-        await sleep(50);
-      }
-    }
-  }
-
-  async kill(): Promise<void> {
-    const process = this.#process;
-    this.#process = undefined;
-    if (!process || process.exitCode !== null) return;
-    const ended = once(process, 'exit');
-    process.kill('SIGKILL');
-    await ended;
-  }
-
-  async stop(): Promise<void> {
-    process.off('exit', this.#killAtExit);
-    await this.kill();
-    rmSync(this.#folder, { recursive: true, force: true });
-  }
 }

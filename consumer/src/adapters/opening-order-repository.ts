@@ -27,6 +27,9 @@ export class OpeningOrderRepository implements OrderRepository {
   async findByIds(orderIds: readonly string[]) {
     return this.#opened().findByIds(orderIds);
   }
+  async findAny() {
+    return this.#opened().findAny();
+  }
   async findByCustomer(customerId: string, page: { limit: number; after?: OrderCursor | undefined }) {
     return this.#opened().findByCustomer(customerId, page);
   }

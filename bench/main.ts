@@ -1,5 +1,5 @@
-import { parseArgs } from 'node:util';
-import { runTool, UsageError } from '../scripts/sqs-tool.ts';
+import { z } from 'zod';
+import { defineCommand, flag, runCommand, type ValuesOf, wholeNumber } from '../scripts/command.ts';
 import { judge } from './bars.ts';
 import { writeReport } from './report.ts';
 import { keep, load, machine, type Results } from './results.ts';
@@ -14,21 +14,41 @@ import { steps } from './suites/steps.ts';
 import { store } from './suites/store.ts';
 import { barsTable, contestTable } from './tables.ts';
 
-const USAGE = `usage: npm run bench -- [SUITE...] [--quick] [--rounds=N] [--report]
-
-  Suites: consume publish http store e2e memory, all of them by default (20 minutes); steps (6 minutes) and growth
-  (up to 2 hours) only when they are named, or with --quick.
-  Each contestant runs in a process of its own, in rounds that take turns; medians count.
-  --quick   one short round of every suite (3 minutes): only finds out whether everything runs, and holds requests
-            per 1,000 orders to their bars
-  --report  keeps the results and writes docs/performance.md with its plots
-  Exit status 1 when something does not run, or costs too many requests. Never for being slow.`;
-
 const BY_DEFAULT: Record<string, Suite> = { consume, publish, http, store, e2e, memory };
 const SUITES: Record<string, Suite> = { ...BY_DEFAULT, steps, growth };
 
-await runTool(async () => {
-  const { names, quick, report, rounds } = parse();
+export const command = defineCommand({
+  name: 'npm run bench --',
+  summary: 'Each contestant runs in a process of its own, in rounds that take turns; medians count.',
+  positionals: {
+    suites: {
+      schema: z.array(z.enum(Object.keys(SUITES))),
+      description:
+        'consume publish http store e2e memory, all of them by default (20 minutes); steps (6 minutes) and growth (up to 2 hours) only when they are named, or with --quick',
+    },
+  },
+  options: {
+    quick: flag(
+      'one short round of every suite (3 minutes): only finds out whether everything runs, and holds requests per 1,000 orders to their bars',
+    ),
+    rounds: { takes: 'N', description: 'so many rounds', schema: wholeNumber(1, 100).optional() },
+    report: flag('keeps the results and writes docs/performance.md with its plots'),
+  },
+  changes: '--report writes into bench/results and docs.',
+  exitStatuses: {
+    0: 'all ran',
+    1: 'something does not run, or costs too many requests; never for being slow',
+  },
+});
+
+if (import.meta.main) {
+  await runCommand(command, main);
+  // What a failure left running ends with this process.
+  process.exit();
+}
+
+async function main({ suites, quick, report, rounds }: ValuesOf<typeof command>): Promise<number> {
+  const names = suites.length > 0 ? suites : Object.keys(quick ? SUITES : BY_DEFAULT);
   const results: Results = [];
   for (const name of names) {
     const before = load();
@@ -51,29 +71,4 @@ await runTool(async () => {
   const dear = judged.filter((bar) => bar.costsTooManyRequests);
   for (const { what, target } of dear) console.error(`FAILED ${what}: must be ${target}`);
   return dear.length > 0 ? 1 : 0;
-});
-// What a failure left running ends with this process.
-process.exit();
-
-function parse() {
-  try {
-    const { values, positionals } = parseArgs({
-      allowPositionals: true,
-      options: {
-        quick: { type: 'boolean', default: false },
-        report: { type: 'boolean', default: false },
-        rounds: { type: 'string' },
-      },
-    });
-    const unknown = positionals.find((name) => !(name in SUITES));
-    if (unknown) throw new Error(`no suite ${unknown}`);
-    const rounds = values.rounds === undefined ? undefined : Number(values.rounds);
-    if (rounds !== undefined && !(Number.isInteger(rounds) && rounds > 0)) {
-      throw new Error('--rounds must be a whole number above 0');
-    }
-    const all = Object.keys(values.quick ? SUITES : BY_DEFAULT);
-    return { ...values, rounds, names: positionals.length > 0 ? positionals : all };
-  } catch (error) {
-    throw new UsageError(error instanceof Error ? error.message : String(error), USAGE);
-  }
 }

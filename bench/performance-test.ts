@@ -1,31 +1,63 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { parseArgs } from 'node:util';
 import { DeadLetterQueue } from '@orders/consumer/dlq/dead-letter-queue.ts';
 import { resolveQueues } from '@orders/shared/queue-admin.ts';
+import { z } from 'zod';
 import { followOrders } from '../dev/order-follower.ts';
 import { startPipeline } from '../dev/pipeline.ts';
 import { createProgress } from '../dev/progress.ts';
+import {
+  defineCommand,
+  flag,
+  httpUrl,
+  runCommand,
+  UsageError,
+  type ValuesOf,
+  wholeNumber,
+} from '../scripts/command.ts';
 import { openKubectlProxy } from '../scripts/kubectl-proxy.ts';
-import { createTool, runTool, UsageError } from '../scripts/sqs-tool.ts';
+import { createTool } from '../scripts/sqs-tool.ts';
 import { type CapacityReport, keepCapacity } from './capacity.ts';
 import { type LoadResult, postOrders } from './load.ts';
 import { writeReport } from './report.ts';
 import { growth, readAll, type ServiceFigures, watchPeakMemory } from './service-metrics.ts';
 
-const USAGE = `usage: scripts/performance-test.sh [--messages=10000] [--concurrent=50] [--target=URL] [--consumer=URL] [--json] [--report]
-       scripts/performance-test.sh --namespace=dev|staging --target=URL [--messages=10000] [--concurrent=50] [--json]
-
-  Posts so many orders over so many connections and waits until every accepted one is stored. Starts the emulator and
-  both services for it, or uses those that run: --target is order-producer's URL, --consumer that of order-consumer
-  (http://localhost:8081), AWS_ENDPOINT_URL the emulator's. --report writes the figures into docs/performance.md.
-
-  With --namespace it measures what is deployed there, in the cluster that kubectl is set to: --target is its load
-  balancer's URL; look-ups and the figures of all pods come through the API server, dead letters from the environment's
-  own queue, with the variables of scripts/dlq.sh. The orders stay in that environment's store.
-
-  Exit status 1 below 1,000 orders a second, above a mean of 100 ms or 512 MB, or when anything is lost or doubled.`;
+export const command = defineCommand({
+  name: 'scripts/performance-test.sh',
+  summary:
+    'Posts orders over many connections and waits until every accepted one is stored. Starts the emulator and both services for it, uses those that run (--target), or measures what is deployed (--namespace): then look-ups and the figures of all pods come through the API server, and dead letters from the own queue of the environment.',
+  positionals: {},
+  options: {
+    messages: { takes: 'N', description: 'so many orders', schema: wholeNumber(1).default(10_000) },
+    concurrent: { takes: 'N', description: 'over so many connections', schema: wholeNumber(1).default(50) },
+    target: {
+      takes: 'URL',
+      description: 'of the order-producer that is measured, or of its load balancer',
+      schema: httpUrl.optional(),
+    },
+    consumer: {
+      takes: 'URL',
+      description: 'of the order-consumer that belongs to --target; http://localhost:8081 by default',
+      schema: httpUrl.optional(),
+    },
+    namespace: {
+      takes: 'dev|staging',
+      description: 'measures what is deployed there, in the cluster that kubectl is set to; needs --target',
+      // Orders that are nobody's have no place in production.
+      schema: z.enum(['dev', 'staging']).optional(),
+    },
+    json: flag('the report for machines'),
+    report: flag('writes the figures into docs/performance.md'),
+  },
+  changes: 'with --target the orders stay in the store of that environment; --report writes into docs.',
+  needs:
+    'with --target AWS_ENDPOINT_URL, where it is an emulator; with --namespace kubectl, and the variables of scripts/dlq.sh.',
+  exitStatuses: {
+    0: 'all limits are kept',
+    1: 'below 1,000 orders a second, above a mean of 100 ms or 512 MB, or anything is lost or doubled',
+  },
+});
 
 /** What is promised: at least so many orders a second, answers within so long on average, and so much memory a service. */
 const LIMITS = { ordersPerSecond: 1_000, meanMs: 100, megabytes: 512 };
@@ -40,10 +72,15 @@ type Target = {
 };
 type Instances = ReadonlyMap<string, string>;
 
-await runTool(async () => {
-  const options = parse();
-  if (options.namespace) {
-    const { namespace, target: producerUrl } = options;
+if (import.meta.main) await runCommand(command, main);
+
+async function main(options: ValuesOf<typeof command>): Promise<number> {
+  const { namespace, target: producerUrl, consumer } = options;
+  if (namespace && !producerUrl) throw new UsageError('--namespace needs the --target that is measured');
+  if (consumer && (namespace || !producerUrl)) throw new UsageError('--consumer goes with --target alone');
+  if (namespace && options.report)
+    throw new UsageError('--report is for a pod of each service on this machine');
+  if (namespace && producerUrl) {
     await using proxy = await openKubectlProxy(namespace);
     return await measure(
       {
@@ -55,9 +92,10 @@ await runTool(async () => {
       options,
     );
   }
-  if (options.target) {
+  if (producerUrl) {
     const deadLetterQueue = await openDeadLetterQueue(process.env['AWS_ENDPOINT_URL']);
-    return measure({ producerUrl: options.target, consumerUrl: options.consumer, deadLetterQueue }, options);
+    const consumerUrl = consumer ?? 'http://localhost:8081';
+    return measure({ producerUrl, consumerUrl, deadLetterQueue }, options);
   }
   const dataDir = await mkdtemp(path.join(tmpdir(), 'performance-test-'));
   const pipeline = await startPipeline({ dataDir, ports: 'free', quiet: true });
@@ -67,35 +105,6 @@ await runTool(async () => {
   } finally {
     await pipeline.stop();
     await rm(dataDir, { recursive: true });
-  }
-});
-
-function parse() {
-  try {
-    const { values } = parseArgs({
-      options: {
-        messages: { type: 'string', default: '10000' },
-        concurrent: { type: 'string', default: '50' },
-        target: { type: 'string' },
-        namespace: { type: 'string' },
-        consumer: { type: 'string', default: 'http://localhost:8081' },
-        json: { type: 'boolean', default: false },
-        report: { type: 'boolean', default: false },
-      },
-    });
-    const [messages, concurrent] = [Number(values.messages), Number(values.concurrent)];
-    if (!(Number.isInteger(messages) && messages > 0 && Number.isInteger(concurrent) && concurrent > 0)) {
-      throw new Error('--messages and --concurrent must be whole numbers above 0');
-    }
-    const { namespace, target = '', ...others } = values;
-    if (namespace === undefined) return { ...others, target, namespace, messages, concurrent };
-    // Orders that are nobody's have no place in production.
-    if (namespace !== 'dev' && namespace !== 'staging') throw new Error('--namespace is dev or staging');
-    if (target === '') throw new Error('--namespace needs the --target that is measured');
-    if (values.report) throw new Error('--report is for a pod of each service on this machine');
-    return { ...others, target, namespace, messages, concurrent } as const;
-  } catch (error) {
-    throw new UsageError(error instanceof Error ? error.message : String(error), USAGE);
   }
 }
 
@@ -107,7 +116,7 @@ async function openDeadLetterQueue(
   return new DeadLetterQueue(client, await resolveQueues(client, config));
 }
 
-async function measure(target: Target, options: ReturnType<typeof parse>): Promise<number> {
+async function measure(target: Target, options: ValuesOf<typeof command>): Promise<number> {
   const instances =
     target.instances ??
     (async () => [new Map([['', target.producerUrl]]), new Map([['', target.consumerUrl]])] as const);
@@ -118,7 +127,12 @@ async function measure(target: Target, options: ReturnType<typeof parse>): Promi
   const urls = started.flatMap((service) => [...service.values()]);
   const peaks = await watchPeakMemory(urls, async () => {
     const posting = createProgress('accepted', options.messages);
-    load = await postOrders({ ...options, producerUrl: target.producerUrl, onProgress: posting.update });
+    load = await postOrders({
+      messages: options.messages,
+      concurrent: options.concurrent,
+      producerUrl: target.producerUrl,
+      onProgress: posting.update,
+    });
     posting.stop();
     const storing = createProgress('stored  ', load.accepted.length);
     const ids = load.accepted.map(({ orderId }) => orderId);

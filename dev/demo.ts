@@ -1,11 +1,12 @@
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { parseArgs } from 'node:util';
 import { DeadLetterQueue } from '@orders/consumer/dlq/dead-letter-queue.ts';
 import type { OrderRequest } from '@orders/shared/order.ts';
 import type { Problem } from '@orders/shared/problem.ts';
 import { messagesIn, resolveQueues } from '@orders/shared/queue-admin.ts';
-import { createTool, runTool, UsageError } from '../scripts/sqs-tool.ts';
+import { z } from 'zod';
+import { defineCommand, runCommand, type ValuesOf, wholeNumber } from '../scripts/command.ts';
+import { createTool } from '../scripts/sqs-tool.ts';
 import { findStored, followOrders } from './order-follower.ts';
 import { type Pipeline, startPipeline } from './pipeline.ts';
 import { loadPorts } from './pipeline-ports.ts';
@@ -13,12 +14,26 @@ import { createProgress } from './progress.ts';
 import { uuidOfName } from './sample-orders/name-uuid.ts';
 import { readOrders } from './sample-orders/open-orders.ts';
 
-const USAGE = `usage: npm run demo -- [--file FILE] [--limit N]
-
-  Publishes the orders of a file, waits until all are worked off and prints what became of them. FILE holds one order
-  of our format a line (NDJSON), or purchases of the CDNOW data set; by default a sample of the latter. Uses what
-  "npm start" runs, or starts the same and stops it again.
-  Exit status 0 only when every accepted order is in the store or, with its reason, in the dead-letter queue.`;
+export const command = defineCommand({
+  name: 'npm run demo --',
+  summary:
+    'Publishes the orders of a file, waits until all are worked off and prints what became of them. Uses what npm start runs, or starts the same and stops it again.',
+  positionals: {},
+  options: {
+    file: {
+      takes: 'FILE',
+      description:
+        'one order of our format per line (NDJSON), or purchases of the CDNOW data set; a sample of the latter by default',
+      schema: z.string().optional(),
+    },
+    limit: { takes: 'N', description: 'only the first N', schema: wholeNumber(1).optional() },
+  },
+  changes: 'the orders are placed, and stay in the store.',
+  exitStatuses: {
+    0: 'every accepted order is in the store or, with its reason, in the dead-letter queue',
+    1: 'orders are missing, or none was accepted',
+  },
+});
 
 const SAMPLE_FILE = path.join(import.meta.dirname, 'sample-orders', 'cdnow-sample.txt');
 const BATCH_ORDERS = 100;
@@ -27,29 +42,17 @@ const PATIENCE_MS = 120_000;
 const DRAIN_MS = 30_000;
 const PUBLISH_ATTEMPTS = 30;
 
-await runTool(async () => {
-  const { file, limit } = parse();
+if (import.meta.main) await runCommand(command, main);
+
+async function main({ file, limit }: ValuesOf<typeof command>): Promise<number> {
+  // npm runs scripts in the package's folder; the file was named from where the user stands.
+  const source = file === undefined ? SAMPLE_FILE : path.resolve(process.env['INIT_CWD'] ?? '.', file);
   const running = await runningServices();
   const pipeline = running ? undefined : await startPipeline({ quiet: true });
   try {
-    return await demo(file, limit, running ?? (pipeline as Pipeline));
+    return await demo(source, limit, running ?? (pipeline as Pipeline));
   } finally {
     await pipeline?.stop();
-  }
-});
-
-function parse(): { file: string; limit: number | undefined } {
-  try {
-    const { values } = parseArgs({ options: { file: { type: 'string' }, limit: { type: 'string' } } });
-    const limit = values.limit === undefined ? undefined : Number(values.limit);
-    if (limit !== undefined && !(Number.isInteger(limit) && limit > 0))
-      throw new Error('--limit must be a whole number above 0');
-    // npm runs scripts in the package's folder; the file was named from where the user stands.
-    const file =
-      values.file === undefined ? SAMPLE_FILE : path.resolve(process.env['INIT_CWD'] ?? '.', values.file);
-    return { file, limit };
-  } catch (error) {
-    throw new UsageError(error instanceof Error ? error.message : String(error), USAGE);
   }
 }
 

@@ -1,6 +1,5 @@
 import path from 'node:path';
-import { loadDotenv } from '@orders/shared/dotenv.ts';
-import { StartupError } from '@orders/shared/startup-error.ts';
+import { defineCommand, runCommand } from '../scripts/command.ts';
 import { PipelineSupervisor } from './pipeline.ts';
 
 /** One press of Ctrl-C arrives twice under npm, which passes on what the terminal sends to the whole group anyway. */
@@ -11,29 +10,50 @@ const EXAMPLE =
 
 const local = (url: string) => url.replace('127.0.0.1', 'localhost');
 
-loadDotenv(process.env);
-const startedAt = performance.now();
-const pipeline = new PipelineSupervisor();
-const dataDir = path.relative(process.cwd(), pipeline.dataDir) || '.';
-let stoppedAt: number | undefined;
-let exitStatus = 0;
+export const command = defineCommand({
+  name: 'npm start',
+  summary:
+    'Starts an SQS emulator and both services, each started again when it dies, until Ctrl-C stops them; a second one at once.',
+  positionals: {},
+  options: {},
+  changes: 'orders, queues and logs are kept in .data (DATA_DIR).',
+  needs:
+    'nothing. EMULATOR_PORT, PRODUCER_PORT and CONSUMER_PORT choose other ports; both services are told what else the environment says.',
+  exitStatuses: { 0: 'stopped', 1: 'cannot start, and why', 130: 'ended by a second Ctrl-C' },
+});
 
-async function stop(): Promise<void> {
-  if (stoppedAt === undefined) {
-    stoppedAt = performance.now();
-    await pipeline.stop();
-    console.log(`Stopped. Orders and queues are kept in ${dataDir}; npm start goes on with them.`);
-    process.exit(exitStatus);
-  }
-  if (performance.now() - stoppedAt < SAME_PRESS_MS) return;
-  exitStatus = 130;
-  await pipeline.kill();
+if (import.meta.main) {
+  await runCommand(command, main);
+  process.exit();
 }
 
-for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => void stop());
+async function main(): Promise<number> {
+  const startedAt = performance.now();
+  const pipeline = new PipelineSupervisor();
+  const dataDir = path.relative(process.cwd(), pipeline.dataDir) || '.';
+  const stopped = Promise.withResolvers<number>();
+  let stoppedAt: number | undefined;
+  let exitStatus = 0;
 
-try {
-  await pipeline.start();
+  async function stop(): Promise<void> {
+    if (stoppedAt === undefined) {
+      stoppedAt = performance.now();
+      await pipeline.stop();
+      console.log(`Stopped. Orders and queues are kept in ${dataDir}; npm start goes on with them.`);
+      stopped.resolve(exitStatus);
+    }
+    if (performance.now() - stoppedAt < SAME_PRESS_MS) return;
+    exitStatus = 130;
+    await pipeline.kill();
+  }
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => void stop());
+
+  try {
+    await pipeline.start();
+  } catch (error) {
+    if (stoppedAt === undefined) throw error;
+    return stopped.promise;
+  }
   const { emulator, producer, consumer } = pipeline.urls;
   const seconds = ((performance.now() - startedAt) / 1_000).toFixed(1);
   console.log(
@@ -45,9 +65,5 @@ try {
       `Logs are in ${dataDir}/logs, orders and queues in ${dataDir}. Ctrl-C stops everything.`,
     ].join('\n'),
   );
-} catch (error) {
-  if (stoppedAt === undefined) {
-    console.error(error instanceof StartupError ? error.message : error);
-    process.exit(1);
-  }
+  return stopped.promise;
 }

@@ -5,18 +5,29 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { text } from 'node:stream/consumers';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { parseArgs } from 'node:util';
+import { z } from 'zod';
 import { startEmulator } from '../dev/emulator.ts';
 import { freePorts } from '../dev/port-owner.ts';
+import { defineCommand, flag, runCommand, type ValuesOf } from './command.ts';
 import { bytesOf, differences, faults, type Listing, onTopOf, parseListing } from './images/listing.ts';
-import { runTool, UsageError } from './sqs-tool.ts';
 
-const USAGE = `usage: npm run images:check [-- --quick] [--service=producer|consumer]
-
-  Builds both images, or one, the second time from a copy of the sources with other times and modes, and checks that both have
-  the same files; what is in them; and that they start, answer, and stop, without a shell and with a read-only root.
-  Needs Docker. --quick builds once, with the cache. NODE_IMAGE names another base image. The images stay, as
-  order-producer:check and order-consumer:check. Exit status 1 when something is wrong.`;
+export const command = defineCommand({
+  name: 'npm run images:check --',
+  summary:
+    'Builds both images, or one, the second time from a copy of the sources with other times and modes, and checks that both have the same files; what is in them; and that they start, answer, and stop, without a shell and with a read-only root.',
+  positionals: {},
+  options: {
+    quick: flag('builds once, with the cache'),
+    service: {
+      takes: 'NAME',
+      description: 'only this one',
+      schema: z.enum(['producer', 'consumer']).optional(),
+    },
+  },
+  changes: 'the images stay, as order-producer:check and order-consumer:check.',
+  needs: 'Docker. NODE_IMAGE names another base image.',
+  exitStatuses: { 0: 'all is well', 1: 'something is wrong' },
+});
 
 const ROOT = path.join(import.meta.dirname, '..');
 const SERVICES = ['producer', 'consumer'] as const;
@@ -44,28 +55,16 @@ function report(what: string, problems: string[]): void {
   if (problems.length > 20) console.log(`     and ${problems.length - 20} more`);
 }
 
-await runTool(async () => {
-  const { quick, services } = options();
+if (import.meta.main) await runCommand(command, main);
+
+async function main({ quick, service: only }: ValuesOf<typeof command>): Promise<number> {
   await docker('version').catch((error) => {
     throw new Error('images are built and run with Docker, and none answers', { cause: error });
   });
   report('Dockerfile, says dockerfilelint', await lint());
   const base = await filesOf(BASE);
-  for (const service of services) await check(service, base, quick);
+  for (const service of only ? [only] : SERVICES) await check(service, base, quick);
   return failed === 0 ? 0 : 1;
-});
-
-function options(): { quick: boolean; services: readonly Service[] } {
-  try {
-    const { values } = parseArgs({
-      options: { quick: { type: 'boolean', default: false }, service: { type: 'string' } },
-    });
-    const services = SERVICES.filter((name) => values.service === undefined || values.service === name);
-    if (services.length === 0) throw new Error(`no service is called ${values.service}`);
-    return { quick: values.quick, services };
-  } catch (error) {
-    throw new UsageError(error instanceof Error ? error.message : String(error), USAGE);
-  }
 }
 
 async function check(service: Service, base: Listing, quick: boolean): Promise<void> {
@@ -113,7 +112,7 @@ function unequal(what: string, actual: unknown, expected: unknown): string[] {
 }
 
 async function lint(): Promise<string[]> {
-  const { status, output } = await command('npx', ['--yes', 'dockerfilelint@1.8.0', 'Dockerfile']);
+  const { status, output } = await execute('npx', ['--yes', 'dockerfilelint@1.8.0', 'Dockerfile']);
   return status === 0 ? [] : output.trim().split('\n');
 }
 
@@ -152,7 +151,7 @@ async function filesOf(image: string): Promise<Listing> {
   const script = readFileSync(path.join(ROOT, 'scripts/images/list-files.mjs'), 'utf8');
   const walk = ['node', '--input-type=module', '-'];
   const flags = ['--rm', '--interactive', '--network=none', '--read-only', '--user=0', '--entrypoint='];
-  const { status, output } = await command('docker', ['run', ...flags, image, ...walk], script);
+  const { status, output } = await execute('docker', ['run', ...flags, image, ...walk], script);
   if (status !== 0) throw new Error(`cannot list the files of ${image}: ${output}`);
   return parseListing(output);
 }
@@ -241,8 +240,8 @@ async function run(service: Service, image: string): Promise<void> {
     }
     const { Config } = await inspect(image);
     const healthCheck = Config.Healthcheck?.Test.slice(1) ?? ['false'];
-    const healthy = await command('docker', ['exec', name, ...healthCheck]);
-    const alone = await command('docker', ['run', '--rm', '--network=none', image, ...healthCheck]);
+    const healthy = await execute('docker', ['exec', name, ...healthCheck]);
+    const alone = await execute('docker', ['run', '--rm', '--network=none', image, ...healthCheck]);
     report(`${image} has a health check that tells alive from dead`, [
       ...unequal('of a service that runs', healthy.status, 0),
       ...unequal('of one that does not', alone.status, 1),
@@ -251,7 +250,7 @@ async function run(service: Service, image: string): Promise<void> {
     const exit = await docker('inspect', '--format={{.State.ExitCode}}', name);
     report(`${image} ends on SIGTERM`, unequal('exit status', exit.trim(), '0'));
   } finally {
-    await command('docker', ['rm', '--force', name]);
+    await execute('docker', ['rm', '--force', name]);
     await emulator.stop();
   }
 }
@@ -270,19 +269,19 @@ async function readyAt(url: string): Promise<number | undefined> {
 }
 
 async function logs(name: string): Promise<string[]> {
-  const { output, errors } = await command('docker', ['logs', '--tail=20', name]);
+  const { output, errors } = await execute('docker', ['logs', '--tail=20', name]);
   return `${output}${errors}`.trim().split('\n');
 }
 
 /** @throws with what Docker said */
 async function docker(...args: string[]): Promise<string> {
-  const { status, output, errors } = await command('docker', args);
+  const { status, output, errors } = await execute('docker', args);
   if (status !== 0)
     throw new Error(`docker ${args[0]} ended with ${status}\n${output.slice(-2_000)}${errors}`);
   return output;
 }
 
-async function command(program: string, args: string[], input = '') {
+async function execute(program: string, args: string[], input = '') {
   const child = spawn(program, args, { cwd: ROOT, stdio: ['pipe', 'pipe', 'pipe'] });
   child.stdin.end(input);
   const ended = new Promise<number | null>((resolve, reject) =>

@@ -1,43 +1,63 @@
 import { spawnSync } from 'node:child_process';
+import { z } from 'zod';
+import { defineCommand, flag, runCommand, type ValuesOf, wholeNumber } from './command.ts';
 import { alert } from './deploy/alert.ts';
-import { parseArguments } from './deploy/command-line.ts';
+import {
+  deployerEnvironment,
+  NEEDS_KUBECTL,
+  settingsOf,
+  tag,
+  timeoutSeconds,
+  watchSeconds,
+} from './deploy/command-line.ts';
 import { deployRelease, findLeftOver, planSteps, type Request } from './deploy/deploy-release.ts';
 import { DeploymentError } from './deploy/errors.ts';
 import { DeploymentLock } from './deploy/lock.ts';
 import { readManifests, SERVICES } from './deploy/manifests.ts';
 import { locked, runInCluster, say } from './deploy/run.ts';
-import { runTool, UsageError } from './sqs-tool.ts';
 
-const USAGE = `usage: scripts/deploy.sh staging|production --image-tag=TAG [options]
+export const command = defineCommand({
+  name: 'scripts/deploy.sh',
+  summary:
+    'Brings a release to the cluster that kubectl is set to: order-consumer gradually, then order-producer blue-green. What is worse than what runs goes back by itself. Safe to run again: it goes on where it broke off.',
+  positionals: { environment: deployerEnvironment },
+  options: {
+    'image-tag': { takes: 'TAG', description: 'the release; must be named', schema: tag },
+    'dry-run': flag('says what it would do'),
+    overlay: {
+      takes: 'DIR',
+      description: 'kustomize overlay; k8s/overlays/staging or …/production by default',
+      schema: z.string().optional(),
+    },
+    'watch-seconds': watchSeconds,
+    'timeout-seconds': timeoutSeconds,
+    'lock-wait-seconds': {
+      takes: 'N',
+      description: 'how long to wait for another deployment to end, or its lock; not at all by default',
+      schema: wholeNumber(1, 3_600).optional(),
+    },
+    first: flag(
+      'replaces what is there without comparing: for the first one, or when nothing serves any more',
+    ),
+  },
+  changes:
+    'workloads, Services and the lock in the namespace; going back redrives dead letters; ALERT_WEBHOOK_URL gets a POST at the end.',
+  needs: `${NEEDS_KUBECTL} The variables of scripts/dlq.sh, for going back.`,
+  exitStatuses: { 0: 'deployed', 1: 'not deployed, and why' },
+});
 
-  Brings TAG to the cluster that kubectl is set to: order-consumer gradually, then order-producer blue-green. What is
-  worse than what runs goes back by itself. Safe to run again: it goes on where it broke off.
+if (import.meta.main) await runCommand(command, main);
 
-  --dry-run             says what it would do
-  --overlay=DIR         kustomize overlay (k8s/overlays/staging or …/production)
-  --watch-seconds=N     how long each step is watched (15 in staging, 60 in production)
-  --timeout-seconds=N   how long pods may take to become ready (180)
-  --lock-wait-seconds=N how long to wait for another deployment to end, or its lock (not at all)
-  --first               replaces what is there without comparing: for the first one, or when nothing serves any more
-
-  ALERT_WEBHOOK_URL gets a POST at the end. Going back redrives dead letters, with the variables of scripts/dlq.sh.
-  Exit status: 0 deployed, 1 not deployed and why, 2 wrong usage.`;
-
-await runTool(async () => {
-  const args = parseArguments(
-    process.argv.slice(2),
-    ['image-tag', 'overlay', 'dry-run', 'first', 'watch-seconds', 'timeout-seconds', 'lock-wait-seconds'],
-    USAGE,
-  );
-  const { environment, imageTag: tag } = args;
-  if (tag === undefined) throw new UsageError('which --image-tag?', USAGE);
+async function main(values: ValuesOf<typeof command>): Promise<number> {
+  const settings = settingsOf(values);
+  const { environment, 'image-tag': tag, overlay = `k8s/overlays/${environment}` } = values;
   const webhook = process.env['ALERT_WEBHOOK_URL'];
-  const manifests = readManifests(render(args.overlay), tag);
+  const manifests = readManifests(render(overlay), tag);
 
-  const status = await runInCluster(args, async (session) => {
-    const request = { ...session, manifests, tag, isFirst: args.isFirst };
-    if (args.dryRun) return dryRun(request);
-    await locked(session, args, (held, lock) => deployRelease({ ...request, ...held }, lock));
+  const status = await runInCluster(settings, async (session) => {
+    const request = { ...session, manifests, tag, isFirst: values.first };
+    if (values['dry-run']) return dryRun(request);
+    await locked(session, settings, (held, lock) => deployRelease({ ...request, ...held }, lock));
     await alert(webhook, { severity: 'info', text: `${tag} is deployed to ${environment}` }, say);
     return 0;
   });
@@ -45,7 +65,7 @@ await runTool(async () => {
     await alert(webhook, { severity: 'warning', text: `${tag} was not deployed to ${environment}` }, say);
   }
   return status;
-});
+}
 
 async function dryRun(request: Request): Promise<number> {
   const state = await DeploymentLock.readState(request.kubectl);

@@ -1,4 +1,3 @@
-import { parseArgs } from 'node:util';
 import {
   type DeadLetteredMessage,
   DeadLetterQueue,
@@ -6,31 +5,78 @@ import {
 } from '@orders/consumer/dlq/dead-letter-queue.ts';
 import { readableOrders } from '@orders/shared/packed-message.ts';
 import { queueDepth, resolveQueues } from '@orders/shared/queue-admin.ts';
-import { createTool, parseAppEnv, runTool, UsageError } from './sqs-tool.ts';
+import { z } from 'zod';
+import { defineCommand, flag, runCommand, time, UsageError, type ValuesOf, wholeNumber } from './command.ts';
+import { createTool, environment, SQS_VARIABLES } from './sqs-tool.ts';
 
-const USAGE = `usage: scripts/dlq.sh status|peek|redrive [dev|staging|production] [options]
+export const command = defineCommand({
+  name: 'scripts/dlq.sh',
+  summary: 'Looks into the dead-letter queue, and moves messages back to the order queue.',
+  positionals: {
+    action: {
+      schema: z.enum(['status', 'peek', 'redrive']),
+      description: {
+        status: 'how many messages are in the dead-letter queue',
+        peek: 'shows messages and why they are there, without taking them out',
+        redrive:
+          'moves messages back to the order queue; what is dead-lettered after it began stays for the next time; several may run at once',
+      },
+    },
+    environment: { schema: environment.default('dev'), description: 'dev unless named' },
+  },
+  options: {
+    limit: {
+      takes: 'N',
+      only: ['peek', 'redrive'],
+      description: 'at most so many messages; 10 where they are shown, all where they are moved',
+      schema: wholeNumber(1).optional(),
+    },
+    rate: {
+      takes: 'N',
+      only: ['redrive'],
+      description: 'so many messages a second, instead of as many as it can',
+      schema: wholeNumber(1).optional(),
+    },
+    'dry-run': flag('says what would be moved, and moves nothing', { only: ['redrive'] }),
+    'code-version': {
+      takes: 'V',
+      only: ['redrive'],
+      description: 'only what that release sent there',
+      schema: z.string().optional(),
+    },
+    since: {
+      takes: 'TIME',
+      only: ['redrive'],
+      description: 'with --code-version: not what was there before, such as 2026-11-22T09:00:00Z',
+      schema: time.optional(),
+    },
+    conflicts: flag(
+      'those of reason CONFLICT too: they come back while the other order with their id is stored, and are stored under its id once that one has been archived',
+      { only: ['redrive'] },
+    ),
+    'move-task': flag(
+      'lets SQS move everything by itself, so needs --conflicts, and takes --rate alone (AWS only)',
+      { only: ['redrive'] },
+    ),
+  },
+  changes:
+    'redrive takes messages out of the dead-letter queue and sends them to the order queue; status and peek change nothing.',
+  needs: SQS_VARIABLES,
+  exitStatuses: { 0: 'done', 1: 'not done, and why' },
+});
 
-  status    how many messages are in the dead-letter queue
-  peek      shows messages and why they are there, without taking them out     --limit=N (10)
-  redrive   moves messages back to the order queue                             --limit=N (all) --rate=N a second --dry-run
-            --code-version=V: only what that release sent there; --since=TIME (RFC 3339): not before
-            --conflicts: those of reason CONFLICT too. They come back while the other order with their id is stored, and
-            are stored under its id once that one has been archived
-            --move-task: lets SQS move everything by itself, so needs --conflicts, and takes --rate alone (AWS only)
-            What is dead-lettered after it began stays for the next time. Several may run at once.
+if (import.meta.main) await runCommand(command, main);
 
-  The environment is dev unless named. AWS_ENDPOINT_URL, AWS_REGION, ORDER_QUEUE_NAME and ORDER_DLQ_NAME are respected.`;
-
-await runTool(async () => {
-  const { values, positionals } = parse();
-  const [command, environment = 'dev'] = positionals;
-  const limit = positive('limit', values.limit);
-  const ratePerSecond = positive('rate', values.rate);
-  const { client, config } = createTool(parseAppEnv(environment, USAGE), process.env);
+async function main(values: ValuesOf<typeof command>): Promise<number> {
+  const { limit, rate: ratePerSecond, 'dry-run': dryRun, 'code-version': codeVersion, since } = values;
+  if (since && codeVersion === undefined) throw new UsageError('--since goes with --code-version');
+  if (values['move-task'] && (limit || dryRun || codeVersion || since || !values.conflicts))
+    throw new UsageError('a move task moves everything: say --conflicts, and no other option but --rate');
+  const { client, config } = createTool(values.environment, process.env);
   // Looks the queues up and creates none, also in dev: a tool that looks must not change what it looks at.
   const urls = await resolveQueues(client, config, { createMissing: false });
   const deadLetterQueue = new DeadLetterQueue(client, urls);
-  switch (command) {
+  switch (values.action) {
     case 'status': {
       const { visible, inFlight } = await queueDepth(client, urls.deadLetterQueueUrl);
       console.log(`${config.ORDER_DLQ_NAME}: ${visible} waiting, ${inFlight} in flight`);
@@ -44,23 +90,17 @@ await runTool(async () => {
     }
     case 'redrive': {
       if (values['move-task']) {
-        if (limit || values['dry-run'] || values['code-version'] || values.since || !values.conflicts)
-          throw new UsageError(
-            'a move task moves everything: say --conflicts, and no other option but --rate',
-            USAGE,
-          );
         await deadLetterQueue.startMoveTask(ratePerSecond);
         console.log('move task started');
         return 0;
       }
-      const dryRun = values['dry-run'] ?? false;
       const left = { LATER: 0, CONFLICT: 0 };
       const moved = await deadLetterQueue.redrive({
         dryRun,
-        ...filter(values['code-version'], values.since),
+        ...(codeVersion === undefined ? {} : { where: ofRelease(codeVersion, since) }),
         ...(limit ? { limit } : {}),
         ...(ratePerSecond ? { ratePerSecond } : {}),
-        conflicts: values.conflicts ?? false,
+        conflicts: values.conflicts,
         onLeft: (_, because) => {
           left[because]++;
         },
@@ -75,44 +115,7 @@ await runTool(async () => {
         );
       return 0;
     }
-    default:
-      throw new UsageError(`what to do? ${command ?? 'nothing'} is not status, peek or redrive`, USAGE);
   }
-});
-
-function parse() {
-  try {
-    return parseArgs({
-      allowPositionals: true,
-      options: {
-        limit: { type: 'string' },
-        rate: { type: 'string' },
-        'dry-run': { type: 'boolean' },
-        'move-task': { type: 'boolean' },
-        conflicts: { type: 'boolean' },
-        'code-version': { type: 'string' },
-        since: { type: 'string' },
-      },
-    });
-  } catch (error) {
-    throw new UsageError(error instanceof Error ? error.message : String(error), USAGE);
-  }
-}
-
-function positive(name: string, text: string | undefined): number | undefined {
-  if (text === undefined) return undefined;
-  const value = Number(text);
-  if (!Number.isInteger(value) || value < 1)
-    throw new UsageError(`--${name} must be a whole number above 0`, USAGE);
-  return value;
-}
-
-function filter(codeVersion: string | undefined, since: string | undefined) {
-  if (since !== undefined && (codeVersion === undefined || Number.isNaN(Date.parse(since))))
-    throw new UsageError('--since is a time as 2026-11-22T09:00:00Z, and goes with --code-version', USAGE);
-  return codeVersion === undefined
-    ? {}
-    : { where: ofRelease(codeVersion, since ? new Date(since) : undefined) };
 }
 
 function describe({ message, deadLetter }: DeadLetteredMessage): string {

@@ -1,5 +1,4 @@
 import { createInterface } from 'node:readline/promises';
-import { parseArgs } from 'node:util';
 import { DeadLetterQueue } from '@orders/consumer/dlq/dead-letter-queue.ts';
 import {
   deleteQueue,
@@ -12,19 +11,44 @@ import {
   resolveQueues,
 } from '@orders/shared/queue-admin.ts';
 import type { QueueAttributes } from '@orders/shared/queues.ts';
-import { createTool, parseAppEnv, runTool, type ToolConfig, UsageError } from './sqs-tool.ts';
+import { z } from 'zod';
+import { defineCommand, httpUrl, runCommand, type ValuesOf } from './command.ts';
+import { createTool, environment, SQS_VARIABLES, type ToolConfig } from './sqs-tool.ts';
 
-const USAGE = `usage: scripts/manage-queues.sh create|delete|status dev|staging|production [options]
-
-  create   creates both queues as defined in shared/src/queues.ts, and mends attributes that drifted, showing them first
-  delete   deletes both queues and all messages in them; in production it asks for the queue's name
-           (or --confirm=QUEUE_NAME)
-  status   depth, in flight, delayed and age of both queues, with warnings; exit status 1 when there are any. SQS
-           does not tell the age of a queue's oldest message: order-consumer does (--consumer=http://localhost:8081),
-           and of the dead-letter queue up to ten messages are looked at
-
-  AWS_ENDPOINT_URL, AWS_REGION, ORDER_QUEUE_NAME and ORDER_DLQ_NAME are respected; in dev the endpoint is
-  http://127.0.0.1:4566 by default.`;
+export const command = defineCommand({
+  name: 'scripts/manage-queues.sh',
+  summary: 'Creates, mends, deletes and shows the order queue and its dead-letter queue.',
+  positionals: {
+    action: {
+      schema: z.enum(['create', 'delete', 'status']),
+      description: {
+        create:
+          'creates both queues as defined in shared/src/queues.ts, and mends attributes that drifted, showing them first',
+        delete: "deletes both queues and all messages in them; in production it asks for the queue's name",
+        status:
+          "depth, in flight, delayed and age of both queues, with warnings. SQS does not tell the age of a queue's oldest message: order-consumer does, and of the dead-letter queue up to ten messages are looked at",
+      },
+    },
+    environment: { schema: environment, description: 'whose queues' },
+  },
+  options: {
+    confirm: {
+      takes: 'QUEUE_NAME',
+      only: ['delete'],
+      description: 'the name of the order queue, where nobody can be asked for it',
+      schema: z.string().optional(),
+    },
+    consumer: {
+      takes: 'URL',
+      only: ['status'],
+      description: 'of order-consumer; http://localhost:CONSUMER_PORT by default',
+      schema: httpUrl.optional(),
+    },
+  },
+  changes: 'create and delete change the two queues; status changes nothing.',
+  needs: SQS_VARIABLES,
+  exitStatuses: { 0: 'done, and no warnings', 1: 'not done, and why; or warnings' },
+});
 
 /** Messages that wait. The goal is below 10. */
 const DEPTH = { warning: 50, danger: 100 };
@@ -36,34 +60,17 @@ const names = (config: ToolConfig) => ({
   deadLetterQueue: config.ORDER_DLQ_NAME,
 });
 
-await runTool(async () => {
-  const { values, positionals } = parse();
-  const [command, environment] = positionals;
-  const appEnv = parseAppEnv(environment, USAGE);
-  const tool = createTool(appEnv, process.env);
-  switch (command) {
+if (import.meta.main) await runCommand(command, main);
+
+async function main(values: ValuesOf<typeof command>): Promise<number> {
+  const tool = createTool(values.environment, process.env);
+  switch (values.action) {
     case 'create':
       return create(tool);
     case 'delete':
       return remove(tool, values.confirm);
     case 'status':
-      return status(tool, values.consumer);
-    default:
-      throw new UsageError(`what to do? ${command ?? 'nothing'} is not create, delete or status`, USAGE);
-  }
-});
-
-function parse() {
-  try {
-    return parseArgs({
-      allowPositionals: true,
-      options: {
-        confirm: { type: 'string' },
-        consumer: { type: 'string', default: `http://localhost:${process.env['CONSUMER_PORT'] || 8081}` },
-      },
-    });
-  } catch (error) {
-    throw new UsageError(error instanceof Error ? error.message : String(error), USAGE);
+      return status(tool, values.consumer ?? `http://localhost:${process.env['CONSUMER_PORT'] || 8081}`);
   }
 }
 

@@ -28,6 +28,13 @@ export function createTool(
   return { config, client: createSqsClient({ config, logger }) };
 }
 
+/** Which environment a command works on. */
+export const environment = z.enum(['dev', 'staging', 'production']);
+
+/** What these commands are told by their environment. */
+export const SQS_VARIABLES =
+  'AWS_ENDPOINT_URL, AWS_REGION, ORDER_QUEUE_NAME and ORDER_DLQ_NAME are respected; in dev the endpoint is that of npm start unless one is named.';
+
 /** Runs a tool: what a person did wrong or can mend is said in one line, exit status 1. */
 export async function runTool(main: () => Promise<number>): Promise<void> {
   // A developer's settings are for `dev`: their endpoint would turn a tool for production to an emulator.

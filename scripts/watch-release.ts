@@ -1,23 +1,54 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { parseArgs } from 'node:util';
-import { runTool, UsageError } from './sqs-tool.ts';
+import { z } from 'zod';
+import { decimal, defineCommand, httpUrl, runCommand, UsageError, type ValuesOf } from './command.ts';
 import { type Breach, Judge } from './watch-release/judge.ts';
 import { LIMITS } from './watch-release/limits.ts';
 import { ask, type Prometheus } from './watch-release/prometheus.ts';
 
-const USAGE = `usage: npm run watch-release -- [--namespace=production] [--minutes=30] [--every=30]
+/** Timers end at 2^31 ms, and what is longer fires at once. */
+const MAX_PAUSE_SECONDS = 24 * 60 * 60;
 
-  Looks at the figures of scripts/watch-release/limits.ts, in the Prometheus at PROMETHEUS_URL (with PROMETHEUS_TOKEN as
-  bearer token, where it is set), every so many seconds, for so many minutes; 0 is one look. Goes on beyond them while
-  something is in doubt. Exit status 1, at once, when a figure is beyond its limit in three looks in a row or cannot be
-  had in ten: the release must go back.`;
+export const command = defineCommand({
+  name: 'npm run watch-release --',
+  summary:
+    'Looks at the figures of scripts/watch-release/limits.ts in a Prometheus, again and again, and goes on beyond its time while something is in doubt.',
+  positionals: {},
+  options: {
+    namespace: {
+      takes: 'NAME',
+      description: 'where the release runs',
+      schema: z
+        .string()
+        .regex(/^[a-z0-9-]+$/, 'must be a name in Kubernetes')
+        .default('production'),
+    },
+    minutes: {
+      takes: 'N',
+      description: 'for so long; 0 is one look',
+      schema: decimal(0, 7 * 24 * 60).default(30),
+    },
+    every: {
+      takes: 'SECONDS',
+      description: 'a look every so many seconds',
+      schema: decimal(0.001, MAX_PAUSE_SECONDS).default(30),
+    },
+  },
+  changes: 'nothing.',
+  needs: 'PROMETHEUS_URL, and PROMETHEUS_TOKEN as bearer token where it is set.',
+  exitStatuses: {
+    0: 'the release stays',
+    1: 'a figure is beyond its limit in three looks in a row, or cannot be had in ten: the release must go back',
+  },
+});
 
 /** From the release to what it is compared with: longer than a deployment takes. */
 const BEFORE_MINUTES = 60;
 const MINUTE_MS = 60_000;
 
-await runTool(async () => {
-  const { namespace, minutes, everyMs, prometheus } = readOptions();
+if (import.meta.main) await runCommand(command, main);
+
+async function main({ namespace, minutes, every }: ValuesOf<typeof command>): Promise<number> {
+  const prometheus = prometheusOf(process.env);
   const judge = new Judge(LIMITS);
   const begin = Date.now();
   for (let looks = 1; ; looks += 1) {
@@ -35,28 +66,14 @@ await runTool(async () => {
       for (const [index, { name }] of LIMITS.entries()) console.log(`  ${name}: ${text(figures[index])}`);
       return done ? 0 : 1;
     }
-    await sleep(everyMs);
+    await sleep(every * 1_000);
   }
-});
+}
 
-function readOptions(): { namespace: string; minutes: number; everyMs: number; prometheus: Prometheus } {
-  try {
-    const { values } = parseArgs({
-      options: {
-        namespace: { type: 'string', default: 'production' },
-        minutes: { type: 'string', default: '30' },
-        every: { type: 'string', default: '30' },
-      },
-    });
-    const [minutes, every] = [Number(values.minutes), Number(values.every)];
-    if (!(minutes >= 0 && every > 0)) throw new Error('--minutes must be at least 0, --every above 0');
-    if (!/^[a-z0-9-]+$/.test(values.namespace)) throw new Error('--namespace is a name in Kubernetes');
-    const { PROMETHEUS_URL: url, PROMETHEUS_TOKEN: token } = process.env;
-    if (!url) throw new Error('PROMETHEUS_URL says nothing');
-    return { namespace: values.namespace, minutes, everyMs: every * 1_000, prometheus: { url, token } };
-  } catch (error) {
-    throw new UsageError(error instanceof Error ? error.message : String(error), USAGE);
-  }
+function prometheusOf({ PROMETHEUS_URL, PROMETHEUS_TOKEN }: NodeJS.ProcessEnv): Prometheus {
+  const url = httpUrl.safeParse(PROMETHEUS_URL);
+  if (!url.success) throw new UsageError(`PROMETHEUS_URL ${url.error.issues[0]?.message}`);
+  return { url: url.data, token: PROMETHEUS_TOKEN };
 }
 
 function explain({ limit, figure, looks }: Breach): string {

@@ -1,46 +1,48 @@
 import { describe, expect, test } from 'vitest';
-import { UsageError } from '../sqs-tool.ts';
-import { parseArguments } from './command-line.ts';
-
-const parse = (...args: string[]) =>
-  parseArguments(args, ['image-tag', 'overlay', 'dry-run', 'watch-seconds', 'timeout-seconds'], 'usage');
+import { parseCommand, UsageError } from '../command.ts';
+import { command as deploy } from '../deploy.ts';
+import { command as rollback } from '../rollback.ts';
+import { settingsOf } from './command-line.ts';
 
 describe('command line', () => {
   test('environment and tag are enough', () => {
-    expect(parse('production', '--image-tag=1.4.0')).toEqual({
+    const values = parseCommand(deploy, ['production', '--image-tag=1.4.0']);
+    expect(values).toMatchObject({ 'image-tag': '1.4.0', 'dry-run': false, first: false });
+    expect(settingsOf(values)).toEqual({
       environment: 'production',
-      imageTag: '1.4.0',
-      overlay: 'k8s/overlays/production',
-      dryRun: false,
-      isFirst: false,
       watchSeconds: 60,
       rolloutTimeoutSeconds: 180,
       lockWaitSeconds: 0,
     });
   });
 
-  test('rollback names one release, or one a service, and waits for the lock', () => {
-    const rollback = (...args: string[]) =>
-      parseArguments(args, ['to', 'lock-wait-seconds'], 'usage', { lockWaitSeconds: 90 });
-    expect(rollback('staging', '--to=1.3.0')).toMatchObject({ to: '1.3.0', lockWaitSeconds: 90 });
-    expect(rollback('staging', '--to=1.3.0,1.3.1', '--lock-wait-seconds=5')).toMatchObject({
+  test('rollback names one release, or one for each service, and waits for the lock', () => {
+    const parse = (...args: string[]) => parseCommand(rollback, args);
+    expect(parse('staging', '--to=1.3.0')).toMatchObject({ to: '1.3.0', 'lock-wait-seconds': 90 });
+    expect(parse('staging', '--to=1.3.0,1.3.1', '--lock-wait-seconds=5')).toMatchObject({
       to: '1.3.0,1.3.1',
-      lockWaitSeconds: 5,
+      'lock-wait-seconds': 5,
     });
     for (const bad of ['--to=', '--to=latest', '--to=1,', '--to=1,2,3'])
-      expect(() => rollback('staging', bad)).toThrow(UsageError);
+      expect(() => parse('staging', bad)).toThrow(UsageError);
   });
 
   test.each([
     [[]],
     [['prod', '--image-tag=1']],
-    [['staging', 'production']],
+    [['staging']],
+    [['staging', 'production', '--image-tag=1']],
     [['staging', '--image-tag=latest']],
     [['staging', '--image-tag=a b']],
     [['staging', '--image-tag=']],
-    [['staging', '--tag=1']],
-    [['staging', '--to=1']],
-    [['staging', '--watch-seconds=soon']],
-    [['staging', '--watch-seconds=0']],
-  ])('%j is refused', (args) => expect(() => parse(...args)).toThrow(UsageError));
+    [['staging', '--image-tag=1', '--tag=1']],
+    [['staging', '--image-tag=1', '--to=1']],
+    [['staging', '--image-tag=1', '--overlay=']],
+    [['staging', '--image-tag=1', '--watch-seconds=soon']],
+    [['staging', '--image-tag=1', '--watch-seconds=0']],
+  ])('%j is refused', (args) => expect(() => parseCommand(deploy, args)).toThrow(UsageError));
+
+  test('an empty tag is told to be empty, not about "latest"', () => {
+    expect(() => parseCommand(deploy, ['staging', '--image-tag='])).toThrow('--image-tag is empty');
+  });
 });

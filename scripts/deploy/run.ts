@@ -1,5 +1,5 @@
 import { ClusterHttp } from './cluster-http.ts';
-import type { Arguments } from './command-line.ts';
+import type { Settings } from './command-line.ts';
 import type { Session } from './context.ts';
 import { DeploymentError, hasCode } from './errors.ts';
 import { Kubectl } from './kubectl.ts';
@@ -14,10 +14,10 @@ export const say = (line: string) => console.log(line);
  * @returns exit status: what `work` answers, or 1 after telling why it stopped and how things stand
  */
 export async function runInCluster(
-  args: Arguments,
+  settings: Settings,
   work: (session: Session) => Promise<number>,
 ): Promise<number> {
-  const { environment, watchSeconds, rolloutTimeoutSeconds } = args;
+  const { environment, watchSeconds, rolloutTimeoutSeconds } = settings;
   const kubectl = new Kubectl(environment);
   const { signal, abort } = interruption();
   try {
@@ -57,7 +57,7 @@ async function explain(kubectl: Kubectl, error: DeploymentError): Promise<void> 
 /** Runs `work` while holding the lock of the namespace. */
 export async function locked(
   session: Session,
-  { lockWaitSeconds }: Arguments,
+  { lockWaitSeconds }: Settings,
   work: (session: Session, lock: DeploymentLock) => Promise<void>,
 ): Promise<void> {
   const { kubectl, say, signal } = session;

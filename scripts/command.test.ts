@@ -1,0 +1,88 @@
+import { describe, expect, it } from 'vitest';
+import { type Command, parseCommand, UsageError, usage } from './command.ts';
+import { COMMANDS } from './commands.ts';
+import { commandsPage } from './commands-page.ts';
+import { command as dlq } from './dlq.ts';
+import { command as manageQueues } from './manage-queues.ts';
+import { command as watchRelease } from './watch-release.ts';
+
+/** Words that are right, for commands that need some. */
+const RIGHT: Record<string, string[]> = {
+  'scripts/manage-queues.sh': ['delete', 'dev'],
+  'scripts/dlq.sh': ['redrive', 'dev'],
+  'scripts/deploy.sh': ['staging', '--image-tag=1'],
+  'scripts/rollback.sh': ['staging'],
+  'scripts/verify-deployment.sh': ['staging'],
+};
+
+describe.each(COMMANDS.map((command) => [command.name, command] as const))('%s', (name, command) => {
+  const right = RIGHT[name] ?? [];
+  const parse = (...more: string[]) => parseCommand(command, [...right, ...more]);
+
+  it('called rightly, is understood', () => {
+    expect(parse()).toBeTypeOf('object');
+  });
+
+  it.each([
+    ['an option that it does not have', '--no-such-option'],
+    ['a word more', 'one-more'],
+    ['an empty word', ''],
+    ['a blank word', ' '],
+  ])('called with %s, refuses', (_, more) => {
+    expect(() => parse(more)).toThrow(UsageError);
+  });
+
+  it('with an option that is empty, as of a variable that is not set, refuses', () => {
+    for (const [option, { takes }] of Object.entries(command.options)) {
+      if (takes === undefined) continue;
+      const others = right.filter((word) => !word.startsWith(`--${option}=`));
+      expect(() => parseCommand(command, [...others, `--${option}=`])).toThrow(`--${option} is empty`);
+    }
+  });
+
+  it('tells in its usage all options, all exit statuses and what it changes', () => {
+    const text = usage(command);
+    for (const option of Object.keys(command.options)) expect(text).toContain(`  --${option}`);
+    for (const status of [2, ...Object.keys(command.exitStatuses)]) expect(text).toMatch(new RegExp(`\n  ${status} +\\S`));
+    expect(text).toContain('Changes: ');
+    expect(
+      Math.max(
+        ...text
+          .split('\n')
+          .slice(1)
+          .map(({ length }) => length),
+      ),
+    ).toBeLessThan(120);
+    expect(commandsPage([command as Command])).toContain(`## ${name}\n`);
+  });
+});
+
+describe('parseCommand', () => {
+  it.each([
+    [manageQueues, ['delete', 'dev', 'my-old-test-queue'], 'what is my-old-test-queue?'],
+    [manageQueues, ['delete'], 'which environment?'],
+    [manageQueues, ['status', 'dev', '--confirm=order-queue'], '--confirm belongs to delete, not to status'],
+    [dlq, ['redrive', 'dev', '1'], 'what is 1?'],
+    [dlq, ['redrive', 'dry-run'], 'environment: "dry-run" must be dev, staging or production'],
+    [dlq, ['redrive', '--limit=1', '--limit=2'], '--limit is given twice'],
+    [dlq, ['peek', '--dry-run'], '--dry-run belongs to redrive, not to peek'],
+    [dlq, ['peek', '--limit=0x10'], '--limit: "0x10" must be a whole number'],
+    [dlq, ['peek', '--limit=0'], '--limit: "0" must be a whole number from 1 on'],
+    [dlq, ['redrive', '--since=10'], '--since: "10" must be a time such as'],
+    [watchRelease, ['--minutes='], '--minutes is empty: is a variable not set?'],
+    // Timers of 2^31 ms and more fire at once.
+    [watchRelease, ['--every=3000000'], '--every: "3000000" must be a number'],
+    [watchRelease, ['--every=0'], '--every: "0" must be a number'],
+  ] as [Command, string[], string][])('parseCommand, of %o %j, refuses: %s', (command, args, problem) => {
+    expect(() => parseCommand(command, args)).toThrow(problem);
+  });
+
+  it('parseCommand, of an optional word that is left out, goes on with the next one', () => {
+    expect(parseCommand(dlq, ['peek', '--limit', '7'])).toMatchObject({
+      action: 'peek',
+      environment: 'dev',
+      limit: 7,
+      'dry-run': false,
+    });
+  });
+});

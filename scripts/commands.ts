@@ -1,0 +1,39 @@
+import { command as bench } from '../bench/main.ts';
+import { command as performanceTest } from '../bench/performance-test.ts';
+import { command as demo } from '../dev/demo.ts';
+import { command as start } from '../dev/start.ts';
+import { command as imagesCheck } from './check-images.ts';
+import { type Command, defineCommand, flag } from './command.ts';
+import { command as deploy } from './deploy.ts';
+import { command as dlq } from './dlq.ts';
+import { command as manageQueues } from './manage-queues.ts';
+import { command as rollback } from './rollback.ts';
+import { command as verifyDeployment } from './verify-deployment.ts';
+import { command as watchRelease } from './watch-release.ts';
+
+/** That of scripts/generate-docs.ts. */
+export const docs = defineCommand({
+  name: 'npm run docs --',
+  summary:
+    'Writes what is derived from the code: docs/configuration.md, docs/commands.md, docs/asyncapi.yaml and .env.example.',
+  positionals: {},
+  options: { check: flag('writes nothing, and fails when a file is not what it would write') },
+  changes: 'those files.',
+  exitStatuses: { 0: 'written, or as they should be', 1: 'a file is not what it would write' },
+});
+
+/** All that people type, in the order in which one meets it. */
+export const COMMANDS: readonly Command[] = [
+  start,
+  demo,
+  performanceTest,
+  manageQueues,
+  dlq,
+  deploy,
+  verifyDeployment,
+  rollback,
+  watchRelease,
+  bench,
+  imagesCheck,
+  docs,
+];

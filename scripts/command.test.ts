@@ -43,7 +43,8 @@ describe.each(COMMANDS.map((command) => [command.name, command] as const))('%s',
   it('tells in its usage all options, all exit statuses and what it changes', () => {
     const text = usage(command);
     for (const option of Object.keys(command.options)) expect(text).toContain(`  --${option}`);
-    for (const status of [2, ...Object.keys(command.exitStatuses)]) expect(text).toMatch(new RegExp(`\n  ${status} +\\S`));
+    for (const status of [2, ...Object.keys(command.exitStatuses)])
+      expect(text).toMatch(new RegExp(`\n  ${status} +\\S`));
     expect(text).toContain('Changes: ');
     expect(
       Math.max(

@@ -216,7 +216,9 @@ export function usage(command: Command): string {
   const terms = descriptions(command);
   const column = Math.max(...terms.map(({ term }) => term.length)) + 3;
   const list = terms.map(({ term, meaning }) => wrap(term.padEnd(column) + meaning, column));
-  const statuses = exitStatuses(command).map(([status, meaning]) => wrap(`${String(status).padEnd(3)}  ${meaning}`, 5));
+  const statuses = exitStatuses(command).map(([status, meaning]) =>
+    wrap(`${String(status).padEnd(3)}  ${meaning}`, 5),
+  );
   return [
     `usage: ${synopsis(command)}\n`,
     `${wrap(command.summary)}\n`,

@@ -1,5 +1,7 @@
 import { createInterface } from 'node:readline/promises';
+import type { SQSClient } from '@aws-sdk/client-sqs';
 import { DeadLetterQueue } from '@orders/consumer/dlq/dead-letter-queue.ts';
+import { type AppEnv, sqsEndpoint } from '@orders/shared/config.ts';
 import {
   deleteQueue,
   depthIn,
@@ -8,8 +10,10 @@ import {
   findQueueUrl,
   type QueueChange,
   queueAttributes,
+  queueTags,
   resolveQueues,
 } from '@orders/shared/queue-admin.ts';
+import { foreignTo } from '@orders/shared/queue-environment.ts';
 import type { QueueAttributes } from '@orders/shared/queues.ts';
 import { z } from 'zod';
 import { defineCommand, httpUrl, runCommand, type ValuesOf } from './command.ts';
@@ -24,7 +28,8 @@ export const command = defineCommand({
       description: {
         create:
           'creates both queues as defined in shared/src/queues.ts, and mends attributes that drifted, showing them first',
-        delete: "deletes both queues and all messages in them; in production it asks for the queue's name",
+        delete:
+          "deletes both queues and all messages in them, unless they are tagged or shaped as those of another environment; but for an emulator's in dev, it shows them first and asks for the queue's name",
         status:
           "depth, in flight, delayed and age of both queues, with warnings. SQS does not tell the age of a queue's oldest message: order-consumer does, and of the dead-letter queue up to ten messages are looked at",
       },
@@ -45,7 +50,8 @@ export const command = defineCommand({
       schema: httpUrl.optional(),
     },
   },
-  changes: 'create and delete change the two queues; status changes nothing.',
+  changes:
+    'create makes and mends the two queues, and tags them with their environment; delete deletes both; status changes nothing.',
   needs: SQS_VARIABLES,
   exitStatuses: { 0: 'done, and no warnings', 1: 'not done, and why; or warnings' },
 });
@@ -77,7 +83,7 @@ async function main(values: ValuesOf<typeof command>): Promise<number> {
 async function create({ client, config }: Tool): Promise<number> {
   const showDrift = ({ name, drift }: QueueChange) => {
     for (const { attribute, found, wanted } of drift)
-      console.log(`${name}: ${attribute} is ${found ?? 'not set'}, will be ${wanted}`);
+      console.log(`${name}: ${attribute} is ${found || 'not set'}, will be ${wanted || 'not set'}`);
   };
   const { queue, deadLetterQueue } = await ensureQueues(
     client,
@@ -87,33 +93,71 @@ async function create({ client, config }: Tool): Promise<number> {
   ).catch((error) => {
     throw explainSqsError(error, config);
   });
-  for (const { name, url, created, drift } of [deadLetterQueue, queue]) {
+  for (const { name, url, created, drift, left } of [deadLetterQueue, queue]) {
     console.log(`${name}: ${created ? 'created' : drift.length > 0 ? 'mended' : 'as defined'} (${url})`);
+    for (const { attribute, found, wanted } of left)
+      console.log(
+        `${name}: ${attribute} is left as it is: ${found}${wanted === undefined ? '' : `, where the definition says ${wanted}`}`,
+      );
   }
   return 0;
 }
 
 async function remove({ client, config }: Tool, confirmed: string | undefined): Promise<number> {
   const { queue, deadLetterQueue } = names(config);
-  if (config.APP_ENV === 'production' && (confirmed ?? (await ask(queue))) !== queue) {
-    console.error(`not deleted: the name was not confirmed`);
-    return 1;
+  const found = await Promise.all(
+    [queue, deadLetterQueue].map((name) => findQueue(client, config.APP_ENV, name)),
+  ).catch((error) => {
+    throw explainSqsError(error, config);
+  });
+  const refusals = found.flatMap(({ name, foreign }) => (foreign ? [`${name} ${foreign}`] : []));
+  for (const refusal of refusals) console.error(`not deleted: ${refusal}`);
+  if (refusals.length > 0) return 1;
+
+  const mustBeNamed = config.APP_ENV !== 'dev' || sqsEndpoint(config) === undefined;
+  if (mustBeNamed && found.some(({ url }) => url)) {
+    for (const { description } of found) console.log(description);
+    if ((confirmed ?? (await ask(config.APP_ENV, queue))) !== queue) {
+      console.error(`not deleted: the name was not confirmed (--confirm=${queue} where nobody can be asked)`);
+      return 1;
+    }
   }
-  for (const name of [queue, deadLetterQueue]) {
-    const url = await findQueueUrl(client, name).catch((error) => {
-      throw explainSqsError(error, config);
-    });
+  for (const { name, url } of found) {
     if (url) await deleteQueue(client, url);
     console.log(`${name}: ${url ? 'deleted' : 'was not there'}`);
   }
   return 0;
 }
 
-async function ask(queue: string): Promise<string> {
+type FoundQueue = {
+  name: string;
+  url?: string;
+  /** Where it is and what is in it. */
+  description: string;
+  /** Why it is another environment's. */
+  foreign?: string | undefined;
+};
+
+async function findQueue(client: SQSClient, appEnv: AppEnv, name: string): Promise<FoundQueue> {
+  const url = await findQueueUrl(client, name);
+  if (url === undefined) return { name, description: `${name}: is not there` };
+  const [attributes, tags] = await Promise.all([queueAttributes(client, url), queueTags(client, url)]);
+  const { QueueArn = '' } = attributes;
+  const [, , , region, account] = QueueArn.split(':');
+  const { visible, inFlight, delayed } = depthIn(attributes);
+  return {
+    name,
+    url,
+    description: `${name}: account ${account}, region ${region}, ${QueueArn}, ${visible + inFlight + delayed} messages`,
+    foreign: foreignTo(appEnv, attributes, tags),
+  };
+}
+
+async function ask(appEnv: AppEnv, queue: string): Promise<string> {
   if (!process.stdin.isTTY) return '';
-  const terminal = createInterface({ input: process.stdin, output: process.stdout });
+  const terminal = createInterface({ input: process.stdin, output: process.stderr });
   const answer = await terminal.question(
-    `This deletes the PRODUCTION queues and every message in them.\nType "${queue}" to go on: `,
+    `This deletes the queues of ${appEnv.toUpperCase()} and every message in them.\nType "${queue}" to go on: `,
   );
   terminal.close();
   return answer.trim();

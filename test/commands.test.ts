@@ -1,8 +1,15 @@
 import { execFile } from 'node:child_process';
 import path from 'node:path';
-import { findQueueUrl } from '@orders/shared/queue-admin.ts';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import {
+  CreateQueueCommand,
+  SendMessageCommand,
+  SetQueueAttributesCommand,
+  type SQSClient,
+} from '@aws-sdk/client-sqs';
+import { ensureQueues, findQueueUrl } from '@orders/shared/queue-admin.ts';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { startEmulator } from '../dev/emulator.ts';
+import { sqsClient } from './backends.ts';
 import { type OwnQueues, openQueues } from './queues.ts';
 
 const ROOT = path.join(import.meta.dirname, '..');
@@ -67,3 +74,84 @@ describe('on queues that are there', () => {
     expect(await findQueueUrl(queues.client, queues.names.queue)).toBeDefined();
   });
 });
+
+describe('manage-queues.sh', () => {
+  let emulator: Awaited<ReturnType<typeof startEmulator>>;
+  let client: SQSClient;
+  const env = () => ({
+    AWS_ENDPOINT_URL: emulator.endpoint,
+    AWS_ACCESS_KEY_ID: 'test',
+    AWS_SECRET_ACCESS_KEY: 'test',
+  });
+  const names = { queue: 'order-queue', deadLetterQueue: 'order-dlq' };
+  const manage = (...args: string[]) => run('scripts/manage-queues.ts', args, env());
+  const areThere = async () =>
+    (await Promise.all(Object.values(names).map((name) => findQueueUrl(client, name)))).map(
+      (url) => url !== undefined,
+    );
+  beforeEach(async () => {
+    emulator = await startEmulator({ port: 0 });
+    client = sqsClient(env());
+  });
+  afterEach(async () => {
+    client.destroy();
+    await emulator.stop();
+  });
+
+  it('delete, of queues that are tagged as those of another environment, refuses, whatever is confirmed', async () => {
+    await ensureQueues(client, 'production', names);
+    for (const environment of ['staging', 'dev']) {
+      const { status, stderr } = await manage('delete', environment, ...confirmation(environment));
+      expect(status).toBe(1);
+      expect(stderr).toContain('not deleted: order-queue is tagged as that of production');
+    }
+    expect(await areThere()).toEqual([true, true]);
+  });
+
+  it('delete, of queues without a tag that are shaped as those of another environment, refuses', async () => {
+    for (const QueueName of Object.values(names)) await client.send(new CreateQueueCommand({ QueueName }));
+    const { status, stderr } = await manage('delete', 'production', '--confirm=order-queue');
+    expect({ status, stderr }).toMatchObject({
+      status: 1,
+      stderr: expect.stringContaining('order-dlq has no key and no tag'),
+    });
+    expect(await areThere()).toEqual([true, true]);
+  });
+
+  it('delete, outside of dev, shows account, region, ARN and depth, and wants the name of the queue', async () => {
+    const { queue } = await ensureQueues(client, 'staging', names);
+    await client.send(new SendMessageCommand({ QueueUrl: queue.url, MessageBody: 'x' }));
+    for (const args of [[], ['--confirm=order-dlq']]) {
+      const { status, stdout, stderr } = await manage('delete', 'staging', ...args);
+      expect({ status, stderr }).toMatchObject({
+        status: 1,
+        stderr: expect.stringContaining('not confirmed (--confirm=order-queue'),
+      });
+      expect(stdout).toContain(
+        'order-queue: account 000000000000, region ap-northeast-2, arn:aws:sqs:ap-northeast-2:000000000000:order-queue, 1 messages\n',
+      );
+    }
+    expect(await areThere()).toEqual([true, true]);
+    expect(await manage('delete', 'staging', '--confirm=order-queue')).toMatchObject({ status: 0 });
+    expect(await areThere()).toEqual([false, false]);
+  });
+
+  it('create, of queues that differ by a key that somebody chose, says what it left', async () => {
+    const { queue } = await ensureQueues(client, 'staging', names);
+    await client.send(
+      new SetQueueAttributesCommand({
+        QueueUrl: queue.url,
+        Attributes: { DelaySeconds: '900', KmsMasterKeyId: 'alias/ours' },
+      }),
+    );
+    const { status, stdout } = await manage('create', 'staging');
+    expect(status).toBe(0);
+    expect(stdout).toContain('order-queue: DelaySeconds is 900, will be 0\n');
+    expect(stdout).toContain(
+      'order-queue: KmsMasterKeyId is left as it is: alias/ours, where the definition says none\n',
+    );
+  });
+});
+
+/** In dev, nobody is asked. */
+const confirmation = (environment: string) => (environment === 'dev' ? [] : ['--confirm=order-queue']);

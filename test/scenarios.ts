@@ -345,7 +345,7 @@ const SCENARIOS: Record<string, Play> = {
     play: async ({ client, names, urls, capabilities }) => {
       const ensure = () => ensureQueues(client, 'dev', names);
       for (const { queue, deadLetterQueue } of await Promise.all([ensure(), ensure(), ensure()])) {
-        expect(queue).toEqual({ name: names.queue, url: urls.queueUrl, created: false, drift: [] });
+        expect(queue).toEqual({ name: names.queue, url: urls.queueUrl, created: false, drift: [], left: [] });
         expect(deadLetterQueue).toMatchObject({ url: urls.deadLetterQueueUrl, created: false, drift: [] });
       }
       const found = await queueAttributes(client, urls.queueUrl);

@@ -1,6 +1,8 @@
 import {
+  CreateQueueCommand,
   DeleteQueueCommand,
   GetQueueUrlCommand,
+  ListQueueTagsCommand,
   QueueDoesNotExist,
   SetQueueAttributesCommand,
   SQSClient,
@@ -86,7 +88,7 @@ describe('queues', () => {
         const mends = send.mock.calls.filter(([command]) => command instanceof SetQueueAttributesCommand);
         shown.push({ change, mendsSoFar: mends.length });
       });
-      const change = { name: 'orders', url: queue.url, created: false, drift };
+      const change = { name: 'orders', url: queue.url, created: false, drift, left: [] };
       expect(shown).toEqual([{ change, mendsSoFar: 0 }]);
       expect(mended.queue.drift).toEqual(drift);
       expect(mended.deadLetterQueue.drift).toEqual([]);
@@ -120,6 +122,68 @@ describe('queues', () => {
       });
       const { drift } = (await ensureQueues(client, 'dev', names)).queue;
       expect(drift).toEqual([{ attribute: 'VisibilityTimeout', found: '30', wanted: '60' }]);
+    });
+
+    const set = async (url: string, Attributes: Record<string, string>) => {
+      await client.send(new SetQueueAttributesCommand({ QueueUrl: url, Attributes }));
+    };
+
+    it('ensureQueues, of a queue that delays its messages and a dead-letter queue that moves them on, mends both', async () => {
+      const { queue, deadLetterQueue } = await ensureQueues(client, 'dev', names);
+      const policy = JSON.stringify({
+        deadLetterTargetArn: (await queueAttributes(client, queue.url)).QueueArn,
+        maxReceiveCount: 2,
+      });
+      await set(queue.url, { DelaySeconds: '900' });
+      await set(deadLetterQueue.url, { DelaySeconds: '60', RedrivePolicy: policy });
+      const mended = await ensureQueues(client, 'dev', names);
+      expect(mended.queue.drift).toEqual([{ attribute: 'DelaySeconds', found: '900', wanted: '0' }]);
+      expect(mended.deadLetterQueue.drift).toEqual([
+        { attribute: 'DelaySeconds', found: '60', wanted: '0' },
+        { attribute: 'RedrivePolicy', found: policy, wanted: '' },
+      ]);
+      expect(await queueAttributes(client, queue.url)).toMatchObject({ DelaySeconds: '0' });
+      expect((await queueAttributes(client, deadLetterQueue.url)).RedrivePolicy ?? '').toBe('');
+      expect((await ensureQueues(client, 'dev', names)).deadLetterQueue.drift).toEqual([]);
+    });
+
+    it('ensureQueues, of a queue that is encrypted by another key, leaves it, and says so', async () => {
+      const { queue } = await ensureQueues(client, 'staging', names);
+      const key = 'arn:aws:kms:ap-northeast-2:111111111111:key/1';
+      await set(queue.url, { KmsMasterKeyId: key, SqsManagedSseEnabled: 'false' });
+      const again = await ensureQueues(client, 'staging', names);
+      expect(again.queue).toMatchObject({
+        drift: [],
+        left: [{ attribute: 'KmsMasterKeyId', found: key, wanted: 'none' }],
+      });
+      expect(await queueAttributes(client, queue.url)).toMatchObject({ KmsMasterKeyId: key });
+      expect(again.deadLetterQueue.left).toEqual([]);
+    });
+
+    it('ensureQueues, of a queue with a policy, leaves it, and says so', async () => {
+      const { queue } = await ensureQueues(client, 'dev', names);
+      await set(queue.url, { Policy: '{}' });
+      expect((await ensureQueues(client, 'dev', names)).queue.left).toEqual([
+        { attribute: 'Policy', found: '{}', wanted: undefined },
+      ]);
+    });
+
+    it('ensureQueues, of queues of another environment, changes nothing', async () => {
+      const { queue } = await ensureQueues(client, 'production', names);
+      const before = await queueAttributes(client, queue.url);
+      await expect(ensureQueues(client, 'staging', names)).rejects.toThrow(
+        'orders-dead is tagged as that of production, not of staging',
+      );
+      expect(await queueAttributes(client, queue.url)).toEqual(before);
+    });
+
+    it('ensureQueues, of queues that somebody else made, tags them', async () => {
+      const { QueueUrl } = await client.send(new CreateQueueCommand({ QueueName: 'orders' }));
+      await ensureQueues(client, 'staging', names);
+      for (const QueueUrl_ of [QueueUrl, await findQueueUrl(client, 'orders-dead')])
+        expect((await client.send(new ListQueueTagsCommand({ QueueUrl: QueueUrl_ }))).Tags).toEqual({
+          'order-pipeline/environment': 'staging',
+        });
     });
 
     it('ensureQueues, of a queue without any RedrivePolicy, gives it one', async () => {

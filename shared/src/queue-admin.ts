@@ -3,11 +3,14 @@ import {
   DeleteQueueCommand,
   GetQueueAttributesCommand,
   GetQueueUrlCommand,
+  ListQueueTagsCommand,
   QueueDoesNotExist,
   SetQueueAttributesCommand,
   type SQSClient,
+  TagQueueCommand,
 } from '@aws-sdk/client-sqs';
 import { type AppEnv, type CommonConfig, sqsEndpoint } from './config.ts';
+import { ENVIRONMENT_TAG, foreignTo, type QueueTags } from './queue-environment.ts';
 import {
   deadLetterQueueDefinition,
   orderQueueDefinition,
@@ -19,49 +22,66 @@ import { StartupError } from './startup-error.ts';
 export type QueueNames = { queue: string; deadLetterQueue: string };
 export type QueueUrls = { queueUrl: string; deadLetterQueueUrl: string };
 
-/** What was done to one queue; `drift` lists attributes that differed from the definition and were mended. */
+/** Of a queue, and what the definition says. Where it says nothing, `wanted` is `undefined`. */
+type Difference<Wanted = string> = { attribute: string; found: string | undefined; wanted: Wanted };
+
+/** What was done to one queue. */
 export type QueueChange = {
   name: string;
   url: string;
   created: boolean;
-  drift: { attribute: string; found: string | undefined; wanted: string }[];
+  /** Attributes that differed from the definition and were mended. */
+  drift: Difference[];
+  /** Attributes that differ and were left: a key that somebody chose, and what the definition does not know. */
+  left: Difference<string | undefined>[];
 };
 
-/** Creates both queues as defined, or mends what drifted. Safe to call again and from several processes. */
+/**
+ * Creates both queues as defined, or mends what drifted, and tags them with their environment. Safe to call again and
+ * from several processes.
+ * @throws {StartupError} when one of them is another environment's; that one is left as it is
+ */
 export async function ensureQueues(
   client: SQSClient,
   appEnv: AppEnv,
   names: QueueNames,
   beforeMend: (change: QueueChange) => void = () => {},
 ): Promise<{ queue: QueueChange; deadLetterQueue: QueueChange }> {
-  const deadLetterQueue = await ensureQueue(
-    client,
-    deadLetterQueueDefinition(appEnv, names.deadLetterQueue),
-    beforeMend,
-  );
+  const ensure = (definition: QueueDefinition) => ensureQueue(client, appEnv, definition, beforeMend);
+  const deadLetterQueue = await ensure(deadLetterQueueDefinition(appEnv, names.deadLetterQueue));
   const { QueueArn } = await queueAttributes(client, deadLetterQueue.url);
-  const definition = orderQueueDefinition(appEnv, names.queue, QueueArn ?? '');
-  return { deadLetterQueue, queue: await ensureQueue(client, definition, beforeMend) };
+  return {
+    deadLetterQueue,
+    queue: await ensure(orderQueueDefinition(appEnv, names.queue, QueueArn ?? '')),
+  };
 }
 
 async function ensureQueue(
   client: SQSClient,
+  appEnv: AppEnv,
   wanted: QueueDefinition,
   beforeMend: (change: QueueChange) => void,
 ): Promise<QueueChange> {
-  const existing = await findQueueUrl(client, wanted.name);
-  if (existing === undefined) {
+  const { name } = wanted;
+  const tags = { [ENVIRONMENT_TAG]: appEnv };
+  const url = await findQueueUrl(client, name);
+  if (url === undefined) {
     const { QueueUrl } = await client.send(
-      new CreateQueueCommand({ QueueName: wanted.name, Attributes: wanted.attributes }),
+      new CreateQueueCommand({ QueueName: name, Attributes: wanted.attributes, tags }),
     );
-    return { name: wanted.name, url: QueueUrl ?? '', created: true, drift: [] };
+    return { name, url: QueueUrl ?? '', created: true, drift: [], left: [] };
   }
-  const drift = attributeDrift(wanted.attributes, await queueAttributes(client, existing));
-  const change = { name: wanted.name, url: existing, created: false, drift };
-  if (drift.length > 0) {
+  const [found, foundTags] = await Promise.all([queueAttributes(client, url), queueTags(client, url)]);
+  const isTagged = foundTags[ENVIRONMENT_TAG] !== undefined;
+  const foreign = foreignTo(appEnv, found, foundTags);
+  // A queue with neither tag nor key is whose first claims it.
+  if (foreign && (isTagged || found.KmsMasterKeyId)) throw new StartupError(`${name} ${foreign}`);
+  if (!isTagged) await client.send(new TagQueueCommand({ QueueUrl: url, Tags: tags }));
+  const change = { name, url, created: false, ...compare(wanted.attributes, found) };
+  if (change.drift.length > 0) {
     beforeMend(change);
-    const Attributes = Object.fromEntries(drift.map(({ attribute, wanted: value }) => [attribute, value]));
-    await client.send(new SetQueueAttributesCommand({ QueueUrl: existing, Attributes }));
+    const Attributes = Object.fromEntries(change.drift.map(({ attribute, wanted }) => [attribute, wanted]));
+    await client.send(new SetQueueAttributesCommand({ QueueUrl: url, Attributes }));
   }
   return change;
 }
@@ -71,24 +91,47 @@ async function ensureQueue(
  * not have it and would refuse to set it (ElasticMQ): that is no drift.
  */
 const LEFT_OUT_UNLESS_SET = ['RedrivePolicy', 'KmsMasterKeyId', 'KmsDataKeyReusePeriodSeconds'];
+const ENCRYPTION = ['KmsMasterKeyId', 'KmsDataKeyReusePeriodSeconds', 'SqsManagedSseEnabled'];
+/** Whose queue it is decides over these. */
+const UNKNOWN_TO_THE_DEFINITION = ['Policy', 'RedriveAllowPolicy'] as const;
 
-function attributeDrift(wanted: QueueAttributes, found: QueueAttributes): QueueChange['drift'] {
-  return Object.entries(wanted)
+/**
+ * What of a queue is to be mended, and what is left. A key that somebody chose stays: to replace it would lock out who
+ * may use that one alone. A queue without a redrive policy in its definition must have none.
+ */
+function compare(wanted: QueueAttributes, found: QueueAttributes): Pick<QueueChange, 'drift' | 'left'> {
+  const hasOwnKey = Boolean(found.KmsMasterKeyId) && found.KmsMasterKeyId !== wanted.KmsMasterKeyId;
+  const drift = Object.entries({ RedrivePolicy: '', ...wanted })
     .map(([attribute, value]) => ({
       attribute,
       found: found[attribute as keyof QueueAttributes],
       wanted: value,
     }))
     .filter(({ attribute, found }) => found !== undefined || LEFT_OUT_UNLESS_SET.includes(attribute))
-    .filter(({ attribute, found, wanted }) =>
+    .filter(({ attribute }) => !(hasOwnKey && ENCRYPTION.includes(attribute)))
+    .filter(({ attribute, found = '', wanted }) =>
       attribute === 'RedrivePolicy' ? !sameRedrivePolicy(found, wanted) : found !== wanted,
-    );
+    )
+    .toSorted((a, b) => a.attribute.localeCompare(b.attribute));
+  const key = {
+    attribute: 'KmsMasterKeyId',
+    found: found.KmsMasterKeyId,
+    wanted: wanted.KmsMasterKeyId ?? 'none',
+  };
+  const others = UNKNOWN_TO_THE_DEFINITION.filter((attribute) => found[attribute]).map((attribute) => ({
+    attribute,
+    found: found[attribute],
+    wanted: undefined,
+  }));
+  return { drift, left: [...(hasOwnKey ? [key] : []), ...others] };
 }
 
 /** SQS answers the policy with its own order of keys, and emulators with the count as text. */
-function sameRedrivePolicy(found: string | undefined, wanted: string): boolean {
-  const [a, b] = [JSON.parse(found || '{}'), JSON.parse(wanted)];
-  return a.deadLetterTargetArn === b.deadLetterTargetArn && Number(a.maxReceiveCount) === b.maxReceiveCount;
+function sameRedrivePolicy(found: string, wanted: string): boolean {
+  const [a, b] = [JSON.parse(found || '{}'), JSON.parse(wanted || '{}')];
+  return (
+    a.deadLetterTargetArn === b.deadLetterTargetArn && String(a.maxReceiveCount) === String(b.maxReceiveCount)
+  );
 }
 
 /** Undefined when there is none of that name. */
@@ -105,6 +148,10 @@ export async function findQueueUrl(client: SQSClient, name: string): Promise<str
 export async function queueAttributes(client: SQSClient, url: string): Promise<QueueAttributes> {
   const answer = await client.send(new GetQueueAttributesCommand({ QueueUrl: url, AttributeNames: ['All'] }));
   return answer.Attributes ?? {};
+}
+
+export async function queueTags(client: SQSClient, url: string): Promise<QueueTags> {
+  return (await client.send(new ListQueueTagsCommand({ QueueUrl: url }))).Tags ?? {};
 }
 
 export type QueueDepth = {

@@ -20,10 +20,13 @@ export const WAIT_TIME_SECONDS = 20;
 /** SQS counts receives, not failures: only the net for messages that kill their consumer. */
 export const MAX_RECEIVE_COUNT = 20;
 
+/** The key of production's queues alone. */
+export const KEY_ALIAS = 'alias/order-queues';
+
 const ENCRYPTION: Record<AppEnv, QueueAttributes> = {
   dev: { SqsManagedSseEnabled: 'true' },
   staging: { SqsManagedSseEnabled: 'true' },
-  production: { KmsMasterKeyId: 'alias/order-queues', KmsDataKeyReusePeriodSeconds: '300' },
+  production: { KmsMasterKeyId: KEY_ALIAS, KmsDataKeyReusePeriodSeconds: '300' },
 };
 
 const RETENTION_SECONDS = { queue: 4 * DAY_SECONDS, deadLetter: 14 * DAY_SECONDS };
@@ -36,6 +39,7 @@ export function deadLetterQueueDefinition(appEnv: AppEnv, name: string): QueueDe
       ...ENCRYPTION[appEnv],
       // A standard DLQ keeps the original enqueue time, so it must keep messages longer than the source queue does.
       MessageRetentionPeriod: String(RETENTION_SECONDS.deadLetter),
+      DelaySeconds: '0',
       MaximumMessageSize: String(MAX_REQUEST_BYTES),
       VisibilityTimeout: String(VISIBILITY_TIMEOUT_SECONDS),
       ReceiveMessageWaitTimeSeconds: '0',
@@ -54,6 +58,7 @@ export function orderQueueDefinition(
     attributes: {
       ...ENCRYPTION[appEnv],
       MessageRetentionPeriod: String(RETENTION_SECONDS.queue),
+      DelaySeconds: '0',
       MaximumMessageSize: String(MAX_MESSAGE_BYTES),
       VisibilityTimeout: String(VISIBILITY_TIMEOUT_SECONDS),
       ReceiveMessageWaitTimeSeconds: String(WAIT_TIME_SECONDS),

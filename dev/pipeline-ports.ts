@@ -1,9 +1,18 @@
-import { consumerPort, type Environment, integer, loadConfig, producerPort } from '@orders/shared/config.ts';
+import {
+  consumerPort,
+  EMULATOR_PORT,
+  type Environment,
+  integer,
+  loadConfig,
+  producerPort,
+} from '@orders/shared/config.ts';
 import { StartupError } from '@orders/shared/startup-error.ts';
 import { z } from 'zod';
 import { freePorts, isPortTaken, portOwner } from './port-owner.ts';
 
-export const emulatorPort = integer(0, 65_535).default(4566).describe('port of the embedded SQS emulator');
+export const emulatorPort = integer(0, 65_535)
+  .default(EMULATOR_PORT)
+  .describe('port of the embedded SQS emulator');
 
 /** In the order in which they start; the queue is the last to stop. */
 export const SERVICES = ['emulator', 'producer', 'consumer'] as const;

@@ -258,8 +258,8 @@ export async function runCommand<P extends Record<string, Positional>, O extends
   try {
     const values = parseCommand(command, args);
     // A developer's settings are for `dev`: their endpoint would turn a tool for production to an emulator.
-    const isForOthers = Object.values(values).some((value) => value === 'staging' || value === 'production');
-    if (!isForOthers) loadDotenv(process.env);
+    const others = Object.values(values).find((value) => value === 'staging' || value === 'production');
+    loadDotenv(process.env, others as string | undefined);
     process.exitCode = await main(values);
   } catch (error) {
     if (error instanceof UsageError) console.error(`${error.message}\n\n${usage(command)}`);

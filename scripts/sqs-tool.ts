@@ -1,5 +1,5 @@
 import type { SQSClient } from '@aws-sdk/client-sqs';
-import { type AppEnv, commonFields, loadConfig, withRules } from '@orders/shared/config.ts';
+import { type AppEnv, commonFields, EMULATOR_PORT, loadConfig, withRules } from '@orders/shared/config.ts';
 import { loadDotenv } from '@orders/shared/dotenv.ts';
 import { createLogger } from '@orders/shared/logger.ts';
 import { createSqsClient } from '@orders/shared/sqs-client.ts';
@@ -10,7 +10,7 @@ const toolSchema = withRules(z.object(commonFields), []);
 export type ToolConfig = z.infer<typeof toolSchema>;
 
 /** Where the emulator of `npm start` and of docker-compose listens. */
-const localEndpoint = (env: NodeJS.ProcessEnv) => `http://127.0.0.1:${env['EMULATOR_PORT'] || 4566}`;
+const localEndpoint = (env: NodeJS.ProcessEnv) => `http://127.0.0.1:${env['EMULATOR_PORT'] || EMULATOR_PORT}`;
 
 /** Configuration and client of a tool that operators call. In dev it means the local emulator, unless told otherwise. */
 export function createTool(

@@ -129,7 +129,7 @@ const SQS_START_LIMIT_MS = 60_000;
 function givenEnv(): Environment | undefined {
   const { TEST_AWS, TEST_AWS_ENDPOINT_URL, AWS_REGION } = process.env;
   if (TEST_AWS !== '1' && !TEST_AWS_ENDPOINT_URL) return undefined;
-  return { AWS_ENDPOINT_URL: TEST_AWS === '1' ? '' : TEST_AWS_ENDPOINT_URL, AWS_REGION };
+  return { AWS_ENDPOINT_URL: TEST_AWS === '1' ? 'aws' : TEST_AWS_ENDPOINT_URL, AWS_REGION };
 }
 
 async function startEmbedded(): Promise<RunningBackend> {

@@ -25,7 +25,7 @@ export type Pair = {
 
 /**
  * Both services in this process, as their `main.ts` starts them, on free ports. By default with an emulator of their
- * own and a store in a folder of its own; `env` can name others, and with an empty AWS_ENDPOINT_URL it is AWS.
+ * own and a store in a folder of its own; `env` can name others, and with AWS_ENDPOINT_URL=aws it is AWS.
  */
 export async function startPair(env: Environment = {}): Promise<Pair> {
   const folder = await mkdtemp(path.join(tmpdir(), 'order-pair-'));

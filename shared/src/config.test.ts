@@ -67,6 +67,15 @@ describe('loadConfig', () => {
     },
   );
 
+  it.each([
+    [{ POOL: 'ten' }, 'POOL: must be a number, not "ten"'],
+    [{ POOL: '1.5' }, 'POOL: must be a whole number, not "1.5"'],
+    [{ POOL: '11' }, 'POOL: Too big: expected number to be <=10, not "11"'],
+    [{ AWS_ENDPOINT_URL: 'localhost:4566' }, 'AWS_ENDPOINT_URL: must be a URL such as http://localhost:4566'],
+  ])('loadConfig, of %j, says what is wrong with it', (env, message) => {
+    expect(failureOf(env).message).toContain(message);
+  });
+
   it('loadConfig, of a wrong secret, does not repeat its value', () => {
     expect(failureOf({ AWS_ENDPOINT_URL: 'ftp://user:hunter2@host' }).message).not.toContain('hunter2');
   });
@@ -74,7 +83,12 @@ describe('loadConfig', () => {
 
 describe('sqsEndpoint', () => {
   it.each([
-    [{}, undefined],
+    // In development nobody drains a queue of AWS for want of a setting.
+    [{}, 'http://127.0.0.1:4566'],
+    [{ APP_ENV: 'staging' }, undefined],
+    [{ APP_ENV: 'production' }, undefined],
+    [{ AWS_ENDPOINT_URL: 'aws' }, undefined],
+    [{ AWS_ENDPOINT_URL_SQS: 'aws', AWS_ENDPOINT_URL: 'http://a:1' }, undefined],
     [{ AWS_ENDPOINT_URL: 'http://a:1' }, 'http://a:1'],
     [{ AWS_ENDPOINT_URL: 'http://a:1', AWS_ENDPOINT_URL_SQS: 'http://b:2' }, 'http://b:2'],
   ])('sqsEndpoint, of %j, is %s', (env, endpoint) => {

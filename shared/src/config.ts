@@ -6,7 +6,13 @@ export type Environment = Readonly<Record<string, string | undefined>>;
 /** Building blocks for fields that arrive as text. */
 export const integer = (min: number, max: number) => z.coerce.number().int().min(min).max(max);
 const port = integer(0, 65_535);
-const httpUrl = z.url({ protocol: /^https?$/ });
+const httpUrl = z.url({ protocol: /^https?$/, error: 'must be a URL such as http://localhost:4566' });
+/** Of an emulator, or AWS itself where that must be asked for. */
+const sqsEndpointUrl = z.union([z.literal('aws'), httpUrl], {
+  error: 'must be a URL such as http://localhost:4566, or aws',
+});
+/** Where the emulator of `npm start` listens unless told otherwise. */
+export const EMULATOR_PORT = 4566;
 /** https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-queues.html */
 const queueName = z
   .string()
@@ -17,10 +23,13 @@ const logLevel = z.enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal']);
 export const commonFields = {
   APP_ENV: z.enum(['dev', 'staging', 'production']).default('dev').describe('which environment this is'),
   AWS_REGION: z.string().min(1).default('ap-northeast-2').describe('AWS region'),
-  AWS_ENDPOINT_URL_SQS: httpUrl
+  AWS_PROFILE: z.string().optional().describe("whose credentials are taken, of those in AWS's own files"),
+  AWS_ENDPOINT_URL_SQS: sqsEndpointUrl
     .optional()
-    .describe('an SQS emulator; wins over AWS_ENDPOINT_URL; absent on AWS'),
-  AWS_ENDPOINT_URL: httpUrl.optional().describe('an emulator of AWS; absent on AWS'),
+    .describe('an SQS emulator, or aws; wins over AWS_ENDPOINT_URL'),
+  AWS_ENDPOINT_URL: sqsEndpointUrl
+    .optional()
+    .describe('an emulator of AWS, or aws; absent, it is AWS, but in dev the emulator of npm start'),
   ORDER_QUEUE_NAME: queueName.default('order-queue').describe('queue of orders'),
   ORDER_DLQ_NAME: queueName.default('order-dlq').describe('dead-letter queue of orders'),
   RELEASE_VERSION: z
@@ -113,13 +122,30 @@ export function loadConfig<T extends z.ZodType>(schema: T, env: Environment): z.
   const given = Object.fromEntries(Object.entries(env).filter(([, value]) => value?.trim()));
   const parsed = schema.safeParse(given);
   if (parsed.success) return parsed.data;
-  const problems = parsed.error.issues.map((issue) => `  ${issue.path.join('.')}: ${issue.message}`);
+  const problems = parsed.error.issues.map((issue) => {
+    const name = issue.path.join('.');
+    return `  ${name}: ${problemOf(issue, given[name])}`;
+  });
   throw new StartupError(`configuration is wrong:\n${problems.join('\n')}`);
 }
 
-/** The more specific name wins; without either it is AWS. */
+/** Of numbers the text is repeated, of nothing else: it may be a secret. */
+function problemOf({ code, message, ...issue }: z.core.$ZodIssue, text: string | undefined): string {
+  const expected = 'expected' in issue ? issue.expected : 'origin' in issue ? issue.origin : undefined;
+  if (expected !== 'number' && expected !== 'int') return message;
+  const isNoNumber = code === 'invalid_type';
+  const wanted = !isNoNumber ? message : `must be a ${expected === 'int' ? 'whole ' : ''}number`;
+  return text === undefined ? message : `${wanted}, not "${text}"`;
+}
+
+/**
+ * Where SQS is, undefined for AWS. The more specific name wins. Without either it is AWS; but in development, where
+ * credentials for AWS may be around for other work, the emulator of `npm start`: AWS must be asked for there, by `aws`.
+ */
 export function sqsEndpoint(
-  config: Pick<CommonConfig, 'AWS_ENDPOINT_URL_SQS' | 'AWS_ENDPOINT_URL'>,
+  config: Pick<CommonConfig, 'APP_ENV' | 'AWS_ENDPOINT_URL_SQS' | 'AWS_ENDPOINT_URL'>,
 ): string | undefined {
-  return config.AWS_ENDPOINT_URL_SQS ?? config.AWS_ENDPOINT_URL;
+  const given = config.AWS_ENDPOINT_URL_SQS ?? config.AWS_ENDPOINT_URL;
+  if (given === 'aws') return undefined;
+  return given ?? (config.APP_ENV === 'dev' ? `http://127.0.0.1:${EMULATOR_PORT}` : undefined);
 }

@@ -32,6 +32,14 @@ describe('loadDotenv', () => {
     expect(loaded({ APP_ENV })).toEqual({ APP_ENV });
   });
 
+  it.each([
+    ['AWS_ENDPOINT_URL', 'dev'],
+    ['AWS_ENDPOINT_URL_SQS', 'production'],
+  ])('loadDotenv, with %s=aws in %s, keeps the SDK from taking that for an address', (name, APP_ENV) => {
+    expect(loaded({ [name]: 'aws', APP_ENV })).toMatchObject({ AWS_IGNORE_CONFIGURED_ENDPOINT_URLS: 'true' });
+    expect(loaded({ APP_ENV })['AWS_IGNORE_CONFIGURED_ENDPOINT_URLS']).toBeUndefined();
+  });
+
   it('loadDotenv, without a file, changes nothing', () => {
     rmSync(join(folder, '.env'));
     expect(loaded({})).toEqual({});

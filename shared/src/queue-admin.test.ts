@@ -250,7 +250,7 @@ describe('queues', () => {
       const send = vi
         .spyOn(client, 'send')
         .mockImplementation(() => Promise.reject(new QueueDoesNotExist({ message: 'none', $metadata: {} })));
-      const onAws = { ...config(), AWS_ENDPOINT_URL: undefined };
+      const onAws = { ...config(), AWS_ENDPOINT_URL: 'aws' as const };
       await expect(resolveQueues(client, onAws)).rejects.toThrow('does not exist in ap-northeast-2');
       expect(send).toHaveBeenCalledTimes(2);
     });
@@ -265,15 +265,31 @@ describe('queues', () => {
       emulator = await startEmulator({ port: 0 });
     });
 
-    it('resolveQueues, when nobody answers at an endpoint with credentials, keeps these to itself', async () => {
-      const gone = 'http://user:s3cret@127.0.0.1:1';
-      await emulator.stop();
-      const failure = await resolveQueues(client, { ...config(), AWS_ENDPOINT_URL: gone }).catch(
-        (error) => error,
+    it('resolveQueues, in development with nothing set and nobody there, says how to get an emulator, and how AWS', async () => {
+      vi.spyOn(client, 'send').mockImplementation(() =>
+        Promise.reject(Object.assign(new Error('connect ECONNREFUSED'), { code: 'ECONNREFUSED' })),
       );
-      expect(failure.message).toContain('cannot work with http://[redacted]@127.0.0.1:1: ');
-      expect(failure.message).not.toContain('s3cret');
-      emulator = await startEmulator({ port: 0 });
+      await expect(resolveQueues(client, { ...config(), AWS_ENDPOINT_URL: undefined })).rejects.toThrow(
+        /^cannot work with http:\/\/127.0.0.1:4566: ECONNREFUSED: .*npm start runs an emulator there; AWS_ENDPOINT_URL=aws means AWS/,
+      );
+    });
+
+    it('resolveQueues, of an endpoint with a password that is not there, does not show it', async () => {
+      vi.spyOn(client, 'send').mockImplementation(() => Promise.reject(new Error('no')));
+      const hidden = { ...config(), AWS_ENDPOINT_URL: 'http://user:hunter2@127.0.0.1:1/?key=hunter2' };
+      await expect(resolveQueues(client, hidden)).rejects.toThrow(/^cannot work with http:\/\/127.0.0.1:1: /);
+    });
+
+    it('resolveQueues, with a profile that there is not, says so', async () => {
+      // As the SDK says it, whatever AWS_PROFILE is.
+      const missing = Object.assign(new Error('Could not load credentials from any providers'), {
+        name: 'CredentialsProviderError',
+      });
+      vi.spyOn(client, 'send').mockImplementation(() => Promise.reject(missing));
+      const given = { ...config({ APP_ENV: 'production' }), AWS_PROFILE: 'nope' };
+      await expect(resolveQueues(client, given)).rejects.toThrow(
+        'no AWS credentials: the profile "nope" (AWS_PROFILE) is not there, or has none',
+      );
     });
 
     it('resolveQueues, without credentials, says how to give some', async () => {
@@ -300,7 +316,7 @@ describe('queues', () => {
         name: 'AccessDenied',
       });
       vi.spyOn(client, 'send').mockImplementation(() => Promise.reject(denied));
-      await expect(resolveQueues(client, { ...config(), AWS_ENDPOINT_URL: undefined })).rejects.toThrow(
+      await expect(resolveQueues(client, { ...config(), AWS_ENDPOINT_URL: 'aws' })).rejects.toThrow(
         'cannot work with SQS in ap-northeast-2: AccessDenied: not authorized to perform sqs:GetQueueUrl',
       );
     });

@@ -198,7 +198,8 @@ type QueueConfig = Pick<
   | 'AWS_ENDPOINT_URL_SQS'
   | 'ORDER_QUEUE_NAME'
   | 'ORDER_DLQ_NAME'
->;
+> &
+  Partial<Pick<CommonConfig, 'AWS_PROFILE'>>;
 
 /**
  * The URLs of both queues, for a service that starts. In development against an emulator it creates them too, since
@@ -235,19 +236,27 @@ export async function resolveQueues(
 /** What a person can do about a call to SQS that failed: a {@link StartupError} that says it, for errors that are not one. */
 export function explainSqsError(
   error: unknown,
-  config: Pick<QueueConfig, 'AWS_REGION' | 'AWS_ENDPOINT_URL' | 'AWS_ENDPOINT_URL_SQS'>,
+  config: Pick<QueueConfig, 'APP_ENV' | 'AWS_REGION' | 'AWS_ENDPOINT_URL' | 'AWS_ENDPOINT_URL_SQS'> &
+    Partial<Pick<CommonConfig, 'AWS_PROFILE'>>,
 ): unknown {
   if (error instanceof StartupError || !(error instanceof Error)) return error;
   if (error.name === 'CredentialsProviderError') {
     return new StartupError(
-      'no AWS credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or give the workload a role',
+      config.AWS_PROFILE
+        ? `no AWS credentials: the profile "${config.AWS_PROFILE}" (AWS_PROFILE) is not there, or has none`
+        : 'no AWS credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or give the workload a role',
       { cause: error },
     );
   }
-  const where = sqsEndpoint(config) ?? `SQS in ${config.AWS_REGION}`;
+  const endpoint = sqsEndpoint(config);
+  // Without what may be a secret in it.
+  const where = endpoint === undefined ? `SQS in ${config.AWS_REGION}` : new URL(endpoint).origin;
   const code = 'code' in error && typeof error.code === 'string' ? error.code : error.name;
-  return new StartupError(
-    `cannot work with ${where}: ${code}: ${error.message || 'no answer'} (AWS_ENDPOINT_URL_SQS, AWS_ENDPOINT_URL, AWS_REGION)`,
-    { cause: error },
-  );
+  const isByDefault = endpoint !== undefined && !config.AWS_ENDPOINT_URL_SQS && !config.AWS_ENDPOINT_URL;
+  const hint = isByDefault
+    ? 'nothing else is set: npm start runs an emulator there; AWS_ENDPOINT_URL=aws means AWS'
+    : 'AWS_ENDPOINT_URL_SQS, AWS_ENDPOINT_URL, AWS_REGION';
+  return new StartupError(`cannot work with ${where}: ${code}: ${error.message || 'no answer'} (${hint})`, {
+    cause: error,
+  });
 }

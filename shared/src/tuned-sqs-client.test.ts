@@ -588,7 +588,7 @@ describe.each(KINDS)('%s client, asked by', (kind) => {
   it('a queue of another host and no endpoint, goes to that host', async () => {
     const { endpoint, requests } = await startScript({});
     vi.stubEnv('AWS_ENDPOINT_URL', undefined);
-    const { client } = createClient(kind, endpoint, { AWS_ENDPOINT_URL: undefined });
+    const { client } = createClient(kind, endpoint, { AWS_ENDPOINT_URL: 'aws' });
     const QueueUrl = `${endpoint}/000000000000/orders`;
     await client.send(new ReceiveMessageCommand({ QueueUrl }));
     expect(requests).toHaveLength(1);

@@ -25,6 +25,7 @@ export type PollerOptions = {
     | 'VISIBILITY_TIMEOUT_SECONDS'
     | 'POLL_BACKOFF_MIN_MS'
     | 'POLL_BACKOFF_MAX_MS'
+    | 'APP_ENV'
     | 'AWS_ENDPOINT_URL'
     | 'AWS_ENDPOINT_URL_SQS'
   >;

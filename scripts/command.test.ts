@@ -59,6 +59,14 @@ describe.each(COMMANDS.map((command) => [command.name, command] as const))('%s',
 });
 
 describe('parseCommand', () => {
+  it('parseCommand, of a URL that is wrong, keeps it: there may be a password in it', () => {
+    for (const url of ['user:s3cret@host', 'http://user:s3cret@host']) {
+      const parse = () => parseCommand(manageQueues, ['status', 'dev', `--consumer=${url}`]);
+      expect(parse).toThrow(UsageError);
+      expect(parse).toThrow(/^(?!.*s3cret)/);
+    }
+  });
+
   it.each([
     [manageQueues, ['delete', 'dev', 'my-old-test-queue'], 'what is my-old-test-queue?'],
     [manageQueues, ['delete'], 'which environment?'],

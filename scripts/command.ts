@@ -83,10 +83,10 @@ export const time = z.iso
   .datetime({ offset: true, error: 'must be a time such as 2026-11-22T09:00:00Z' })
   .transform((text) => new Date(text));
 
-export const httpUrl = z.url({
-  protocol: /^https?$/,
-  error: 'must be a URL that begins with http:// or https://',
-});
+/** Without a password, which messages of failed requests would quote. */
+export const httpUrl = z
+  .url({ protocol: /^https?$/, error: 'must be a URL that begins with http:// or https://' })
+  .refine((url) => !URL.canParse(url) || new URL(url).password === '', 'must not have a password in it');
 
 /** @throws {UsageError} for anything that is not exactly understood */
 export function parseCommand<P extends Record<string, Positional>, O extends Record<string, Option>>(
@@ -157,9 +157,13 @@ function readValue(name: string, schema: z.ZodType, value: unknown): unknown {
   const parsed = schema.safeParse(value);
   if (parsed.success) return parsed.data;
   const choices = choicesOf(schema);
-  const problem = choices ? `must be ${listed.format(choices)}` : parsed.error.issues[0]?.message;
+  const [issue] = parsed.error.issues;
+  const problem = choices ? `must be ${listed.format(choices)}` : issue?.message;
   const isMissing = value === undefined || (Array.isArray(value) && value.length === 0);
-  throw new UsageError(isMissing ? `which ${name}?` : `${name}: "${value}" ${problem}`);
+  if (isMissing) throw new UsageError(`which ${name}?`);
+  // What looks like a URL may have a password in it.
+  const quoted = /@|:\/\//.test(String(value)) ? '' : ` "${value}"`;
+  throw new UsageError(`${name}:${quoted} ${problem}`);
 }
 
 const listed = new Intl.ListFormat('en-GB', { type: 'disjunction' });

@@ -38,3 +38,12 @@ test('alert, that is not taken, or whose receiver is away, changes nothing but a
   expect(await send(url)).toContain('the alert was not taken: 500');
   expect(await send('http://127.0.0.1:1')).toContainEqual(expect.stringContaining('the alert was not sent'));
 });
+
+test.each(['nonsense/s3cret', 'http://user:s3cret@127.0.0.1:1/'])(
+  'alert, to a receiver whose URL is wrong (%s), keeps the URL, which is a secret',
+  async (url) => {
+    const said = (await send(url)).join();
+    expect(said).toContain('the alert was not sent: ');
+    expect(said).not.toContain('s3cret');
+  },
+);

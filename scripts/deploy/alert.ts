@@ -20,6 +20,9 @@ export async function alert(
     });
     if (!response.ok) say(`the alert was not taken: ${response.status}`);
   } catch (error) {
-    say(`the alert was not sent: ${error instanceof Error ? error.message : error}`);
+    // Not its message, which may quote the URL: that is a secret.
+    const { name, cause } = error as Error;
+    const code = cause instanceof Error && 'code' in cause ? cause.code : undefined;
+    say(`the alert was not sent: ${code ?? name}`);
   }
 }

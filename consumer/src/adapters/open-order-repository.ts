@@ -38,6 +38,11 @@ export async function openDatabase<T>(
 ): Promise<T> {
   const path = SQLITE_URL.exec(databaseUrl)?.[1];
   if (path !== undefined) return opening(databaseUrl, () => open.sqlite(path));
+  if (POSTGRES_URL.test(databaseUrl) && !isEncoded(databaseUrl)) {
+    throw new StartupError(
+      'DATABASE_URL: characters such as / ? # @ : % in the user or the password must be percent-encoded (%2F %3F %23 %40 %3A %25); or leave the password out and set PGPASSWORD',
+    );
+  }
   if (!POSTGRES_URL.test(databaseUrl) || !URL.canParse(databaseUrl)) {
     throw new StartupError(
       'DATABASE_URL must be sqlite:./path, sqlite::memory: or postgres://user:password@host/database',
@@ -45,6 +50,18 @@ export async function openDatabase<T>(
   }
   const { protocol, host, pathname } = new URL(databaseUrl);
   return opening(`${protocol}//${host}${pathname}`, () => open.postgres(databaseUrl));
+}
+
+/** Whether a password may not have been cut in two: what stands before a `/`, `?` or `#` would be taken for the host. */
+function isEncoded(databaseUrl: string): boolean {
+  const [authority = '', ...rest] = databaseUrl.replace(POSTGRES_URL, '').split(/[/?#]/);
+  if (rest.some((part) => part.includes('@'))) return false;
+  try {
+    decodeURIComponent(authority);
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 async function opening<T>(target: string, open: () => Promise<T>): Promise<T> {

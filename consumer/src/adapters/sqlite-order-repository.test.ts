@@ -293,6 +293,24 @@ describe('openOrderRepository', () => {
     },
   );
 
+  it.each([
+    'postgres://orders:2024/s3cret@127.0.0.1:1/orders',
+    'postgres://orders:20?s3cret@127.0.0.1:1/orders',
+    'postgres://orders:20#s3cret@127.0.0.1:1/orders',
+    'postgres://orders:50%s3cret@127.0.0.1:1/orders',
+    'postgres://orders:x/s3cret@127.0.0.1:1/orders',
+  ])(
+    'openOrderRepository, with a password that is not encoded for a URL (%s), says so and keeps it',
+    async (url) => {
+      const error = await openOrderRepository(url, options).catch((error: unknown) => error);
+      expect(error).toMatchObject({
+        code: 'STARTUP',
+        message: expect.stringContaining('must be percent-encoded'),
+      });
+      expect(String((error as Error).message)).not.toContain('s3cret');
+    },
+  );
+
   it('openOrderRepository, with a file that is no database, fails with a StartupError that says so', async () => {
     const path = join(folder, 'no-database');
     writeFileSync(path, 'not a database, but long enough to be looked at '.repeat(100));

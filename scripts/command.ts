@@ -1,5 +1,6 @@
 import { parseArgs } from 'node:util';
 import { loadDotenv } from '@orders/shared/dotenv.ts';
+import { watchParent } from '@orders/shared/parent.ts';
 import { StartupError } from '@orders/shared/startup-error.ts';
 import { z } from 'zod';
 
@@ -264,6 +265,8 @@ export async function runCommand<P extends Record<string, Positional>, O extends
     // A developer's settings are for `dev`: their endpoint would turn a tool for production to an emulator.
     const others = Object.values(values).find((value) => value === 'staging' || value === 'production');
     loadDotenv(process.env, others as string | undefined);
+    // As if npm had passed on what ended it.
+    watchParent(process, () => process.kill(process.pid, 'SIGTERM'));
     process.exitCode = await main(values);
   } catch (error) {
     if (error instanceof UsageError) console.error(`${error.message}\n\n${usage(command)}`);

@@ -10,6 +10,7 @@ import { StartupError } from './startup-error.ts';
 /** A process that can be sent signals, and only remembers that it was ended. */
 class FakeProcess extends EventEmitter {
   connected = false;
+  readonly env = {};
   readonly said: string[] = [];
   readonly exitCodes: number[] = [];
   readonly stderr = { write: (text: string) => this.said.push(text) };

@@ -1,4 +1,5 @@
 import type { Logger } from './logger.ts';
+import { watchParent } from './parent.ts';
 import { StartupError } from './startup-error.ts';
 import { withoutCredentials } from './without-credentials.ts';
 
@@ -22,7 +23,7 @@ const START_PATIENCE_MS = 5_000;
  * grace period, which counts from the signal. A service that is stopped while it starts has nothing to finish: the
  * status is 0 also when that start fails or takes too long. SIGTERM stops it, and so does SIGINT, unless a supervisor
  * started it over an IPC channel: the terminal sends Ctrl-C to the whole group, and the supervisor decides the order.
- * When the channel closes, the supervisor is gone, and the service stops as well.
+ * When the channel closes, the supervisor is gone, and the service stops as well; the same when npm is gone that started it.
  */
 export async function runService(
   process: NodeJS.Process,
@@ -64,6 +65,7 @@ export async function runService(
     if (!process.connected) void stop('SIGINT').catch(die);
   });
   process.on('disconnect', () => void stop('supervisor gone').catch(die));
+  watchParent(process, () => void stop('npm gone').catch(die));
   process.on('uncaughtException', die);
   process.on('unhandledRejection', die);
 

@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs';
+import { readFileSync, statSync } from 'node:fs';
 import type { AddressInfo } from 'node:net';
 import type { DatabaseSync } from 'node:sqlite';
 import { commonFields, loadConfig } from '@orders/shared/config.ts';
@@ -62,6 +62,7 @@ export async function startEmulator({
   if (file) {
     app.addHook('onSend', async (_request, _reply, payload) => {
       await file.committed();
+      if (!file.isThere()) throw new Error('the file of the queues was deleted: what it took would be lost');
       return payload;
     });
   }
@@ -83,7 +84,12 @@ export async function startEmulator({
   };
 }
 
-type QueueFile = { committed: () => Promise<void> | undefined; close: () => void };
+type QueueFile = {
+  committed: () => Promise<void> | undefined;
+  /** Not deleted, nor another: to a deleted one SQLite goes on writing without an error. */
+  isThere: () => boolean;
+  close: () => void;
+};
 
 /**
  * Gives the store its content, and from then on writes what it does to the file: all that one turn of the event loop
@@ -135,7 +141,10 @@ async function openQueueFile(dataDir: string, sqsStore: SqsStore, region: string
   }) as unknown as NonNullable<SqsStore['persistence']>;
   sqsStore.persistence = grouped;
   for (const queue of sqsStore.allQueues()) queue.persistence = grouped;
-  return { committed: () => pending, close: () => db.close() };
+  const path = db.location() ?? '';
+  const { ino } = statSync(path);
+  const isThere = () => statSync(path, { throwIfNoEntry: false })?.ino === ino;
+  return { committed: () => pending, isThere, close: () => db.close() };
 }
 
 /** One process a directory: two would each overwrite what the other does not know. */

@@ -1,4 +1,4 @@
-import { mkdirSync } from 'node:fs';
+import { mkdirSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Environment } from '@orders/shared/config.ts';
@@ -9,7 +9,10 @@ import { type ProcessEvent, SupervisedProcess } from './supervised-process.ts';
 
 const STOP_ORDER = ['producer', 'consumer', 'emulator'] as const;
 
-export type PipelineEvent = ProcessEvent & { name: ServiceName };
+export type PipelineEvent =
+  | (ProcessEvent & { name: ServiceName })
+  /** Somebody deleted the folder under them: all are being stopped, since what they accept would be lost. */
+  | { type: 'data gone'; name: 'emulator'; dataDir: string };
 
 export type PipelineOptions = {
   /** 0 takes a free one, `'free'` three of them. By default what the environment says, else 4566, 8080, 8081. */
@@ -43,6 +46,7 @@ const READY_PATH: Record<ServiceName, string> = {
   consumer: '/readyz',
 };
 const READY_POLL_MS = 50;
+const DATA_POLL_MS = 250;
 const PROBE_TIMEOUT_MS = 2_000;
 /** Above the services' own SHUTDOWN_GRACE_MS. */
 const GRACE_MS = 45_000;
@@ -92,6 +96,7 @@ export class PipelineSupervisor {
   /** Rejects the start: a service died before it was ready, or all are being stopped. */
   readonly #failure = Promise.withResolvers<never>();
   #starting = true;
+  #dataTimer: NodeJS.Timeout | undefined;
   #stopped: Promise<void> | undefined;
 
   constructor(options: PipelineOptions = {}) {
@@ -123,6 +128,7 @@ export class PipelineSupervisor {
       const ports = await choosePorts({ ...loadPorts(this.#baseEnv), ...this.#givenPorts() }, this.#services);
       this.#ports = ports;
       mkdirSync(path.join(this.dataDir, 'logs'), { recursive: true });
+      this.#watchData();
       const deadline = AbortSignal.timeout(this.#options.startTimeoutMs ?? 60_000);
       for (const stage of [['emulator'], ['producer', 'consumer']] as const) {
         const names = stage.filter((name) => this.#services.includes(name));
@@ -144,6 +150,7 @@ export class PipelineSupervisor {
   /** Stops the producer, then the consumer, then the emulator, each when the one before has ended. */
   stop(): Promise<void> {
     this.#failure.reject(new StartupError('stopped while starting'));
+    clearInterval(this.#dataTimer);
     this.#stopped ??= (async () => {
       for (const name of STOP_ORDER) await this.#processes.get(name)?.stop();
     })();
@@ -207,6 +214,15 @@ export class PipelineSupervisor {
     }
   }
 
+  #watchData(): void {
+    const { ino } = statSync(this.dataDir);
+    this.#dataTimer = setInterval(() => {
+      if (statSync(this.dataDir, { throwIfNoEntry: false })?.ino === ino) return;
+      this.#onEvent({ type: 'data gone', name: 'emulator', dataDir: this.dataDir });
+      void this.stop();
+    }, DATA_POLL_MS);
+  }
+
   #onEvent(event: PipelineEvent): void {
     this.#options.onEvent?.(event);
     if (this.#starting && event.type === 'complaint') {
@@ -249,6 +265,8 @@ function lineOf(event: PipelineEvent): string {
       return `${event.name} was started again (pid ${event.pid})`;
     case 'complaint':
       return `${event.name}: ${event.line}`;
+    case 'data gone':
+      return `${event.dataDir} was deleted: what is accepted now would be lost, so all stop. npm start starts afresh`;
     case 'stopped badly':
       return `${event.name} did not stop cleanly: ${event.status}`;
   }

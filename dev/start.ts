@@ -19,7 +19,11 @@ export const command = defineCommand({
   changes: 'orders, queues and logs are kept in .data (DATA_DIR).',
   needs:
     'nothing. EMULATOR_PORT, PRODUCER_PORT and CONSUMER_PORT choose other ports; both services are told what else the environment says.',
-  exitStatuses: { 0: 'stopped', 1: 'cannot start, and why', 130: 'ended by a second Ctrl-C' },
+  exitStatuses: {
+    0: 'stopped',
+    1: 'cannot start, and why; or .data was deleted under it',
+    130: 'ended by a second Ctrl-C',
+  },
 });
 
 if (import.meta.main) {
@@ -29,7 +33,13 @@ if (import.meta.main) {
 
 async function main(): Promise<number> {
   const startedAt = performance.now();
-  const pipeline = new PipelineSupervisor();
+  const pipeline = new PipelineSupervisor({
+    onEvent: ({ type }) => {
+      if (type !== 'data gone') return;
+      exitStatus = 1;
+      void stop();
+    },
+  });
   const dataDir = path.relative(process.cwd(), pipeline.dataDir) || '.';
   const stopped = Promise.withResolvers<number>();
   let stoppedAt: number | undefined;
@@ -39,7 +49,8 @@ async function main(): Promise<number> {
     if (stoppedAt === undefined) {
       stoppedAt = performance.now();
       await pipeline.stop();
-      console.log(`Stopped. Orders and queues are kept in ${dataDir}; npm start goes on with them.`);
+      if (exitStatus !== 1)
+        console.log(`Stopped. Orders and queues are kept in ${dataDir}; npm start goes on with them.`);
       stopped.resolve(exitStatus);
     }
     if (performance.now() - stoppedAt < SAME_PRESS_MS) return;

@@ -30,7 +30,7 @@ beforeEach(async () => {
   events = [];
   options = { dataDir, ports: 'free', quiet: true, onEvent: (event) => events.push(event) };
 });
-afterEach(() => rm(dataDir, { recursive: true }));
+afterEach(() => rm(dataDir, { recursive: true, force: true }));
 
 async function placeOrder(producerUrl: string): Promise<string> {
   const response = await fetch(`${producerUrl}/orders`, {
@@ -55,6 +55,23 @@ describe('startPipeline', () => {
     await untilStored(second.consumerUrl, orderId);
     await second.stop();
     expect(events).toEqual([]);
+  });
+
+  it('whose folder is deleted, accepts nothing more, says so and stops', async () => {
+    const { producerUrl } = await startPipeline(options);
+    await placeOrder(producerUrl);
+    await rm(dataDir, { recursive: true });
+    const response = await fetch(`${producerUrl}/orders`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify(ORDER),
+    }).catch(() => undefined);
+    expect(response?.status).not.toBe(202);
+    await vi.waitFor(
+      () => expect(events).toContainEqual({ type: 'data gone', name: 'emulator', dataDir }),
+      20_000,
+    );
+    await vi.waitFor(() => expect(fetch(`${producerUrl}/livez`)).rejects.toThrow(), 20_000);
   });
 
   it('starts again what was killed, with what it held', async () => {

@@ -5,7 +5,7 @@ import { DeadLetterQueue } from '@orders/consumer/dlq/dead-letter-queue.ts';
 import { resolveQueues } from '@orders/shared/queue-admin.ts';
 import { z } from 'zod';
 import { followOrders } from '../dev/order-follower.ts';
-import { startPipeline } from '../dev/pipeline.ts';
+import { PipelineSupervisor } from '../dev/pipeline.ts';
 import { createProgress } from '../dev/progress.ts';
 import {
   defineCommand,
@@ -56,6 +56,7 @@ export const command = defineCommand({
   exitStatuses: {
     0: 'all limits are kept',
     1: 'below 1,000 orders a second, above a mean of 100 ms or 512 MB, or anything is lost or doubled',
+    130: 'broken off: nothing is left of it',
   },
 });
 
@@ -86,34 +87,45 @@ async function main(options: ValuesOf<typeof command>): Promise<number> {
       {
         producerUrl,
         consumerUrl: proxy.service('order-consumer'),
-        deadLetterQueue: await openDeadLetterQueue(process.env['AWS_ENDPOINT_URL'], namespace),
+        deadLetterQueue: await openDeadLetterQueue(namespace),
         instances: () => Promise.all([proxy.pods('order-producer'), proxy.pods('order-consumer')]),
       },
       options,
     );
   }
   if (producerUrl) {
-    const deadLetterQueue = await openDeadLetterQueue(process.env['AWS_ENDPOINT_URL']);
+    const deadLetterQueue = await openDeadLetterQueue('dev');
     const consumerUrl = consumer ?? 'http://localhost:8081';
     return measure({ producerUrl, consumerUrl, deadLetterQueue }, options);
   }
   const dataDir = await mkdtemp(path.join(tmpdir(), 'performance-test-'));
-  const pipeline = await startPipeline({ dataDir, ports: 'free', quiet: true });
+  const pipeline = new PipelineSupervisor({ dataDir, ports: 'free', quiet: true });
+  // What is measured is for nobody else: it need not end in good order.
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const)
+    process.once(signal, async () => {
+      await pipeline.kill();
+      await rm(dataDir, { recursive: true, force: true });
+      process.exit(130);
+    });
   try {
-    const deadLetterQueue = await openDeadLetterQueue(pipeline.endpoint);
-    return await measure({ ...pipeline, deadLetterQueue }, options);
+    await pipeline.start();
+    const { emulator, producer, consumer: consumerUrl } = pipeline.urls;
+    const deadLetterQueue = await openDeadLetterQueue('dev', emulator);
+    return await measure({ producerUrl: producer, consumerUrl, deadLetterQueue }, options);
   } finally {
     await pipeline.stop();
-    await rm(dataDir, { recursive: true });
+    await rm(dataDir, { recursive: true, force: true });
   }
 }
 
+/** @param endpoint of a pair of our own, whatever the environment says of others */
 async function openDeadLetterQueue(
-  endpoint: string | undefined,
-  environment: 'dev' | 'staging' = 'dev',
+  environment: 'dev' | 'staging',
+  endpoint?: string,
 ): Promise<DeadLetterQueue> {
-  const { client, config } = createTool(environment, { ...process.env, AWS_ENDPOINT_URL: endpoint });
-  return new DeadLetterQueue(client, await resolveQueues(client, config));
+  const own = endpoint === undefined ? {} : { AWS_ENDPOINT_URL: endpoint, AWS_ENDPOINT_URL_SQS: '' };
+  const { client, config } = createTool(environment, { ...process.env, ...own });
+  return new DeadLetterQueue(client, await resolveQueues(client, config, { createMissing: false }));
 }
 
 async function measure(target: Target, options: ValuesOf<typeof command>): Promise<number> {

@@ -37,6 +37,11 @@ export const command = defineCommand({
 
 const SAMPLE_FILE = path.join(import.meta.dirname, 'sample-orders', 'cdnow-sample.txt');
 const BATCH_ORDERS = 100;
+/** Below what the producer takes in one request: one order that is too large is refused alone. */
+const BATCH_BYTES = 1_000_000;
+const PROBE_TIMEOUT_MS = 2_000;
+const POST_TIMEOUT_MS = 15_000;
+const MAX_REASON = 300;
 const BATCHES_AT_ONCE = 2;
 const PATIENCE_MS = 120_000;
 const DRAIN_MS = 30_000;
@@ -65,15 +70,13 @@ async function runningServices(): Promise<Services | undefined> {
   ) as [string, string, string];
   const answers = await Promise.all(
     [producerUrl, consumerUrl].map((url) =>
-      fetch(`${url}/readyz`).then(
+      fetch(`${url}/readyz`, { signal: AbortSignal.timeout(PROBE_TIMEOUT_MS) }).then(
         ({ ok }) => ok,
         () => false,
       ),
     ),
   );
-  return answers.every(Boolean)
-    ? { endpoint: process.env['AWS_ENDPOINT_URL'] || endpoint, producerUrl, consumerUrl }
-    : undefined;
+  return answers.every(Boolean) ? { endpoint, producerUrl, consumerUrl } : undefined;
 }
 
 async function demo(file: string, limit: number | undefined, services: Services): Promise<number> {
@@ -91,12 +94,17 @@ async function demo(file: string, limit: number | undefined, services: Services)
     (
       await findStored(
         consumerUrl,
-        orders.flatMap(({ orderId }) => orderId ?? []),
+        orders.flatMap(({ orderId }) => (typeof orderId === 'string' ? orderId : [])),
       )
     ).keys(),
   );
-  const { client, config } = createTool('dev', { ...process.env, AWS_ENDPOINT_URL: endpoint });
-  const urls = await resolveQueues(client, config);
+  // That of the services, whatever the environment says: they do not read it from there either.
+  const { client, config } = createTool('dev', {
+    ...process.env,
+    AWS_ENDPOINT_URL: endpoint,
+    AWS_ENDPOINT_URL_SQS: '',
+  });
+  const urls = await resolveQueues(client, config, { createMissing: false });
   const strangers = await messagesIn(client, urls.queueUrl);
   const publishing = createProgress('accepted', orders.length);
   const published = await publishAll(producerUrl, orders, publishing.update);
@@ -149,36 +157,58 @@ async function publishAll(
   onProgress: (done: number) => void,
 ): Promise<Published> {
   const published: Published = { accepted: [], refused: new Map() };
-  let next = 0;
+  const batches = inBatches(orders);
   let done = 0;
   const worker = async () => {
-    while (next < orders.length) {
-      let batch = orders.slice(next, next + BATCH_ORDERS);
-      next += batch.length;
+    for (let batch = batches.shift(); batch; batch = batches.shift()) {
+      const startedAt = performance.now();
       for (let attempt = 1; batch.length > 0; attempt++) {
         const results = await postBatch(producerUrl, batch);
         const again: OrderRequest[] = [];
         for (const [index, { status, orderId, problem }] of results.entries()) {
           if (status === 202 && orderId) published.accepted.push(orderId);
-          else if (attempt < PUBLISH_ATTEMPTS && (status === 429 || status === 503))
+          else if (
+            attempt < PUBLISH_ATTEMPTS &&
+            performance.now() - startedAt < PATIENCE_MS &&
+            (status === 429 || status === 503)
+          )
             again.push(batch[index] as OrderRequest);
           else {
             const fields = problem?.errors?.map(({ pointer, detail }) => `${pointer} ${detail}`).join(', ');
             const reason = [problem?.title ?? 'no answer', problem?.detail, fields]
               .filter(Boolean)
-              .join(': ');
+              .join(': ')
+              .slice(0, MAX_REASON);
             published.refused.set(reason, (published.refused.get(reason) ?? 0) + 1);
           }
         }
         done += batch.length - again.length;
         batch = again;
         onProgress(done);
+        if (batch.length > 0 && attempt === 1)
+          console.error(`the producer did not take ${batch.length} orders, or not yet: trying again`);
         if (batch.length > 0) await sleep(1_000);
       }
     }
   };
   await Promise.all(Array.from({ length: BATCHES_AT_ONCE }, worker));
   return published;
+}
+
+/** In their order, each small enough in number and size. */
+function inBatches(orders: readonly OrderRequest[]): OrderRequest[][] {
+  const batches: OrderRequest[][] = [];
+  let bytes = Number.POSITIVE_INFINITY;
+  for (const order of orders) {
+    const size = Buffer.byteLength(JSON.stringify(order));
+    if (bytes + size > BATCH_BYTES || batches.at(-1)?.length === BATCH_ORDERS) {
+      batches.push([]);
+      bytes = 0;
+    }
+    batches.at(-1)?.push(order);
+    bytes += size;
+  }
+  return batches;
 }
 
 async function postBatch(producerUrl: string, orders: OrderRequest[]): Promise<BatchAnswer['results']> {
@@ -188,6 +218,7 @@ async function postBatch(producerUrl: string, orders: OrderRequest[]): Promise<B
       method: 'POST',
       headers: { 'content-type': 'application/json' },
       body: JSON.stringify({ orders }),
+      signal: AbortSignal.timeout(POST_TIMEOUT_MS),
     });
     if (response.status === 207) return ((await response.json()) as BatchAnswer).results;
     const { title, detail } = (await response.json()) as { title: string; detail?: string };

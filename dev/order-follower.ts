@@ -20,20 +20,28 @@ export type Followed = {
 };
 
 const IDS_A_REQUEST = 100;
+const LOOK_UP_TIMEOUT_MS = 10_000;
+const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
 const POLL_INTERVAL_MS = 200;
 const LOOK_INTO_DLQ_AFTER_MS = 3_000;
 const DLQ_LOOK_LIMIT = 10_000;
 
-/** Asks the consumer which of these orders are stored. A consumer that does not answer has stored none for now. */
+/**
+ * Asks the consumer which of these orders are stored. A consumer that does not answer has stored none for now; what is
+ * no UUID is never stored, and asked with others it would refuse these, too.
+ */
 export async function findStored(
   consumerUrl: string,
   orderIds: readonly string[],
 ): Promise<Map<string, Date>> {
   const stored = new Map<string, Date>();
-  for (let start = 0; start < orderIds.length; start += IDS_A_REQUEST) {
-    const ids = orderIds.slice(start, start + IDS_A_REQUEST);
+  const possible = orderIds.filter((id) => UUID.test(id));
+  for (let start = 0; start < possible.length; start += IDS_A_REQUEST) {
+    const ids = possible.slice(start, start + IDS_A_REQUEST);
     try {
-      const response = await fetch(`${consumerUrl}/orders?orderIds=${ids.join(',')}`);
+      const response = await fetch(`${consumerUrl}/orders?orderIds=${ids.join(',')}`, {
+        signal: AbortSignal.timeout(LOOK_UP_TIMEOUT_MS),
+      });
       if (!response.ok) continue;
       const page = (await response.json()) as { orders: { orderId: string; storedAt: string }[] };
       for (const { orderId, storedAt } of page.orders) stored.set(orderId, new Date(storedAt));

@@ -1,4 +1,7 @@
-import { execFile } from 'node:child_process';
+import { execFile, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtemp, readdir, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import path from 'node:path';
 import {
   CreateQueueCommand,
@@ -7,9 +10,10 @@ import {
   type SQSClient,
 } from '@aws-sdk/client-sqs';
 import { ensureQueues, findQueueUrl } from '@orders/shared/queue-admin.ts';
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, onTestFinished } from 'vitest';
 import { startEmulator } from '../dev/emulator.ts';
 import { sqsClient } from './backends.ts';
+import { eventually } from './eventually.ts';
 import { type OwnQueues, openQueues } from './queues.ts';
 
 const ROOT = path.join(import.meta.dirname, '..');
@@ -50,6 +54,23 @@ it('a command that is asked for help prints its usage and ends with 0', async ()
   const { status, stdout, stderr } = await run('scripts/dlq.ts', ['--help']);
   expect({ status, stderr }).toEqual({ status: 0, stderr: '' });
   expect(stdout).toMatch(/^usage: scripts\/dlq.sh /);
+});
+
+it('performance-test.sh, broken off by Ctrl-C, leaves nothing behind', async () => {
+  const folder = await mkdtemp(path.join(tmpdir(), 'broken-off-'));
+  onTestFinished(() => rm(folder, { recursive: true, force: true }));
+  const child = spawn(process.execPath, ['bench/performance-test.ts'], {
+    cwd: ROOT,
+    env: { ...process.env, TMPDIR: folder },
+    stdio: 'ignore',
+  });
+  onTestFinished(() => void child.kill('SIGKILL'));
+  const ended = once(child, 'exit');
+  const begun = async () => (await readdir(folder)).filter((name) => name.startsWith('performance-test-'));
+  await eventually(async () => expect(await begun()).toHaveLength(1));
+  child.kill('SIGINT');
+  expect(await ended).toEqual([130, null]);
+  expect(await begun()).toEqual([]);
 });
 
 describe('on queues that are there', () => {

@@ -20,8 +20,10 @@ export class UnknownFormatError extends Error {
   readonly code = 'UNKNOWN_FORMAT';
 }
 
-/** A line read: what it holds, which the producer judges, or why nothing could be read from it. */
-export type OrderLine = { line: number; order: unknown } | { line: number; error: UnreadableLineError };
+/** A line read: the object in it, which the producer judges, or why there is none. */
+export type OrderLine = { line: number; order: object } | { line: number; error: UnreadableLineError };
+
+const MAX_QUOTED = 40;
 
 type ReadLine = (text: string, row: number) => unknown;
 
@@ -60,7 +62,10 @@ export async function* readOrders(
 
 function readLine(read: ReadLine, text: string, line: number, row: number): OrderLine {
   try {
-    return { line, order: read(text, row) };
+    const order = read(text, row);
+    if (typeof order !== 'object' || order === null || Array.isArray(order))
+      throw new Error(`no order, but ${JSON.stringify(order).slice(0, MAX_QUOTED)}`);
+    return { line, order };
   } catch (cause) {
     return { line, error: new UnreadableLineError(line, cause) };
   }

@@ -11,6 +11,8 @@ export type Option<S extends z.ZodType = z.ZodType> = {
   description: string;
   /** Reads the text, or `undefined` where the option was not given. */
   schema: S;
+  /** May be given more than once: `schema` reads an array. */
+  repeated?: true;
   /** Values of the first positional that it belongs to; all where left out. */
   only?: readonly string[];
 };
@@ -95,7 +97,9 @@ export function parseCommand<P extends Record<string, Positional>, O extends Rec
   args: string[],
 ): Read<P> & Read<O> {
   const { values, positionals, given } = parseWords(command, args);
-  const twice = given.find((name, index) => given.indexOf(name) !== index);
+  const twice = given.find(
+    (name, index) => given.indexOf(name) !== index && !command.options[name]?.repeated,
+  );
   if (twice !== undefined) throw new UsageError(`--${twice} is given twice`);
   if (positionals.some((word) => word.trim() === ''))
     throw new UsageError('an argument is empty: is a variable not set?');
@@ -103,7 +107,7 @@ export function parseCommand<P extends Record<string, Positional>, O extends Rec
   const [first] = Object.values(read);
   for (const [name, { schema, only }] of Object.entries(command.options)) {
     const value = values[name];
-    if (typeof value === 'string' && value.trim() === '')
+    if ([value].flat().some((text) => typeof text === 'string' && text.trim() === ''))
       throw new UsageError(`--${name} is empty: is a variable not set?`);
     if (value !== undefined && only && !only.includes(String(first)))
       throw new UsageError(`--${name} belongs to ${only.join(' and ')}, not to ${first}`);
@@ -120,9 +124,9 @@ type Words = {
 };
 
 function parseWords({ options }: Command, args: string[]): Words {
-  const types = Object.entries(options).map(([name, { takes }]) => [
+  const types = Object.entries(options).map(([name, { takes, repeated = false }]) => [
     name,
-    { type: takes === undefined ? ('boolean' as const) : ('string' as const) },
+    { type: takes === undefined ? ('boolean' as const) : ('string' as const), multiple: repeated },
   ]);
   try {
     const { tokens, ...words } = parseArgs({
@@ -185,7 +189,8 @@ function defaultOf({ schema }: Option): string | undefined {
 /** The command with its positionals, in one line. */
 export function synopsis({ name, positionals, options }: Command): string {
   const words = Object.entries(positionals).map(([word, { schema }]) => {
-    const shown = choicesOf(schema)?.join('|') ?? (schema instanceof z.ZodArray ? `${word}...` : word);
+    const shown =
+      choicesOf(schema)?.join('|') ?? word.toUpperCase() + (schema instanceof z.ZodArray ? '...' : '');
     return isOptional(schema) ? `[${shown}]` : shown;
   });
   return [name, ...words, ...(Object.keys(options).length > 0 ? ['[options]'] : [])].join(' ');

@@ -7,6 +7,8 @@ import { type Command, defineCommand, flag } from './command.ts';
 import { command as deploy } from './deploy.ts';
 import { command as dlq } from './dlq.ts';
 import { command as manageQueues } from './manage-queues.ts';
+import { command as reconcile } from './reconcile.ts';
+import { command as retention } from './retention.ts';
 import { command as rollback } from './rollback.ts';
 import { command as verifyDeployment } from './verify-deployment.ts';
 import { command as watchRelease } from './watch-release.ts';
@@ -29,6 +31,8 @@ export const COMMANDS: readonly Command[] = [
   performanceTest,
   manageQueues,
   dlq,
+  reconcile,
+  retention,
   deploy,
   verifyDeployment,
   rollback,

@@ -1,9 +1,7 @@
 import type { SQSClient } from '@aws-sdk/client-sqs';
 import { type AppEnv, commonFields, EMULATOR_PORT, loadConfig, withRules } from '@orders/shared/config.ts';
-import { loadDotenv } from '@orders/shared/dotenv.ts';
 import { createLogger } from '@orders/shared/logger.ts';
 import { createSqsClient } from '@orders/shared/sqs-client.ts';
-import { StartupError } from '@orders/shared/startup-error.ts';
 import { z } from 'zod';
 
 const toolSchema = withRules(z.object(commonFields), []);
@@ -34,34 +32,3 @@ export const environment = z.enum(['dev', 'staging', 'production']);
 /** What these commands are told by their environment. */
 export const SQS_VARIABLES =
   'AWS_ENDPOINT_URL, AWS_REGION, ORDER_QUEUE_NAME and ORDER_DLQ_NAME are respected; in dev the endpoint is that of npm start unless one is named.';
-
-/** Runs a tool: what a person did wrong or can mend is said in one line, exit status 1. */
-export async function runTool(main: () => Promise<number>): Promise<void> {
-  // A developer's settings are for `dev`: their endpoint would turn a tool for production to an emulator.
-  if (!process.argv.some((arg) => arg === 'staging' || arg === 'production')) loadDotenv(process.env);
-  try {
-    process.exitCode = await main();
-  } catch (error) {
-    if (error instanceof UsageError) console.error(`${error.message}\n\n${error.usage}`);
-    else if (error instanceof StartupError) console.error(error.message);
-    else console.error(error instanceof Error ? `${error.name}: ${error.message}` : error);
-    process.exitCode = error instanceof UsageError ? 2 : 1;
-  }
-}
-
-/** The tool was called wrongly. Exit status 2, with the usage. */
-export class UsageError extends Error {
-  readonly usage: string;
-
-  constructor(message: string, usage: string) {
-    super(message);
-    this.usage = usage;
-  }
-}
-
-export function parseAppEnv(text: string | undefined, usage: string): AppEnv {
-  const parsed = commonFields.APP_ENV.unwrap().safeParse(text);
-  if (!parsed.success)
-    throw new UsageError(`which environment? ${text ?? 'none'} is not dev, staging or production`, usage);
-  return parsed.data;
-}

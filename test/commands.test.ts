@@ -42,6 +42,7 @@ it.each([
   ['scripts/generate-docs.ts', []],
   ['bench/main.ts', []],
   ['bench/performance-test.ts', []],
+  ['scripts/retention.ts', ['--keep-days=400', '--archive=old.gz']],
   ['dev/demo.ts', []],
   ['dev/start.ts', []],
 ])('%s, called with a word too many, ends with 2 and the usage', async (script, args) => {

@@ -481,8 +481,8 @@ describe('reconcile', { timeout: 120_000 }, () => {
     };
     expect(await bad()).toMatch(/^which journal\?\n\nusage: /);
     expect(await bad('nowhere.ndjson')).toMatch(/^cannot read nowhere.ndjson: ENOENT/);
-    expect(await bad(journal, '--since=yesterday')).toMatch(/^--since must be a time/);
-    expect(await bad(journal, '--list=-1')).toMatch(/--list must be|argument is ambiguous/);
+    expect(await bad(journal, '--since=yesterday')).toMatch(/^--since: "yesterday" must be a time/);
+    expect(await bad(journal, '--list=-1')).toMatch(/^--list: "-1" must be|argument is ambiguous/);
     expect(await bad(journal, '--delete')).toMatch(/Unknown option '--delete'/);
     expect(await bad(journal, '--archive=nowhere.gz')).toMatch(/^no archive at nowhere.gz/);
     expect(await bad(journal, '--archive=a.gz', '--keep-days=30')).toMatch(

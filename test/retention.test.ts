@@ -147,7 +147,7 @@ test('retention, where the archive cannot be written, or only asked, removes not
 test('retention, asked to keep less than what finds duplicates, refuses', async () => {
   await expect(retention('--keep-days=29', `--archive=${archive}`)).rejects.toMatchObject({
     code: 2,
-    stderr: expect.stringContaining('at least 30'),
+    stderr: expect.stringContaining('whole number from 30'),
   });
 });
 

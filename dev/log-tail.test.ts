@@ -1,4 +1,4 @@
-import { appendFileSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { appendFileSync, mkdtempSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterEach, beforeEach, expect, it } from 'vitest';
@@ -52,4 +52,14 @@ it('LogTail, where a line or a character comes in two parts, waits for the whole
   appendFileSync(file, bytes.subarray(3));
   tail.read();
   expect(seen).toEqual(['größer']);
+});
+
+it('LogTail, of a file that was cut, goes on at its beginning', () => {
+  write('x\n'.repeat(100));
+  truncateSync(file);
+  tail.read();
+  expect(write('after\n')).toEqual(['after']);
+  write('x\n'.repeat(100));
+  truncateSync(file);
+  expect(write('at once\n')).toEqual(['at once']);
 });

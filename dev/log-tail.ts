@@ -24,10 +24,9 @@ export class LogTail {
   /** Reads what has come since. */
   read(): void {
     const size = statSync(this.#file, { throwIfNoEntry: false })?.size ?? 0;
-    if (size <= this.#offset) {
-      this.#offset = size;
-      return;
-    }
+    // It was cut, and begins anew.
+    if (size < this.#offset) this.#offset = 0;
+    if (size === this.#offset) return;
     const chunk = Buffer.alloc(size - this.#offset);
     const fd = openSync(this.#file, 'r');
     const length = readSync(fd, chunk, 0, chunk.length, this.#offset);

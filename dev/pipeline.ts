@@ -125,6 +125,7 @@ export class PipelineSupervisor {
   /** Resolves when all are ready. On failure, or when {@link stop} is called meanwhile, rejects with nothing running. */
   async start(): Promise<void> {
     try {
+      checkHost(this.#baseEnv['HOST']);
       const ports = await choosePorts({ ...loadPorts(this.#baseEnv), ...this.#givenPorts() }, this.#services);
       this.#ports = ports;
       mkdirSync(path.join(this.dataDir, 'logs'), { recursive: true });
@@ -243,6 +244,14 @@ export class PipelineSupervisor {
     const logs = path.relative(process.cwd(), path.join(this.dataDir, 'logs')) || '.';
     return new StartupError(`cannot start: ${reason} (logs in ${logs})${last.join('')}`, { cause });
   }
+}
+
+/** Both services are reached at 127.0.0.1. */
+function checkHost(host: string | undefined): void {
+  if (!host || ['127.0.0.1', 'localhost', '0.0.0.0', '::'].includes(host)) return;
+  throw new StartupError(
+    `HOST=${host}: npm start looks for its services at 127.0.0.1; leave HOST out, or use 0.0.0.0`,
+  );
 }
 
 async function isReady(url: string): Promise<boolean> {

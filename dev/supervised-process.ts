@@ -1,5 +1,5 @@
 import { type ChildProcess, spawn } from 'node:child_process';
-import { closeSync, openSync, renameSync, statSync } from 'node:fs';
+import { closeSync, copyFileSync, openSync, statSync, truncateSync } from 'node:fs';
 import { LogTail } from './log-tail.ts';
 
 export type ProcessEvent =
@@ -20,11 +20,14 @@ export type SupervisedProcessOptions = {
   env: NodeJS.ProcessEnv;
   /** Takes both its outputs, appended. */
   logFile: string;
+  /** Above it, the log moves to `.1`, and what was there is lost; 20 MiB. */
+  maxLogBytes?: number;
   /** From SIGTERM to SIGKILL. */
   graceMs: number;
   onEvent: (event: ProcessEvent) => void;
 };
 
+const ROTATE_EVERY_MS = 5_000;
 const MAX_LOG_BYTES = 20 * 1024 * 1024;
 /** A run that lasted this long was a good one: what ends it is started again at once. */
 const GOOD_RUN_MS = 30_000;
@@ -40,6 +43,7 @@ export class SupervisedProcess {
   readonly #options: SupervisedProcessOptions;
   #child: ChildProcess | undefined;
   #tail: LogTail | undefined;
+  #rotation: NodeJS.Timeout | undefined;
   #startedAt = 0;
   #soonDeaths = 0;
   #restartTimer: NodeJS.Timeout | undefined;
@@ -61,8 +65,8 @@ export class SupervisedProcess {
   start(): void {
     const { name, logFile, onEvent } = this.#options;
     if (this.#tail) return;
-    const size = statSync(logFile, { throwIfNoEntry: false })?.size ?? 0;
-    if (size > MAX_LOG_BYTES) renameSync(logFile, `${logFile}.1`);
+    this.#rotate();
+    this.#rotation = setInterval(() => this.#rotate(), ROTATE_EVERY_MS);
     this.#tail = new LogTail(logFile, (line) => onEvent({ type: 'complaint', name, line }));
     this.#spawn();
   }
@@ -77,6 +81,15 @@ export class SupervisedProcess {
   kill(): Promise<void> {
     this.#child?.kill('SIGKILL');
     return this.stop();
+  }
+
+  /** Copies and cuts: the process goes on writing at the end, which is the beginning then. Lines in between are lost. */
+  #rotate(): void {
+    const { logFile, maxLogBytes = MAX_LOG_BYTES } = this.#options;
+    if ((statSync(logFile, { throwIfNoEntry: false })?.size ?? 0) <= maxLogBytes) return;
+    this.#tail?.read();
+    copyFileSync(logFile, `${logFile}.1`);
+    truncateSync(logFile);
   }
 
   #spawn(): void {
@@ -122,6 +135,7 @@ export class SupervisedProcess {
 
   async #end(): Promise<void> {
     clearTimeout(this.#restartTimer);
+    clearInterval(this.#rotation);
     const child = this.#child;
     if (child) {
       const ended = new Promise((resolve) => child.once('exit', resolve));

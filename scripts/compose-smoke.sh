@@ -4,7 +4,7 @@
 #   scripts/compose-smoke.sh [LOCALSTACK_VERSION]      4.14.0 by default
 # One PASS or FAIL line a check; exit status 0 when all passed.
 set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
+CDPATH='' cd -- "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")/.."
 case ${1:-} in -*) echo 'usage: scripts/compose-smoke.sh [LOCALSTACK_VERSION]' >&2; exit 2 ;; esac
 
 healthy_seconds=180

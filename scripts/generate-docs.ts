@@ -70,7 +70,7 @@ ${tables.join('\n')}
 ## Rules across variables
 
 - \`VISIBILITY_TIMEOUT_SECONDS\` exceeds \`SQS_WAIT_TIME_SECONDS\` + \`HANDLING_TIMEOUT_SECONDS\` + \`LEASE_MARGIN_SECONDS\`
-- \`HEARTBEAT_SECONDS\` is above 0, and at most half of \`VISIBILITY_TIMEOUT_SECONDS\`
+- \`HEARTBEAT_SECONDS\` is at least 0.1, and at most half of \`VISIBILITY_TIMEOUT_SECONDS\`
 - \`SHUTDOWN_GRACE_MS\` of the consumer exceeds \`SQS_WAIT_TIME_SECONDS\` by more than 7 s: a poll under way is left to
   finish, and then flushed; that of the producer exceeds \`SHUTDOWN_DELAY_MS\` + \`PUBLISH_TIMEOUT_MS\`
 - with PostgreSQL, \`MAX_IN_WORK\` is at most 20 × \`DATABASE_POOL_SIZE\`

@@ -1,3 +1,3 @@
 #!/usr/bin/env bash
-# See scripts/manage-queues.ts, or call it without arguments.
-cd "$(dirname "$0")/.." && exec npm run --silent manage-queues -- "$@"
+# See --help. npm tells it the folder that it was called from.
+exec npm --prefix "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")/.." run --silent manage-queues -- "$@"

@@ -1,3 +1,3 @@
 #!/usr/bin/env bash
-# See bench/performance-test.ts. Example: scripts/performance-test.sh --messages=10000 --concurrent=50
-cd "$(dirname "$0")/.." && exec npm run --silent performance-test -- "$@"
+# See --help. npm tells it the folder that it was called from.
+exec npm --prefix "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")/.." run --silent performance-test -- "$@"

@@ -36,7 +36,8 @@ function holdsAll(lock, installed) {
 }
 
 function install() {
-  console.log('installing dependencies (once, about a minute)…');
+  // Standard output is for what a command was asked for.
+  console.error('installing dependencies (once, about a minute)…');
   const args = ['ci', '--no-audit', '--no-fund', '--loglevel=error'];
   // The npm that runs this script; the one on the path where there is none.
   const npm = process.env.npm_execpath;

@@ -1,3 +1,3 @@
 #!/usr/bin/env bash
-# See scripts/reconcile.ts, or call it without arguments. npm tells it the folder that it was called from.
-exec npm --prefix "$(dirname "$0")/.." run --silent reconcile -- "$@"
+# See --help. npm tells it the folder that it was called from.
+exec npm --prefix "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")/.." run --silent reconcile -- "$@"

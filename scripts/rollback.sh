@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# See scripts/rollback.ts, or call it without arguments. Not through npm, which keeps signals from it: Ctrl-C goes back in good order.
-cd "$(dirname "$0")/.." && node scripts/prepare.mjs || exit
+# See --help. Not through npm, which keeps signals from it: Ctrl-C goes back in good order.
+CDPATH='' cd -- "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")/.." && node scripts/prepare.mjs || exit
 export PATH="$PWD/node_modules/.bin:$PATH"
 exec node scripts/rollback.ts "$@"

@@ -57,6 +57,12 @@ describe('startPipeline', () => {
     expect(events).toEqual([]);
   });
 
+  it('told to listen where it does not look, says so at once', async () => {
+    await expect(startPipeline({ ...options, baseEnv: { ...process.env, HOST: '::1' } })).rejects.toThrow(
+      'HOST=::1',
+    );
+  });
+
   it('whose folder is deleted, accepts nothing more, says so and stops', async () => {
     const { producerUrl } = await startPipeline(options);
     await placeOrder(producerUrl);

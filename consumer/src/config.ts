@@ -125,8 +125,8 @@ export const consumerConfigSchema = withRules(
     {
       needs: ['HEARTBEAT_SECONDS', 'VISIBILITY_TIMEOUT_SECONDS'],
       holds: ({ HEARTBEAT_SECONDS: heartbeat, VISIBILITY_TIMEOUT_SECONDS: visibility }) =>
-        heartbeat > 0 && heartbeat * 2 <= visibility,
-      message: 'must be above 0 and at most half of VISIBILITY_TIMEOUT_SECONDS',
+        heartbeat >= 0.1 && heartbeat * 2 <= visibility,
+      message: 'must be at least 0.1 and at most half of VISIBILITY_TIMEOUT_SECONDS',
     },
     {
       needs: ['SHUTDOWN_GRACE_MS', 'SQS_WAIT_TIME_SECONDS'],

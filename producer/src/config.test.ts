@@ -37,3 +37,15 @@ describe('statusBaseUrl', () => {
     expect(statusBaseUrl(loadProducerConfig(env))).toBe(url);
   });
 });
+
+it.each(['OFF', 'Off', 'STDOUT'])(
+  'loadProducerConfig, of ACCEPTANCE_JOURNAL=%s, makes no file of it',
+  (word) => {
+    expect(() => loadProducerConfig({ ACCEPTANCE_JOURNAL: word })).toThrow(
+      /ACCEPTANCE_JOURNAL: must be off or stdout/,
+    );
+    expect(loadProducerConfig({ ACCEPTANCE_JOURNAL: `${word}.ndjson` }).ACCEPTANCE_JOURNAL).toBe(
+      `${word}.ndjson`,
+    );
+  },
+);

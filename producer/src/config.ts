@@ -48,6 +48,7 @@ export const producerConfigSchema = withRules(
     BREAKER_FAILURES: integer(1, 1_000).default(5).describe('failed batches in a row that open the breaker'),
     ACCEPTANCE_JOURNAL: z
       .string()
+      .regex(/^(?!(OFF|Off|STDOUT|Stdout)$)/, 'must be off or stdout in small letters, or a file')
       .default('off')
       .describe(
         'where a line an accepted order is written, for scripts/reconcile.sh: off, stdout (among the log lines) or a file',

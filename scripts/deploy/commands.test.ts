@@ -28,7 +28,8 @@ async function start(
   await writeFile(path.join(folder, 'kubectl'), KUBECTL, { mode: 0o755 });
   await writeFile(path.join(folder, 'overlay.yaml'), overlay());
   const child = spawn(path.join(ROOT, 'scripts', script), ['staging', ...args], {
-    env: { ...process.env, PATH: `${folder}:${process.env['PATH']}` },
+    // Where the locale of the machine is not installed, bash warns on standard error.
+    env: { ...process.env, LC_ALL: 'C', PATH: `${folder}:${process.env['PATH']}` },
     stdio: ['ignore', 'pipe', 'pipe'],
   });
   onTestFinished(async () => {

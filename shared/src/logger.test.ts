@@ -1,3 +1,8 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { closeSync, openSync } from 'node:fs';
+import type { Readable } from 'node:stream';
+import { text } from 'node:stream/consumers';
 import { describe, expect, it } from 'vitest';
 import { captureLog } from '../testing/log-lines.ts';
 import { type Logger, libraryLogger } from './logger.ts';
@@ -141,3 +146,24 @@ describe('libraryLogger', () => {
     expect(lines).toEqual([]);
   });
 });
+
+it.runIf(process.platform === 'linux')(
+  'createLogger, on a full disk, says so once and lets the service go on',
+  async () => {
+    const script = `
+      import { createLogger } from ${JSON.stringify(new URL('logger.ts', import.meta.url).href)};
+      const logger = createLogger({ APP_ENV: 'dev', LOG_LEVEL: 'info', service: 'test', version: '1' });
+      for (let line = 0; line < 3; line++) logger.info('x');
+      console.error('goes on');`;
+    const full = openSync('/dev/full', 'w');
+    const child = spawn(process.execPath, ['--input-type=module', '--eval', script], {
+      stdio: ['ignore', full, 'pipe'],
+    });
+    const [said, [status]] = await Promise.all([text(child.stderr as Readable), once(child, 'close')]);
+    closeSync(full);
+    expect(said).toBe(
+      'log lines cannot be written, and wait or are dropped: ENOSPC: no space left on device, write\ngoes on\n',
+    );
+    expect(status).toBe(0);
+  },
+);

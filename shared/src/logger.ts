@@ -1,3 +1,4 @@
+import { writeSync } from 'node:fs';
 import { type DestinationStream, type Logger, pino } from 'pino';
 import type { CommonConfig } from './config.ts';
 import { withoutCredentials } from './without-credentials.ts';
@@ -55,7 +56,7 @@ export function createLogger(options: LoggerOptions, destination?: DestinationSt
       formatters: { level: (label) => ({ level: label.toUpperCase() }) },
       redact: { paths: redact, censor: '[redacted]' },
     },
-    destination ?? pino.destination({ sync: true }),
+    destination ?? standardOutput(),
   );
 }
 
@@ -89,6 +90,25 @@ function fieldsOf(error: Error & { $metadata?: object }): Record<string, unknown
   return Object.fromEntries(
     fields.map(([name, value]) => [name, typeof value === 'string' ? withoutCredentials(value) : value]),
   );
+}
+
+/** Kept while they cannot be written; what comes beyond is dropped. */
+const MAX_WAITING_BYTES = 1024 * 1024;
+
+/** A disk that is full under the log is no reason to end: said once on standard error, while the service goes on. */
+function standardOutput(): DestinationStream {
+  const destination = pino.destination({ sync: true, maxLength: MAX_WAITING_BYTES });
+  let isTold = false;
+  destination.on('error', (error: Error) => {
+    if (isTold) return;
+    isTold = true;
+    try {
+      writeSync(2, `log lines cannot be written, and wait or are dropped: ${error.message}\n`);
+    } catch {
+      // On the same disk, most likely.
+    }
+  });
+  return destination;
 }
 
 /** The logger that libraries get, with a level of its own: their DEBUG is wanted in staging, not in production. */

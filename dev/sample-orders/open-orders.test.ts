@@ -57,12 +57,17 @@ describe('readOrders', () => {
     ]);
   });
 
-  it('reads NDJSON as it is, whatever the producer will say to it', async () => {
-    const lines = await read('orders.ndjson', '{"customerId":"C-1"}\n\n[1]\n');
+  it('reads objects of NDJSON as they are, whatever the producer will say to them', async () => {
+    const lines = await read('orders.ndjson', '{"customerId":"C-1"}\n\n{}\n');
     expect(lines).toEqual([
       { line: 1, order: { customerId: 'C-1' } },
-      { line: 3, order: [1] },
+      { line: 3, order: {} },
     ]);
+  });
+
+  it.each(['[1]', 'null', '"order"'])('reports the line %s of NDJSON as no order', async (text) => {
+    const [line] = await read('orders.ndjson', `${text}\n`);
+    expect(line).toMatchObject({ line: 1, error: { message: `line 1: no order, but ${text}` } });
   });
 
   it('reports a line that is not JSON as unreadable, by its number', async () => {

@@ -25,7 +25,7 @@ export function timeOrderRepository(
     saveAll: (orders) => timed('save', () => repository.saveAll(orders)),
     rehearse: (orders) => timed('rehearse', () => repository.rehearse(orders)),
     findById: (orderId) => timed('find', () => repository.findById(orderId)),
-    findByIds: (orderIds) => timed('find', () => repository.findByIds(orderIds)),
+    findByIds: (orderIds, limits) => timed('find', () => repository.findByIds(orderIds, limits)),
     findAny: () => timed('find', () => repository.findAny()),
     findByCustomer: (customerId, page) => timed('list', () => repository.findByCustomer(customerId, page)),
     ping: () => timed('ping', () => repository.ping()),

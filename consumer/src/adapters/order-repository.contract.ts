@@ -251,7 +251,8 @@ export function describeOrderRepository(
         });
         await repository.saveAll([rich]);
         const found = await repository.findById(rich.order.orderId);
-        expect(found).toStrictEqual({ ...rich, storedAt: expect.any(Date) });
+        const sizeBytes = Buffer.byteLength(JSON.stringify(rich.order));
+        expect(found).toStrictEqual({ ...rich, storedAt: expect.any(Date), sizeBytes });
         expect(Math.abs((found as StoredOrder).storedAt.getTime() - before)).toBeLessThan(60_000);
       });
 
@@ -271,15 +272,45 @@ export function describeOrderRepository(
         const orders = [anOrder(), anOrder()];
         await repository.saveAll(orders);
         const found = await repository.findAny();
-        expect(orders).toContainEqual({ ...found, storedAt: undefined });
+        expect(orders).toContainEqual({ ...found, storedAt: undefined, sizeBytes: undefined });
       });
 
-      it('findByIds, with known, unknown, repeated and impossible ids, gives each known order once', async () => {
+      it('findByIds, with known, unknown, repeated and impossible ids, gives each known order once and in order', async () => {
         const [a, b] = [anOrder(), anOrder()];
         await repository.saveAll([a, b, anOrder()]);
-        const asked = [...idsOf([a, b, a]), randomUUID(), 'no-id', a.order.orderId.toUpperCase()];
-        expect(idsOf(await repository.findByIds(asked)).sort()).toEqual(idsOf([a, b]).sort());
+        const asked = [randomUUID(), ...idsOf([b, a, b]), 'no-id', a.order.orderId.toUpperCase()];
+        expect(idsOf(await repository.findByIds(asked))).toEqual(idsOf([b, a]));
         expect(await repository.findByIds([])).toEqual([]);
+      });
+
+      it('findByIds and findByCustomer, with a limit of bytes, end with the order that makes it full', async () => {
+        const large = Array.from({ length: 6 }, (_, n) => {
+          const metadata = Object.fromEntries(
+            Array.from({ length: 20 }, (_, key) => [key, '주문'.repeat(256)]),
+          );
+          return anOrder({ createdAt: `2026-03-0${6 - n}T10:00:00Z`, metadata });
+        });
+        await repository.saveAll(large);
+        const sizeBytes = Buffer.byteLength(JSON.stringify(large[0]?.order));
+        const counts = [
+          [1, 1],
+          [sizeBytes, 1],
+          [sizeBytes + 1, 2],
+          [3 * sizeBytes, 3],
+          [100 * sizeBytes, 6],
+        ] as const;
+        for (const [maxBytes, count] of counts) {
+          const first = idsOf(large.slice(0, count));
+          const asked = [randomUUID(), ...idsOf(large)];
+          expect(idsOf(await repository.findByIds(asked, { maxBytes }))).toEqual(first);
+          expect(idsOf(await repository.findByCustomer('C-1001', { limit: 50, maxBytes }))).toEqual(first);
+        }
+        const after = {
+          createdAtMs: Date.parse('2026-03-06T10:00:00Z'),
+          orderId: large[0]?.order.orderId ?? '',
+        };
+        const page = await repository.findByCustomer('C-1001', { limit: 50, maxBytes: 2 * sizeBytes, after });
+        expect(idsOf(page)).toEqual(idsOf(large.slice(1, 3)));
       });
 
       it('findByCustomer, paged through ties, gives every order of the customer once, newest first', async () => {

@@ -1,4 +1,4 @@
-import type { OrderToStore, StoredOrder } from '../domain/order-repository.ts';
+import type { FoundOrder, OrderToStore, StoredOrder } from '../domain/order-repository.ts';
 
 /** An order as the columns that both databases have. `data` is the whole order as JSON text, kept to the letter. */
 export type OrderRow = {
@@ -41,4 +41,8 @@ export function fromRow({ data, content_hash, trace_id, stored_at }: ReadRow): S
     traceId: trace_id,
     storedAt: new Date(stored_at),
   };
+}
+
+export function fromRowWithSize(row: ReadRow): FoundOrder {
+  return { ...fromRow(row), sizeBytes: Buffer.byteLength(row.data) };
 }

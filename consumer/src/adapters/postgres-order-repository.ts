@@ -10,15 +10,17 @@ import {
   StoreUnavailableError,
 } from '../domain/errors.ts';
 import type {
+  FoundOrder,
   OrderCursor,
   OrderRepository,
   OrderToStore,
+  ReadLimit,
   SaveResult,
   StoredOrder,
 } from '../domain/order-repository.ts';
 import { judgeSaves, swallowedError } from '../domain/save-results.ts';
 import { MIGRATION_TIMEOUT_MS, migratePostgres } from './migrations.ts';
-import { fromRow, type OrderRow, POSTGRES_STORED_AT, type ReadRow, toRows } from './order-row.ts';
+import { fromRowWithSize, type OrderRow, POSTGRES_STORED_AT, type ReadRow, toRows } from './order-row.ts';
 import {
   beginSession,
   beginTransaction,
@@ -62,12 +64,36 @@ const INSERT = `
   ON CONFLICT (order_id) DO NOTHING
   RETURNING order_id`;
 const READ_HASHES = 'SELECT order_id, content_hash FROM orders WHERE order_id = ANY ($1::uuid[])';
-const READ = `SELECT data::text, content_hash, trace_id, ${POSTGRES_STORED_AT} FROM orders`;
-const READ_BY_IDS = `${READ} WHERE order_id = ANY ($1::uuid[])`;
-const READ_ANY = `${READ} LIMIT 1`;
-const PAGE = 'ORDER BY created_at_ms DESC, order_id DESC LIMIT $2';
-const READ_PAGE = `${READ} WHERE customer_id = $1 ${PAGE}`;
-const READ_PAGE_AFTER = `${READ} WHERE customer_id = $1 AND (created_at_ms, order_id) < ($3, $4) ${PAGE}`;
+const COLUMNS = `content_hash, trace_id, ${POSTGRES_STORED_AT}, order_id, created_at_ms`;
+// Both step from row to row until $2 bytes are there: a window over the sizes of all would unpack each order to know
+// its size, however few are returned.
+const READ_BY_IDS = `
+  WITH RECURSIVE step AS (
+    SELECT 0 AS n, 0 AS bytes, NULL::text AS data, ${COLUMNS} FROM (SELECT) AS start LEFT JOIN orders ON false
+    UNION ALL
+    SELECT n + 1, bytes + coalesce(octet_length(found.data), 0), found.*
+    FROM step LEFT JOIN LATERAL (
+      SELECT data::text, ${COLUMNS} FROM orders WHERE order_id = ($1::uuid[])[n + 1] LIMIT 1
+    ) AS found ON true
+    WHERE n < cardinality($1::uuid[]) AND bytes < $2)
+  SELECT * FROM step WHERE data IS NOT NULL ORDER BY n`;
+const readPage = (start: string) => `
+  WITH RECURSIVE step AS (
+    (SELECT 1 AS n, octet_length(data::text) AS bytes, data::text, ${COLUMNS}
+     FROM orders WHERE customer_id = $1 ${start} ORDER BY created_at_ms DESC, order_id DESC LIMIT 1)
+    UNION ALL
+    SELECT n + 1, bytes + octet_length(found.data), found.*
+    FROM step CROSS JOIN LATERAL (
+      SELECT data::text, ${COLUMNS} FROM orders
+      WHERE customer_id = $1 AND (created_at_ms, order_id) < (step.created_at_ms, step.order_id)
+      ORDER BY created_at_ms DESC, order_id DESC LIMIT 1
+    ) AS found
+    WHERE bytes < $2 AND n < $3)
+  SELECT * FROM step ORDER BY n`;
+const READ_PAGE = readPage('');
+const READ_PAGE_AFTER = readPage('AND (created_at_ms, order_id) < ($4, $5)');
+const READ_ANY = `SELECT data::text, ${COLUMNS} FROM orders LIMIT 1`;
+const NO_LIMIT_BYTES = 2 ** 31 - 1;
 const READ_ONLY = `SELECT pg_is_in_recovery() OR current_setting('transaction_read_only')::boolean AS "readOnly"`;
 
 const COMMIT_REHEARSAL = 'SET CONSTRAINTS ALL IMMEDIATE; ROLLBACK TO rehearsal; COMMIT';
@@ -110,7 +136,7 @@ async function prepareDatabase(client: Client, logger: PostgresOptions['logger']
     await migratePostgres(client, logger);
     // Planned and not run: a column, a unique index or a right that is missing shows.
     await client.query(`EXPLAIN ${INSERT}`, ['[]', '0']);
-    await client.query(`EXPLAIN ${READ_BY_IDS}`, [[]]);
+    await client.query(`EXPLAIN ${READ_BY_IDS}`, [[], 0]);
   } finally {
     await client.end();
   }
@@ -192,9 +218,12 @@ export class PostgresOrderRepository implements OrderRepository {
     return (await this.findByIds([orderId]))[0];
   }
 
-  async findByIds(orderIds: readonly string[]): Promise<StoredOrder[]> {
-    const ids = orderIds.filter((id) => UUID.test(id));
-    return ids.length === 0 ? [] : this.#read(READ_BY_IDS, [ids]);
+  async findByIds(
+    orderIds: readonly string[],
+    { maxBytes = NO_LIMIT_BYTES }: ReadLimit = {},
+  ): Promise<FoundOrder[]> {
+    const ids = new Set(orderIds.filter((id) => UUID.test(id)).map((id) => id.toLowerCase()));
+    return ids.size === 0 ? [] : this.#read(READ_BY_IDS, [[...ids], maxBytes]);
   }
 
   async findAny(): Promise<StoredOrder | undefined> {
@@ -203,11 +232,15 @@ export class PostgresOrderRepository implements OrderRepository {
 
   async findByCustomer(
     customerId: string,
-    { limit, after }: { limit: number; after?: OrderCursor | undefined },
-  ): Promise<StoredOrder[]> {
+    {
+      limit,
+      after,
+      maxBytes = NO_LIMIT_BYTES,
+    }: ReadLimit & { limit: number; after?: OrderCursor | undefined },
+  ): Promise<FoundOrder[]> {
     return after
-      ? this.#read(READ_PAGE_AFTER, [customerId, limit, after.createdAtMs, after.orderId])
-      : this.#read(READ_PAGE, [customerId, limit]);
+      ? this.#read(READ_PAGE_AFTER, [customerId, maxBytes, limit, after.createdAtMs, after.orderId])
+      : this.#read(READ_PAGE, [customerId, maxBytes, limit]);
   }
 
   async ping(): Promise<void> {
@@ -235,10 +268,10 @@ export class PostgresOrderRepository implements OrderRepository {
     await this.#withClient(this.#lookUpPool, cancel).catch(() => {});
   }
 
-  async #read(sql: string, values: unknown[]): Promise<StoredOrder[]> {
+  async #read(sql: string, values: unknown[]): Promise<FoundOrder[]> {
     try {
       const read = (client: PoolClient) => query<ReadRow>(client, sql, values);
-      return (await this.#withClient(this.#lookUpPool, read)).map(fromRow);
+      return (await this.#withClient(this.#lookUpPool, read)).map(fromRowWithSize);
     } catch (error) {
       // Asked for a value that it could not hold: then it holds none.
       if (error instanceof OrderNotStorableError) return [];

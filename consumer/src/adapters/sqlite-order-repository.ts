@@ -8,15 +8,17 @@ import {
   StoreUnavailableError,
 } from '../domain/errors.ts';
 import type {
+  FoundOrder,
   OrderCursor,
   OrderRepository,
   OrderToStore,
+  ReadLimit,
   SaveResult,
   StoredOrder,
 } from '../domain/order-repository.ts';
 import { judgeSaves, swallowedError } from '../domain/save-results.ts';
 import { migrateSqlite } from './migrations.ts';
-import { fromRow, type OrderRow, type ReadRow, toRows } from './order-row.ts';
+import { fromRowWithSize, type OrderRow, type ReadRow, toRows } from './order-row.ts';
 
 export type SqliteOptions = {
   /** How long to wait for another process that writes. The event loop stands still meanwhile. */
@@ -82,7 +84,7 @@ export class SqliteOrderRepository implements OrderRepository {
   readonly #db: DatabaseSync;
   readonly #insert: StatementSync;
   readonly #readHash: StatementSync;
-  readonly #readByIds: StatementSync;
+  readonly #readById: StatementSync;
   readonly #readAny: StatementSync;
   readonly #readPage: StatementSync;
   readonly #readPageAfter: StatementSync;
@@ -95,7 +97,7 @@ export class SqliteOrderRepository implements OrderRepository {
        VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (order_id) DO NOTHING`,
     );
     this.#readHash = db.prepare('SELECT content_hash FROM orders WHERE order_id = ?');
-    this.#readByIds = db.prepare(`${READ} WHERE order_id IN (SELECT value FROM json_each(?))`);
+    this.#readById = db.prepare(`${READ} WHERE order_id = ?`);
     this.#readAny = db.prepare(`${READ} LIMIT 1`);
     this.#readPage = db.prepare(`${READ} WHERE customer_id = ? ${PAGE}`);
     this.#readPageAfter = db.prepare(
@@ -116,9 +118,13 @@ export class SqliteOrderRepository implements OrderRepository {
     return (await this.findByIds([orderId]))[0];
   }
 
-  async findByIds(orderIds: readonly string[]): Promise<StoredOrder[]> {
-    const ids = JSON.stringify(orderIds.map((id) => id.toLowerCase()));
-    return this.#reading(() => this.#readByIds.all(ids));
+  async findByIds(orderIds: readonly string[], { maxBytes }: ReadLimit = {}): Promise<FoundOrder[]> {
+    const ids = new Set(orderIds.map((id) => id.toLowerCase()));
+    const rows = ids
+      .values()
+      .map((id) => this.#readById.get(id))
+      .filter((row) => row !== undefined);
+    return this.#reading(() => rows, maxBytes);
   }
 
   async findAny(): Promise<StoredOrder | undefined> {
@@ -127,12 +133,14 @@ export class SqliteOrderRepository implements OrderRepository {
 
   async findByCustomer(
     customerId: string,
-    { limit, after }: { limit: number; after?: OrderCursor | undefined },
-  ): Promise<StoredOrder[]> {
-    return this.#reading(() =>
-      after
-        ? this.#readPageAfter.all(customerId, after.createdAtMs, after.orderId.toLowerCase(), limit)
-        : this.#readPage.all(customerId, limit),
+    { limit, after, maxBytes }: ReadLimit & { limit: number; after?: OrderCursor | undefined },
+  ): Promise<FoundOrder[]> {
+    return this.#reading(
+      () =>
+        after
+          ? this.#readPageAfter.iterate(customerId, after.createdAtMs, after.orderId.toLowerCase(), limit)
+          : this.#readPage.iterate(customerId, limit),
+      maxBytes,
     );
   }
 
@@ -245,9 +253,17 @@ export class SqliteOrderRepository implements OrderRepository {
     }
   }
 
-  #reading(read: () => unknown[]): StoredOrder[] {
+  #reading(read: () => Iterable<unknown>, maxBytes = Number.POSITIVE_INFINITY): FoundOrder[] {
     try {
-      return (read() as ReadRow[]).map(fromRow);
+      const orders: FoundOrder[] = [];
+      let bytes = 0;
+      for (const row of read()) {
+        const stored = fromRowWithSize(row as ReadRow);
+        orders.push(stored);
+        bytes += stored.sizeBytes;
+        if (bytes >= maxBytes) break;
+      }
+      return orders;
     } catch (cause) {
       throw unavailable(cause);
     }

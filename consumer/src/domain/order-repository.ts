@@ -5,6 +5,9 @@ export type OrderToStore = { order: Order; contentHash: string; traceId: string 
 
 export type StoredOrder = { order: Order; contentHash: string; traceId: string; storedAt: Date };
 
+/** With the size of the order as JSON text. */
+export type FoundOrder = StoredOrder & { sizeBytes: number };
+
 /**
  * What became of one order: it is new, it was there with the same content, its id is taken by another content (which
  * stays as it is), or a rule of the store swallowed it without an error.
@@ -13,6 +16,9 @@ export type SaveResult = 'stored' | 'duplicate' | 'conflict' | 'swallowed';
 
 /** Position in a customer's orders: the last one that was seen. */
 export type OrderCursor = { createdAtMs: number; orderId: string };
+
+/** Reading ends with the order that makes it so large, by the sizes of the orders; none behind it is read. */
+export type ReadLimit = { maxBytes?: number | undefined };
 
 /** Where orders are kept, each exactly once: the unique `orderId` is both the order and the mark against duplicates. */
 export interface OrderRepository {
@@ -36,8 +42,8 @@ export interface OrderRepository {
 
   findById(orderId: string): Promise<StoredOrder | undefined>;
 
-  /** Those of the given ids that are stored, in no order. */
-  findByIds(orderIds: readonly string[]): Promise<StoredOrder[]>;
+  /** Those of the given ids that are stored, each once, in the order given. */
+  findByIds(orderIds: readonly string[], limits?: ReadLimit): Promise<FoundOrder[]>;
 
   /** Some order that is stored, if there is one. */
   findAny(): Promise<StoredOrder | undefined>;
@@ -45,8 +51,8 @@ export interface OrderRepository {
   /** A customer's orders, newest `createdAt` first, ties by descending id; those behind `after`, at most `limit`. */
   findByCustomer(
     customerId: string,
-    page: { limit: number; after?: OrderCursor | undefined },
-  ): Promise<StoredOrder[]>;
+    page: ReadLimit & { limit: number; after?: OrderCursor | undefined },
+  ): Promise<FoundOrder[]>;
 
   /** Asks, without writing, whether the store is reachable and writable. @throws {StoreUnavailableError} */
   ping(): Promise<void>;

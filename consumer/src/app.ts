@@ -86,7 +86,10 @@ export async function startConsumer(
     health,
     registry: metrics.registry,
     info: { name: 'order-consumer', version, environment: config.APP_ENV },
-    bodyLimitBytes: 64 * 1024,
+    bodyLimitBytes: 1_024,
+    maxBytesInWork: config.HTTP_MAX_BYTES_IN_WORK,
+    maxConnections: config.HTTP_MAX_CONNECTIONS,
+    corsAllowedOrigins: config.CORS_ALLOWED_ORIGINS,
   });
   await app.register(orderRoutes, { repository });
   await listen(app, { host: config.HOST, port: config.CONSUMER_PORT, variable: 'CONSUMER_PORT' });

@@ -65,14 +65,21 @@ export async function startProducer(
     health,
     registry: metrics.registry,
     info: { name: 'order-producer', version, environment: config.APP_ENV },
-    bodyLimitBytes: 64 * 1024,
+    bodyLimitBytes: config.MAX_ORDER_BYTES,
+    maxBytesInWork: config.HTTP_MAX_BYTES_IN_WORK,
+    maxConnections: config.HTTP_MAX_CONNECTIONS,
+    corsAllowedOrigins: config.CORS_ALLOWED_ORIGINS,
   });
   await app.register(orderRoutes, {
     placeOrder: createPlaceOrder(publisher, journal),
     metrics,
     statusBaseUrl: statusBaseUrl(config),
+    maxOrderBytes: config.MAX_ORDER_BYTES,
+    maxBatchBytes: config.MAX_BATCH_BYTES,
   });
 
+  if (statusBaseUrl(config) === undefined)
+    logger.warn({ variable: 'ORDER_STATUS_BASE_URL' }, 'clients are not told where orders are looked up');
   await listen(app, { host: config.HOST, port: config.PRODUCER_PORT, variable: 'PRODUCER_PORT' });
   health.setAccepting(true);
   const url = app.listeningOrigin;

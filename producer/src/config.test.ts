@@ -20,6 +20,24 @@ describe('loadProducerConfig', () => {
       expect(load).toThrow(`${variable}: `);
   });
 
+  it('loadProducerConfig, of origins, reads the list and refuses what is none', () => {
+    expect(loadProducerConfig({}).CORS_ALLOWED_ORIGINS).toEqual([]);
+    const list = 'https://shop.example, http://localhost:3000';
+    expect(loadProducerConfig({ CORS_ALLOWED_ORIGINS: list }).CORS_ALLOWED_ORIGINS).toEqual([
+      'https://shop.example',
+      'http://localhost:3000',
+    ]);
+    for (const wrong of ['*', 'shop.example', 'https://shop.example/', 'null'])
+      expect(() => loadProducerConfig({ CORS_ALLOWED_ORIGINS: wrong })).toThrow('must be origins');
+  });
+
+  it('loadProducerConfig, of a batch larger than what may be in work, says that none would be accepted', () => {
+    const load = (bytes: string) =>
+      loadProducerConfig({ MAX_BATCH_BYTES: bytes, HTTP_MAX_BYTES_IN_WORK: '1048576' });
+    expect(load('1048576').MAX_BATCH_BYTES).toBe(1_048_576);
+    expect(() => load('1048577')).toThrow('MAX_BATCH_BYTES: must not exceed HTTP_MAX_BYTES_IN_WORK');
+  });
+
   it('producerConfigSchema, of each variable, says what it is for', () => {
     for (const [name, field] of Object.entries(producerConfigSchema.shape)) {
       expect([name, field.description]).toEqual([name, expect.any(String)]);
@@ -32,6 +50,9 @@ describe('statusBaseUrl', () => {
     [{}, 'http://localhost:8081'],
     [{ CONSUMER_PORT: '9000' }, 'http://localhost:9000'],
     [{ ORDER_STATUS_BASE_URL: 'https://orders.example' }, 'https://orders.example'],
+    [{ APP_ENV: 'production', ORDER_STATUS_BASE_URL: 'https://orders.example' }, 'https://orders.example'],
+    [{ APP_ENV: 'production' }, undefined],
+    [{ APP_ENV: 'staging' }, undefined],
     [{ ORDER_STATUS_BASE_URL: 'https://orders.example/api//' }, 'https://orders.example/api'],
   ])('statusBaseUrl, of %j, is %s', (env, url) => {
     expect(statusBaseUrl(loadProducerConfig(env))).toBe(url);

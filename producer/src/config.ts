@@ -7,7 +7,7 @@ import {
   producerPort,
   withRules,
 } from '@orders/shared/config.ts';
-import { CONTENT_ENCODINGS, MESSAGE_VERSIONS } from '@orders/shared/message.ts';
+import { CONTENT_ENCODINGS, MAX_ORDER_BYTES, MESSAGE_VERSIONS } from '@orders/shared/message.ts';
 import { z } from 'zod';
 
 /** Everything that the environment can tell order-producer. `docs/configuration.md` is generated from it. */
@@ -19,7 +19,15 @@ export const producerConfigSchema = withRules(
     ORDER_STATUS_BASE_URL: z
       .url({ protocol: /^https?$/ })
       .optional()
-      .describe('where clients look orders up, for Location; http://localhost:CONSUMER_PORT by default'),
+      .describe(
+        'where clients look orders up, for Location; by default http://localhost:CONSUMER_PORT in dev, and no Location elsewhere',
+      ),
+    MAX_ORDER_BYTES: integer(1_024, MAX_ORDER_BYTES)
+      .default(256 * 1_024)
+      .describe('largest order, and body of POST /orders; compressed, it must fit into a message'),
+    MAX_BATCH_BYTES: integer(1_024, 8 * 1_024 * 1_024)
+      .default(4 * 1_024 * 1_024)
+      .describe('largest body of POST /orders/batch'),
     MESSAGE_VERSION: z.coerce
       .number()
       .pipe(z.literal(MESSAGE_VERSIONS))
@@ -59,6 +67,11 @@ export const producerConfigSchema = withRules(
   }),
   [
     {
+      needs: ['MAX_BATCH_BYTES', 'HTTP_MAX_BYTES_IN_WORK'],
+      holds: (config) => config.MAX_BATCH_BYTES <= config.HTTP_MAX_BYTES_IN_WORK,
+      message: 'must not exceed HTTP_MAX_BYTES_IN_WORK',
+    },
+    {
       needs: ['SHUTDOWN_GRACE_MS', 'SHUTDOWN_DELAY_MS', 'PUBLISH_TIMEOUT_MS'],
       holds: (config) => config.SHUTDOWN_GRACE_MS > config.SHUTDOWN_DELAY_MS + config.PUBLISH_TIMEOUT_MS,
       message: 'must exceed SHUTDOWN_DELAY_MS + PUBLISH_TIMEOUT_MS',
@@ -72,8 +85,12 @@ export function loadProducerConfig(env: Environment): ProducerConfig {
   return loadConfig(producerConfigSchema, env);
 }
 
-export function statusBaseUrl(
-  config: Pick<ProducerConfig, 'ORDER_STATUS_BASE_URL' | 'CONSUMER_PORT'>,
-): string {
-  return (config.ORDER_STATUS_BASE_URL ?? `http://localhost:${config.CONSUMER_PORT}`).replace(/\/+$/, '');
+/** Outside dev nobody but the operator knows it: what clients are told must be true for them. */
+export function statusBaseUrl({
+  ORDER_STATUS_BASE_URL: url,
+  APP_ENV,
+  CONSUMER_PORT,
+}: Pick<ProducerConfig, 'ORDER_STATUS_BASE_URL' | 'APP_ENV' | 'CONSUMER_PORT'>): string | undefined {
+  const known = url ?? (APP_ENV === 'dev' ? `http://localhost:${CONSUMER_PORT}` : undefined);
+  return known?.replace(/\/+$/, '');
 }

@@ -17,6 +17,8 @@ export const EMULATOR_PORT = 4566;
 const queueName = z
   .string()
   .regex(/^[\w-]{1,80}$/, 'must be 1 to 80 letters, digits, hyphens or underscores');
+const MiB = 1_024 * 1_024;
+const isOrigin = (text: string) => URL.canParse(text) && new URL(text).origin === text;
 const logLevel = z.enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal']);
 
 /** What both services are told by their environment. AWS's own names are used where they exist. */
@@ -40,6 +42,25 @@ export const commonFields = {
       "what runs, in logs, metrics and reasons in the DLQ; images carry it; the package's version by default",
     ),
   HOST: z.string().min(1).default('127.0.0.1').describe('address to listen on; 0.0.0.0 in a container'),
+  HTTP_MAX_CONNECTIONS: integer(1, 100_000)
+    .default(5_000)
+    .describe('open connections of clients; what comes beyond is answered 503, or not taken'),
+  HTTP_MAX_BYTES_IN_WORK: integer(MiB, 1_024 * MiB)
+    .default(32 * MiB)
+    .describe(
+      'bytes of request bodies and of large answers held at once; one more request is answered 429; memory needs up to eight times as much',
+    ),
+  CORS_ALLOWED_ORIGINS: z
+    .string()
+    .default('')
+    .transform((list) =>
+      list
+        .split(',')
+        .map((origin) => origin.trim())
+        .filter(Boolean),
+    )
+    .pipe(z.array(z.string().refine(isOrigin, 'must be origins such as https://shop.example')))
+    .describe('origins of web pages that may call this service, separated by commas; none by default'),
   LOG_LEVEL: logLevel.default('info').describe("level of the service's own log lines"),
   LIBRARY_LOG_LEVEL: logLevel
     .optional()

@@ -11,12 +11,16 @@ const TRACE_ID = '4bf92f3577b34da6a3ce929d0e0e4736';
 const loopback = { host: '127.0.0.1', port: 0, variable: 'TEST_PORT' };
 
 describe('createHttpServer', () => {
-  let test: TestHttpApp & { gate: { reached: Promise<() => void>; left: Promise<void> } };
+  let test: TestHttpApp & {
+    gate: { reached: Promise<() => void>; left: Promise<void> };
+    clientErrors: unknown[];
+  };
   beforeEach(async () => {
     const reached = Promise.withResolvers<() => void>();
     const left = Promise.withResolvers<void>();
     const gate = { reached: reached.promise, left: left.promise };
-    test = { ...(await createTestHttpApp()), gate };
+    test = { ...(await createTestHttpApp()), gate, clientErrors: [] };
+    test.app.server.on('clientError', (error) => test.clientErrors.push(error));
     test.health.setAccepting(true);
     // Tells when a request is there and when its client has gone, and answers it when told to.
     test.app.get('/gate', ({ raw }) => {
@@ -28,6 +32,7 @@ describe('createHttpServer', () => {
       { schema: { body: z.strictObject({ name: z.string() }) } },
       async ({ body }) => body,
     );
+    test.app.post('/upload', { bodyLimit: 600 * 1_024 }, async () => ({ done: true }));
     test.app.get(
       '/things/:id',
       { schema: { querystring: z.object({ limit: z.coerce.number().int().default(10) }) } },
@@ -52,6 +57,14 @@ describe('createHttpServer', () => {
     payload: string | object,
     headers: Record<string, string> = { 'content-type': 'application/json' },
   ) => test.app.inject({ method: 'POST', url: '/echo', payload, headers });
+
+  const postBytes = (payload: Buffer) =>
+    test.app.inject({
+      method: 'POST',
+      url: '/echo',
+      payload,
+      headers: { 'content-type': 'application/json' },
+    });
 
   it.each<
     [
@@ -100,6 +113,32 @@ describe('createHttpServer', () => {
       415,
       'content-encoding',
     ],
+    [
+      'a body that is not UTF-8',
+      () => postBytes(Buffer.from('{"name":"Caf\xe9"}', 'latin1')),
+      400,
+      'not-utf-8',
+    ],
+    ['a body of 100,000 levels', () => post(`${'['.repeat(90_000)}${']'.repeat(90_000)}`), 413, 'too-large'],
+    [
+      'a body in UTF-16',
+      () => post({ name: 'x' }, { 'content-type': 'application/json; charset=utf-16' }),
+      415,
+      'charset',
+    ],
+    [
+      'a body in ISO 8859-1',
+      () => post({ name: 'x' }, { 'content-type': 'application/json;CHARSET="iso-8859-1"' }),
+      415,
+      'charset',
+    ],
+    [
+      'a method that a path with a parameter does not take',
+      () => test.app.inject({ method: 'DELETE', url: '/things/1' }),
+      405,
+      'method-not-allowed',
+    ],
+    ['two hosts', () => test.app.inject({ url: '/livez', headers: { host: 'a, b' } }), 400, 'two-hosts'],
     ['a path that cannot be decoded', () => test.app.inject('/things/%zz'), 400, 'malformed'],
     [
       'a path parameter without end',
@@ -118,6 +157,120 @@ describe('createHttpServer', () => {
 
   it('server, of a method that the path does not take, says which it takes', async () => {
     expect((await test.app.inject({ method: 'DELETE', url: '/echo' })).headers['allow']).toBe('POST');
+  });
+
+  it('server, of a method that a path with a parameter does not take, says which it takes', async () => {
+    const answer = await test.app.inject({ method: 'DELETE', url: '/things/1' });
+    expect(answer.headers['allow']).toBe('GET, HEAD');
+  });
+
+  it.each([
+    ['with a byte order mark', '\uFEFF{"name":"x"}', {}],
+    ['that says UTF-8', '{"name":"x"}', { 'content-type': 'application/json; charset=UTF-8' }],
+    ['that says utf8 in quotes', '{"name":"x"}', { 'content-type': 'application/json;charset="utf8";v=1' }],
+    ['of Identity', '{"name":"x"}', { 'content-encoding': 'Identity' }],
+  ])('server, of a body %s, reads it', async (_what, payload, headers) => {
+    const answer = await post(payload, { 'content-type': 'application/json', ...headers });
+    expect(answer.json()).toEqual({ name: 'x' });
+  });
+
+  it('server, of a web page from elsewhere, lets it read nothing', async () => {
+    const headers = { origin: 'https://shop.example' };
+    const answer = await test.app.inject({ url: '/livez', headers });
+    expect(answer.headers).not.toHaveProperty('access-control-allow-origin');
+    const preflight = { method: 'OPTIONS' as const, url: '/echo', headers };
+    expect((await test.app.inject(preflight)).statusCode).toBe(405);
+  });
+
+  it('server, of a web page from an allowed origin, lets it ask and read, errors too', async () => {
+    const { app } = await createTestHttpApp({
+      corsAllowedOrigins: ['https://shop.example', 'https://b.example'],
+    });
+    app.post('/echo', async () => ({}));
+    const origin = 'https://shop.example';
+    const preflight = await app.inject({
+      method: 'OPTIONS',
+      url: '/echo',
+      headers: { origin, 'access-control-request-method': 'POST' },
+    });
+    expect(preflight.statusCode).toBe(204);
+    expect(preflight.headers).toMatchObject({
+      'access-control-allow-origin': origin,
+      'access-control-allow-methods': 'GET, HEAD, POST',
+      'access-control-allow-headers': 'content-type, idempotency-key, traceparent',
+    });
+    const refused = await app.inject({
+      method: 'POST',
+      url: '/echo',
+      payload: '{',
+      headers: { origin, 'content-type': 'application/json' },
+    });
+    expect(refused.statusCode).toBe(400);
+    expect(refused.headers).toMatchObject({
+      'access-control-allow-origin': origin,
+      'access-control-expose-headers': 'location, retry-after',
+    });
+    const other = await app.inject({ url: '/livez', headers: { origin: 'https://evil.example' } });
+    expect(other.headers).not.toHaveProperty('access-control-allow-origin');
+    expect((await app.inject({ method: 'DELETE', url: '/echo' })).headers['allow']).toBe('POST');
+    await app.close();
+  });
+
+  describe('with room for 1 MiB', () => {
+    const KiB = 1_024;
+    let waiting: (() => void)[];
+    beforeEach(() => {
+      waiting = [];
+      test.app.post('/slow', { bodyLimit: 400 * KiB }, async () => {
+        await new Promise<void>((resolve) => waiting.push(resolve));
+        return { done: true };
+      });
+      test.app.get('/large', { onRequest: test.app.takeBytes(400 * KiB) }, async () => {
+        await new Promise<void>((resolve) => waiting.push(resolve));
+        return 'x'.repeat(900 * KiB);
+      });
+    });
+    const upload = (bytes: number) =>
+      test.app.inject({
+        method: 'POST',
+        url: '/slow',
+        payload: `{}${' '.repeat(bytes - 2)}`,
+        headers: { 'content-type': 'application/json' },
+      });
+    const atWork = (count: number) => vi.waitFor(() => expect(waiting).toHaveLength(count));
+
+    it('server, of bodies that do not fit, answers 429 with Retry-After until one of them is answered', async () => {
+      const first = [upload(400 * KiB), upload(400 * KiB)];
+      await atWork(2);
+      const refused = await upload(400 * KiB);
+      expect(refused.statusCode).toBe(429);
+      expect(refused.json()).toMatchObject({ type: '/problems/busy' });
+      expect(refused.headers['retry-after']).toBe('1');
+      const small = upload(100 * KiB);
+      await atWork(3);
+      waiting[0]?.();
+      expect((await first[0])?.json()).toEqual({ done: true });
+      const next = upload(400 * KiB);
+      await atWork(4);
+      for (const answer of waiting) answer();
+      expect((await next).statusCode).toBe(200);
+      await Promise.all([...first, small]);
+    });
+
+    it('server, of a body above the limit, answers 413, room or not', async () => {
+      expect((await upload(2_000 * KiB)).statusCode).toBe(413);
+    });
+
+    it('server, of look-ups that do not fit, answers 429, before and after it knows their size', async () => {
+      const [first, second] = [test.app.inject('/large'), test.app.inject('/large')];
+      await atWork(2);
+      expect((await test.app.inject('/large')).statusCode).toBe(429);
+      waiting[0]?.();
+      // 900 KiB do not fit beside the other's 400.
+      expect((await first).statusCode).toBe(429);
+      waiting[1]?.();
+      expect((await second).statusCode).toBe(200);
+    });
   });
 
   it('server, of a wrong field, points at it', async () => {
@@ -209,6 +362,18 @@ describe('createHttpServer', () => {
         'header-too-large',
       ],
       ['no HTTP at all', 'EHLO test\r\n\r\n', 400, 'malformed'],
+      [
+        'two hosts',
+        'GET /livez HTTP/1.1\r\nHost: a\r\nHost: b\r\nConnection: close\r\n\r\n',
+        400,
+        'two-hosts',
+      ],
+      [
+        'a chunk without a length',
+        'POST /echo HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n',
+        400,
+        'malformed',
+      ],
     ])('server, of %s, answers problem+json and closes', async (_what, bytes, status, kind) => {
       const socket = await open();
       socket.write(bytes);
@@ -216,6 +381,89 @@ describe('createHttpServer', () => {
       expect(head).toContain(`HTTP/1.1 ${status} `);
       expect(head).toContain('content-type: application/problem+json');
       expect(JSON.parse(body)).toMatchObject({ status, type: `/problems/${kind}` });
+    });
+
+    it.each([
+      ['two bytes too many', 'xx'],
+      ['a request that is none', 'EHLO test\r\n\r\n'],
+      ['a request that is none, after one that is', `${get('/livez')}EHLO test\r\n\r\n`],
+    ])(
+      'server, of a request and behind it %s, answers the request, not with 400, and closes',
+      async (_what, rest) => {
+        const socket = await open();
+        socket.write(`${get('/gate')}${rest}`);
+        const answerGate = await test.gate.reached;
+        const broken = once(test.app.server, 'clientError');
+        if (test.clientErrors.length === 0) await broken;
+        answerGate();
+        const text = await readAll(socket);
+        expect(text).toMatch(/^HTTP\/1\.1 200 OK\r\n.*\{"passed":true\}/s);
+        expect(text).not.toContain('400');
+      },
+    );
+
+    it('server, of uploads without a length whose clients leave, reckons the most they may be, and only while they last', async () => {
+      const begin = async () => {
+        const arrived = once(test.app.server, 'request');
+        const socket = await open();
+        socket.write(
+          'POST /upload HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n',
+        );
+        await arrived;
+        return socket;
+      };
+      const first = await begin();
+      expect(String(await once(await begin(), 'data'))).toContain('HTTP/1.1 429 ');
+      first.destroy();
+      await vi.waitFor(async () => {
+        const next = await begin();
+        next.write('0\r\n\r\n');
+        expect(String(await once(next, 'data'))).toContain('HTTP/1.1 200 ');
+      });
+    });
+
+    it.each([1, 100])('server, of a body in %i bytes at a time, reads it whole', async (size) => {
+      const body = JSON.stringify({ name: '열쇠'.repeat(50) });
+      const chunks = Buffer.from(body);
+      const socket = await open();
+      socket.write(
+        'POST /echo HTTP/1.1\r\nHost: test\r\nConnection: close\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n',
+      );
+      for (let at = 0; at < chunks.length; at += size) {
+        const chunk = chunks.subarray(at, at + size);
+        socket.write(`${chunk.length.toString(16)}\r\n`);
+        socket.write(chunk);
+        socket.write('\r\n');
+      }
+      socket.write('0\r\n\r\n');
+      expect(await readAll(socket)).toContain(body);
+    });
+
+    it('server, of more connections than it may have, answers those beyond with 503, liveness apart', async () => {
+      const few = await createTestHttpApp({ maxConnections: 2 });
+      await listen(few.app, loopback);
+      const { port } = few.app.server.address() as AddressInfo;
+      const [first] = await Promise.all(
+        [1, 2].map(async () => {
+          const socket = connect(port, '127.0.0.1').setEncoding('utf8');
+          sockets.push(socket);
+          await once(few.app.server, 'connection');
+          return socket;
+        }),
+      );
+      const ask = async (path: string) => {
+        const socket = connect(port, '127.0.0.1').setEncoding('utf8');
+        socket.write(get(path).replace('\r\n\r\n', '\r\nConnection: close\r\n\r\n'));
+        return readAll(socket);
+      };
+      expect(await ask('/metrics')).toMatch(/^HTTP\/1\.1 503 .*retry-after: 5\r\n.*too-many-connections/is);
+      expect(await ask('/livez')).toMatch(/^HTTP\/1\.1 200 /);
+      const gone = once(first as Socket, 'close');
+      first?.destroy();
+      await gone;
+      await vi.waitFor(async () => expect(await ask('/metrics')).toMatch(/^HTTP\/1\.1 200 /));
+      for (const socket of sockets) socket.destroy();
+      await few.app.close();
     });
 
     it('close, with an idle connection, closes it and resolves', async () => {

@@ -1,5 +1,3 @@
-import { STATUS_CODES } from 'node:http';
-import type { Socket } from 'node:net';
 import swagger from '@fastify/swagger';
 import swaggerUi from '@fastify/swagger-ui';
 import fastify, {
@@ -17,11 +15,19 @@ import {
 } from 'fastify-type-provider-zod';
 import type { z } from 'zod';
 import { type ActuatorOptions, actuator } from './actuator.ts';
-import { type ConnectionOptions, manageConnections } from './http-connections.ts';
+import { limitBytesInWork } from './http-admission.ts';
+import { readJsonBodies } from './http-body.ts';
+import {
+  answerClientError,
+  type ConnectionOptions,
+  manageConnections,
+  type RequestsUnderWay,
+} from './http-connections.ts';
 import type { Logger } from './logger.ts';
 import type { CommonMetrics } from './metrics.ts';
 import {
   createProblem,
+  KIND_OF_STATUS,
   PROBLEM_CONTENT_TYPE,
   type Problem,
   ProblemError,
@@ -50,6 +56,10 @@ export type HttpServerOptions = ActuatorOptions &
     logger: Logger;
     metrics: Pick<CommonMetrics, 'httpRequestDuration'>;
     bodyLimitBytes: number;
+    /** Bodies and large answers held at once; one more is answered 429. */
+    maxBytesInWork: number;
+    /** Web pages from elsewhere that may call this service (https://fetch.spec.whatwg.org/#http-cors-protocol). */
+    corsAllowedOrigins: readonly string[];
   };
 
 const REQUEST_TIMEOUT_MS = 30_000;
@@ -60,10 +70,15 @@ const TIMEOUT_CHECK_MS = 5_000;
 /** Longer than the idle time of the usual load balancers (60 s), so that they, not we, close an idle connection. */
 const KEEP_ALIVE_TIMEOUT_MS = 72_000;
 
+/** How long a browser may keep the answer to what it asked before. */
+const CORS_MAX_AGE_SECONDS = 600;
+
 const METHODS = ['GET', 'HEAD', 'POST'] as const;
+const JSON_IN_OTHER_LETTERS = /;\s*charset\s*=(?!\s*"?utf-?8"?\s*(?:;|$))/i;
 
 /** The server that both services have: limits, problem+json for every error, trace context, metrics, API docs, actuator. */
 export async function createHttpServer(options: HttpServerOptions): Promise<HttpServer> {
+  const underWay: RequestsUnderWay = new Map();
   const app = fastify({
     loggerInstance: options.logger,
     logController: new LogController({ disableRequestLogging: true }),
@@ -76,10 +91,12 @@ export async function createHttpServer(options: HttpServerOptions): Promise<Http
     forceCloseConnections: 'idle',
     return503OnClosing: false,
     frameworkErrors: (error, request, reply) => sendError(error, request, reply),
-    clientErrorHandler: answerClientError,
+    clientErrorHandler: (error, socket) => answerClientError(error, socket, underWay),
     // It is asked for below: what Node answers by itself is no problem+json.
     http: {
       requireHostHeader: false,
+      // Node would keep the first of two hosts, and nobody could tell.
+      joinDuplicateHeaders: true,
       headersTimeout: HEADERS_TIMEOUT_MS,
       connectionsCheckingInterval: TIMEOUT_CHECK_MS,
     },
@@ -89,11 +106,11 @@ export async function createHttpServer(options: HttpServerOptions): Promise<Http
       compilersFactory: { buildValidator: () => compileValidator as never, buildSerializer },
     },
   }).withTypeProvider<ZodTypeProvider>() as unknown as HttpServer;
-  app.removeContentTypeParser('text/plain');
+  readJsonBodies(app);
   app.setErrorHandler(sendError);
   const notFound = (request: FastifyRequest, reply: FastifyReply) => {
     const path = request.url.slice(0, 200).split('?')[0] ?? '';
-    const allowed = METHODS.filter((method) => app.hasRoute({ method, url: path }));
+    const allowed = METHODS.filter((method) => app.findRoute({ method, url: path }));
     if (allowed.length === 0) {
       return sendProblem(
         request,
@@ -110,19 +127,35 @@ export async function createHttpServer(options: HttpServerOptions): Promise<Http
   };
   app.setNotFoundHandler(notFound);
   app.decorateRequest('trace');
+  if (options.corsAllowedOrigins.length > 0) {
+    // Not imported above: few need it.
+    await app.register(import('@fastify/cors'), {
+      origin: [...options.corsAllowedOrigins],
+      methods: [...METHODS],
+      allowedHeaders: ['content-type', 'idempotency-key', 'traceparent'],
+      exposedHeaders: ['location', 'retry-after'],
+      maxAge: CORS_MAX_AGE_SECONDS,
+    });
+  }
   app.addHook('onRequest', (request, reply, done) => {
     request.trace = continueTrace(request.headers['traceparent']);
-    const { host, 'content-encoding': encoding = 'identity' } = request.headers;
-    if (request.raw.httpVersion === '1.1' && host === undefined)
-      return done(new ProblemError(createProblem(400, 'no-host', 'a request of HTTP/1.1 names its host')));
+    const { host, 'content-encoding': encoding, 'content-type': type } = request.headers;
+    const refuse = (status: number, kind: string, detail: string) =>
+      done(new ProblemError(createProblem(status, kind, detail)));
+    // RFC 9112 §3.2
+    if (host === undefined && request.raw.httpVersion === '1.1')
+      return refuse(400, 'no-host', 'a request of HTTP/1.1 names its host');
+    if (host?.includes(',')) return refuse(400, 'two-hosts', 'a request names one host');
     // Before its body is looked at: there is nobody to read it.
     if (request.is404) return notFound(request, reply);
-    if (encoding === 'identity') return done();
-    return done(
-      new ProblemError(createProblem(415, 'content-encoding', 'only bodies as they are can be read')),
-    );
+    if (encoding !== undefined && encoding.toLowerCase() !== 'identity')
+      return refuse(415, 'content-encoding', 'only bodies as they are can be read');
+    if (type !== undefined && type !== 'application/json' && JSON_IN_OTHER_LETTERS.test(type))
+      return refuse(415, 'charset', 'only UTF-8 can be read');
+    return done();
   });
-  manageConnections(app, options);
+  manageConnections(app, { ...options, underWay });
+  limitBytesInWork(app, options.maxBytesInWork);
   app.addHook('onResponse', (request, reply, done) => {
     const labels = {
       method: request.method,
@@ -193,22 +226,6 @@ export async function listen(
   }
 }
 
-/** Answers what never became a request: a header too large or too slow, or no HTTP at all. */
-function answerClientError({ code }: { code: string }, socket: Socket): void {
-  if (socket.writable && code !== 'ECONNRESET') {
-    const status = { HPE_HEADER_OVERFLOW: 431, ERR_HTTP_REQUEST_TIMEOUT: 408 }[code] ?? 400;
-    const body = JSON.stringify(createProblem(status, KIND_OF_STATUS[status] ?? 'client-error'));
-    const head = [
-      `HTTP/1.1 ${status} ${STATUS_CODES[status]}`,
-      `content-type: ${PROBLEM_CONTENT_TYPE}`,
-      `content-length: ${Buffer.byteLength(body)}`,
-      'connection: close',
-    ];
-    socket.write(`${head.join('\r\n')}\r\n\r\n${body}`);
-  }
-  socket.destroy();
-}
-
 function sendProblem(request: FastifyRequest, reply: FastifyReply, problem: Problem): void {
   const traceId = request.trace?.traceId;
   // Serialised here: the body of an error is not any route's response schema.
@@ -229,15 +246,6 @@ function sendError(error: unknown, request: FastifyRequest, reply: FastifyReply)
   }
   sendProblem(request, reply, problem);
 }
-
-const KIND_OF_STATUS: Record<number, string> = {
-  400: 'malformed',
-  408: 'too-slow',
-  413: 'too-large',
-  414: 'url-too-long',
-  415: 'media-type',
-  431: 'header-too-large',
-};
 
 function toProblem(error: unknown): Problem {
   if (error instanceof ProblemError) return error.problem;

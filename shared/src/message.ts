@@ -1,5 +1,6 @@
 import { promisify } from 'node:util';
 import zlib from 'node:zlib';
+import { bulkhead } from 'cockatiel';
 import { z } from 'zod';
 import { contentHash, type Order, orderSchema } from './order.ts';
 
@@ -81,6 +82,8 @@ const ATTRIBUTES = {
 } as const satisfies Record<MessageVersion, Record<ContentEncoding, object>>;
 
 const compress = { gzip: promisify(zlib.gzip), zstd: promisify(zlib.zstdCompress) };
+/** As many at once as libuv has threads: one that only waits for a thread holds a megabyte or two already. */
+const compressing = bulkhead(4, Number.POSITIVE_INFINITY);
 /** In this thread: at most a megabyte comes out, and another thread costs more than that. */
 const decompress = { gzip: zlib.gunzipSync, zstd: zlib.zstdDecompressSync };
 
@@ -110,7 +113,7 @@ export async function encodeOrderMessage(
   const payload =
     contentencoding === 'identity'
       ? `"data":${escapeSurrogates(data)}`
-      : `"data_base64":"${(await compress[contentencoding](data)).toString('base64')}"`;
+      : `"data_base64":"${(await compressing.execute(() => compress[contentencoding](data))).toString('base64')}"`;
   return {
     body: `${envelope.slice(0, -1)},${payload}}`,
     attributes: ATTRIBUTES[options.version][contentencoding],

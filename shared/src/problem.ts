@@ -60,6 +60,16 @@ const TITLES: Record<number, string> = {
   503: 'Temporarily unavailable',
 };
 
+/** The kinds of what the server itself refuses. */
+export const KIND_OF_STATUS: Record<number, string> = {
+  400: 'malformed',
+  408: 'too-slow',
+  413: 'too-large',
+  414: 'url-too-long',
+  415: 'media-type',
+  431: 'header-too-large',
+};
+
 /** `kind` is a stable, URL-safe name of the problem: clients decide on it, never on the text. */
 export function createProblem(status: number, kind: string, detail?: string, errors?: FieldError[]): Problem {
   return {

@@ -18,6 +18,9 @@ export async function createTestHttpApp({
   appEnv = 'dev' as AppEnv,
   bodyLimitBytes = 1_024,
   connectionMaxAgeMs = 5_000,
+  maxConnections = 1_000,
+  maxBytesInWork = 1024 * 1024,
+  corsAllowedOrigins = [] as string[],
 } = {}): Promise<TestHttpApp> {
   const { logger, lines } = captureLog({ APP_ENV: appEnv });
   const metrics = createMetrics('order-test', '1.2.3');
@@ -41,6 +44,9 @@ export async function createTestHttpApp({
     info,
     bodyLimitBytes,
     connectionMaxAgeMs,
+    maxConnections,
+    maxBytesInWork,
+    corsAllowedOrigins,
   });
   return { app, metrics, health, lines, state };
 }

@@ -3,10 +3,16 @@ import { orderSchema } from '@orders/shared/order.ts';
 import { createProblem, ProblemError, problemAnswer, retryAnswer } from '@orders/shared/problem.ts';
 import { z } from 'zod';
 import { StoreUnavailableError } from '../domain/errors.ts';
-import type { OrderRepository, StoredOrder } from '../domain/order-repository.ts';
+import type { FoundOrder, OrderRepository, StoredOrder } from '../domain/order-repository.ts';
 
+const DEFAULT_LIMIT = 50;
 const MAX_LIMIT = 500;
 const MAX_IDS = 100;
+/** A page ends with the order that makes it so large. */
+const PAGE_BYTES = 1024 * 1024;
+/** What a look-up is reckoned at while it works: a page and its last order, or one order as most are. */
+const PAGE_IN_WORK_BYTES = 2 * PAGE_BYTES;
+const ORDER_IN_WORK_BYTES = 128 * 1024;
 
 const orderId = z.uuid().toLowerCase();
 const storedOrderSchema = z
@@ -20,6 +26,10 @@ const storedOrderSchema = z
 const pageSchema = z.object({
   orders: z.array(storedOrderSchema),
   next: z.string().optional().describe('value of `after` for the next page; absent on the last one'),
+  remaining: z
+    .array(orderId)
+    .optional()
+    .describe('of orderIds, those that were not looked up, since the page is full: ask for them next'),
 });
 
 /** `createdAt` in milliseconds and the id of the last order of a page. */
@@ -28,7 +38,14 @@ const CURSOR = /^(-?\d{1,15})_([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})$/;
 const querySchema = z
   .strictObject({
     customerId: z.string().min(1).max(64).optional(),
-    limit: z.coerce.number().int().min(1).max(MAX_LIMIT).default(50),
+    limit: z
+      .string()
+      .regex(/^\d{1,9}$/, 'must be a whole number')
+      .transform(Number)
+      .pipe(z.int().min(1).max(MAX_LIMIT))
+      .optional()
+      .meta({ type: 'integer', minimum: 1, maximum: MAX_LIMIT, pattern: undefined })
+      .describe(`${DEFAULT_LIMIT} by default; a page that is large ends sooner`),
     after: z
       .string()
       .regex(CURSOR, 'must be the `next` of a page')
@@ -43,9 +60,12 @@ const querySchema = z
   })
   .refine(({ customerId, orderIds }) => (customerId === undefined) !== (orderIds === undefined), {
     error: 'either customerId or orderIds is needed',
+  })
+  .refine(({ orderIds, limit, after }) => orderIds === undefined || (limit ?? after) === undefined, {
+    error: 'limit and after go with customerId, not with orderIds',
   });
 
-const failures = { 400: problemAnswer, 503: retryAnswer };
+const failures = { 400: problemAnswer, 429: retryAnswer, 503: retryAnswer };
 
 /** Look-up of stored orders. */
 export async function orderRoutes(
@@ -55,6 +75,7 @@ export async function orderRoutes(
   app.get(
     '/orders/:orderId',
     {
+      onRequest: app.takeBytes(ORDER_IN_WORK_BYTES),
       schema: {
         tags: ['orders'],
         operationId: 'getOrder',
@@ -75,24 +96,38 @@ export async function orderRoutes(
   app.get(
     '/orders',
     {
+      onRequest: app.takeBytes(PAGE_IN_WORK_BYTES),
       schema: {
         tags: ['orders'],
         operationId: 'listOrders',
-        summary: "A customer's orders, newest first, or those of a list of ids",
+        summary: "A customer's orders, newest first, or those of a list of ids, in pages of a megabyte or so",
         querystring: querySchema,
         response: { 200: pageSchema, ...failures },
       },
     },
-    async ({ query: { customerId, orderIds, limit, after } }) => {
+    async ({ query: { customerId, orderIds = [], limit = DEFAULT_LIMIT, after } }) => {
       if (customerId === undefined) {
-        return { orders: (await available(() => repository.findByIds(orderIds ?? []))).map(toAnswer) };
+        const ids = [...new Set(orderIds)];
+        const orders = await available(() => repository.findByIds(ids, { maxBytes: PAGE_BYTES }));
+        const remaining = isFull(orders)
+          ? ids.slice(ids.indexOf(orders.at(-1)?.order.orderId ?? '') + 1)
+          : [];
+        return { orders: orders.map(toAnswer), ...(remaining.length > 0 ? { remaining } : {}) };
       }
-      const page = { limit, after: after === undefined ? undefined : parseCursor(after) };
+      const page = {
+        limit,
+        maxBytes: PAGE_BYTES,
+        after: after === undefined ? undefined : parseCursor(after),
+      };
       const orders = await available(() => repository.findByCustomer(customerId, page));
-      const last = orders.length === limit ? orders.at(-1) : undefined;
+      const last = orders.length === limit || isFull(orders) ? orders.at(-1) : undefined;
       return { orders: orders.map(toAnswer), ...(last ? { next: formatCursor(last) } : {}) };
     },
   );
+}
+
+function isFull(orders: readonly FoundOrder[]): boolean {
+  return orders.reduce((bytes, { sizeBytes }) => bytes + sizeBytes, 0) >= PAGE_BYTES;
 }
 
 function toAnswer({ order, storedAt, traceId }: StoredOrder) {

@@ -27,9 +27,15 @@ describe('orderRoutes', () => {
       orderId: orderId ?? AN_ORDER_ID,
       messageId: 'm-1',
     }));
-    test = await createTestHttpApp({ bodyLimitBytes: 64 * 1_024 });
+    test = await createTestHttpApp({ maxBytesInWork: 4 * 1_024 * 1_024 + 1 });
     metrics = createProducerMetrics('1', () => 0);
-    await test.app.register(orderRoutes, { placeOrder, metrics, statusBaseUrl: 'https://status.example' });
+    await test.app.register(orderRoutes, {
+      placeOrder,
+      metrics,
+      statusBaseUrl: 'https://status.example',
+      maxOrderBytes: 256 * 1_024,
+      maxBatchBytes: 4 * 1_024 * 1_024,
+    });
   });
   afterEach(() => test.app.close());
 
@@ -65,6 +71,26 @@ describe('orderRoutes', () => {
         traceId: expect.stringMatching(/^[0-9a-f]{32}$/),
       });
       expect(await acceptedCount()).toBe(1);
+    });
+
+    it('POST /orders, of a producer that does not know where orders are found, tells no Location', async () => {
+      const other = await createTestHttpApp({ maxBytesInWork: 4 * 1_024 * 1_024 });
+      const options = {
+        placeOrder,
+        metrics,
+        statusBaseUrl: undefined,
+        maxOrderBytes: 1_024,
+        maxBatchBytes: 1_024,
+      };
+      await other.app.register(orderRoutes, options);
+      const request = { method: 'POST' as const, headers: { 'content-type': 'application/json' } };
+      const answer = await other.app.inject({ ...request, url: '/orders', payload: anOrderRequest() });
+      expect(answer.statusCode).toBe(202);
+      expect(answer.headers).not.toHaveProperty('location');
+      expect(answer.json()).not.toHaveProperty('location');
+      const batch = await other.app.inject({ ...request, url: '/orders/batch', payload: [anOrderRequest()] });
+      expect(batch.json().results).toEqual([{ index: 0, status: 202, orderId: AN_ORDER_ID }]);
+      await other.app.close();
     });
 
     it('POST /orders, until the order is confirmed, does not answer', async () => {
@@ -142,7 +168,7 @@ describe('orderRoutes', () => {
         '100,000 levels',
         () => post('/orders', `${'['.repeat(100_000)}${']'.repeat(100_000)}`),
         400,
-        'validation',
+        'too-deep',
       ],
       [
         'a NUL in a text',
@@ -218,6 +244,20 @@ describe('orderRoutes', () => {
     });
   });
 
+  it('POST /orders, while there is no room for its body, answers 429 and counts it as busy', async () => {
+    const confirmed = Promise.withResolvers<{ orderId: string; messageId: string }>();
+    placeOrder.mockImplementation(() => confirmed.promise);
+    const order = JSON.stringify(anOrderRequest()).padEnd(200 * 1_024);
+    const held = Array.from({ length: 20 }, () => post('/orders', order));
+    await vi.waitFor(() => expect(placeOrder).toHaveBeenCalledTimes(20));
+    const answer = await post('/orders', order);
+    expect(answer.statusCode).toBe(429);
+    expect(answer.headers['retry-after']).toBe('1');
+    expect(await refusedBy()).toEqual({ busy: 1 });
+    confirmed.resolve({ orderId: AN_ORDER_ID, messageId: 'm' });
+    for (const { statusCode } of await Promise.all(held)) expect(statusCode).toBe(202);
+  });
+
   describe('POST /orders/batch', () => {
     it.each([
       ['an array', (orders: unknown[]) => orders],
@@ -274,6 +314,35 @@ describe('orderRoutes', () => {
       });
       expect(await refusedBy()).toEqual({ invalid: 3, buffer_full: 1 });
       expect(await acceptedCount()).toBe(2);
+    });
+
+    it('POST /orders/batch, of orders refused for now, says when to send which again', async () => {
+      placeOrder.mockImplementation(async ({ orderId }) => {
+        if (orderId === otherId(1)) throw new BufferFullError('full');
+        if (orderId === otherId(2)) throw new QueueUnavailableError('away');
+        return { orderId: orderId ?? AN_ORDER_ID, messageId: 'm' };
+      });
+      const orders = [1, 2, 3].map((n) => anOrderRequest({ orderId: otherId(n) }));
+      const answer = await post('/orders/batch', [...orders, {}]);
+      expect(answer.headers['retry-after']).toBe('5');
+      const waits = answer
+        .json()
+        .results.map(({ retryAfterSeconds }: { retryAfterSeconds?: number }) => retryAfterSeconds);
+      expect(waits).toEqual([1, 5, undefined, undefined]);
+      const good = await post('/orders/batch', [orders[2]]);
+      expect(good.headers).not.toHaveProperty('retry-after');
+    });
+
+    it('POST /orders/batch, of an order larger than one may be alone, refuses that one', async () => {
+      const items = Array(1_000).fill({ productId: 'P', name: '주'.repeat(100), quantity: 1, unitPrice: 1 });
+      const answer = await post('/orders/batch', [
+        anOrderRequest(),
+        anOrderRequest({ items, totalAmount: 1_000 }),
+      ]);
+      expect(answer.json().results).toMatchObject([
+        { status: 202 },
+        { status: 413, problem: { type: '/problems/too-large' } },
+      ]);
     });
 
     it('POST /orders/batch, with a traceparent, carries the trace on for each order', async () => {

@@ -1,3 +1,4 @@
+import { setImmediate } from 'node:timers/promises';
 import type { HttpServer } from '@orders/shared/http-server.ts';
 import { type OrderRequest, orderRequestSchema } from '@orders/shared/order.ts';
 import {
@@ -19,16 +20,23 @@ import { IDEMPOTENCY_KEY_PATTERN, parseIdempotencyKey } from './idempotency-key.
 export type OrderRoutesOptions = {
   placeOrder: PlaceOrder;
   metrics: Pick<ProducerMetrics, 'ordersAccepted' | 'ordersRefused'>;
-  statusBaseUrl: string;
+  /** Without it clients are not told where their orders will be found. */
+  statusBaseUrl: string | undefined;
+  maxOrderBytes: number;
+  maxBatchBytes: number;
 };
 
 const MAX_BATCH_ORDERS = 500;
-const ORDER_BODY_LIMIT_BYTES = 1024 * 1024;
-/** More would hold up the event loop for seconds, if somebody meant it to. */
-const BATCH_BODY_LIMIT_BYTES = 4 * 1024 * 1024;
+/** After so long the orders of other clients, and the probes, have their turn: wrong orders can take seconds. */
+const MAX_TURN_MS = 25;
 
 const acceptedSchema = z
-  .object({ orderId: z.uuid(), status: z.literal('ACCEPTED'), location: z.url(), traceId: z.string() })
+  .object({
+    orderId: z.uuid(),
+    status: z.literal('ACCEPTED'),
+    location: z.url().optional(),
+    traceId: z.string(),
+  })
   .meta({ id: 'AcceptedOrder' });
 
 /** Each is validated on its own, so that one that is wrong costs the others nothing. */
@@ -57,9 +65,22 @@ const batchResultSchema = z.object({
       orderId: z.string().optional(),
       location: z.string().optional(),
       problem: problemSchema.optional(),
+      retryAfterSeconds: z.int().optional().describe('when to send this order again, with a 429 or 503'),
     }),
   ),
 });
+
+const batchAnswer = {
+  description: 'A status for each order',
+  headers: {
+    'retry-after': {
+      type: 'integer',
+      minimum: 1,
+      description: 'seconds, where an order was refused only for now: the longest retryAfterSeconds',
+    },
+  },
+  content: { 'application/json': { schema: batchResultSchema } },
+};
 
 const refusals = {
   400: problemAnswer,
@@ -72,9 +93,10 @@ const refusals = {
 
 export async function orderRoutes(
   app: HttpServer,
-  { placeOrder, metrics, statusBaseUrl }: OrderRoutesOptions,
+  { placeOrder, metrics, statusBaseUrl, maxOrderBytes, maxBatchBytes }: OrderRoutesOptions,
 ): Promise<void> {
-  const locationOf = (orderId: string) => `${statusBaseUrl}/orders/${orderId}`;
+  const locationOf = (orderId: string) =>
+    statusBaseUrl === undefined ? {} : { location: `${statusBaseUrl}/orders/${orderId}` };
 
   /** Places one order; a refusal becomes the problem that the client gets. */
   const place = async (order: OrderRequest, context: PlaceOrderContext): Promise<string> => {
@@ -93,19 +115,20 @@ export async function orderRoutes(
     const status = error instanceof ProblemError ? error.problem.status : (error.statusCode ?? 500);
     // Refusals of the use case are counted where they happen: these are the requests that never got there.
     if (status < 500 && !(error.cause instanceof OrderRefusedError))
-      metrics.ordersRefused.inc({ reason: 'invalid' });
+      metrics.ordersRefused.inc({ reason: status === 429 ? 'busy' : 'invalid' });
   });
 
   app.post(
     '/orders',
     {
-      bodyLimit: ORDER_BODY_LIMIT_BYTES,
+      bodyLimit: maxOrderBytes,
       schema: {
         tags: ['orders'],
         operationId: 'placeOrder',
         summary: 'Place an order',
         description:
-          '202 means that the queue has confirmed the order: it will be stored, or kept with a reason.',
+          '202 means that the queue has confirmed the order: it will be stored, or kept with a reason. ' +
+          'Of a JSON key that is given twice in an object, the last one counts.',
         headers: z.looseObject({
           'idempotency-key': z
             .string()
@@ -126,18 +149,18 @@ export async function orderRoutes(
         throw new ProblemError(createProblem(400, 'two-identities', detail));
       }
       const orderId = await place(request.body, { trace: request.trace, idempotencyKey });
-      const location = locationOf(orderId);
+      const found = locationOf(orderId);
       return reply
         .code(202)
-        .header('location', location)
-        .send({ orderId, status: 'ACCEPTED' as const, location, traceId: request.trace.traceId });
+        .headers(found)
+        .send({ orderId, status: 'ACCEPTED' as const, ...found, traceId: request.trace.traceId });
     },
   );
 
   app.post(
     '/orders/batch',
     {
-      bodyLimit: BATCH_BODY_LIMIT_BYTES,
+      bodyLimit: maxBatchBytes,
       schema: {
         tags: ['orders'],
         operationId: 'placeOrders',
@@ -145,7 +168,7 @@ export async function orderRoutes(
         description:
           'An array of orders, or an object with `orders`. Orders may carry their `orderId`; no Idempotency-Key here.',
         body: batchSchema,
-        response: { 207: batchResultSchema, ...refusals },
+        response: { 207: batchAnswer, ...refusals },
       },
     },
     async (request, reply) => {
@@ -156,26 +179,50 @@ export async function orderRoutes(
       const { body } = request;
       const orders = Array.isArray(body) ? body : body.orders;
       refuseRepeatedIds(orders, Array.isArray(body) ? '' : '/orders');
-      const results = await Promise.all(orders.map((order, index) => placeOne(order, index, request)));
+      // A smaller body holds no order that is too large.
+      const maxBytes =
+        Number(request.headers['content-length']) <= maxOrderBytes ? Number.POSITIVE_INFINITY : maxOrderBytes;
+      const placed = [];
+      let pauseAt = performance.now() + MAX_TURN_MS;
+      for (const [index, order] of orders.entries()) {
+        if (performance.now() > pauseAt) {
+          await setImmediate();
+          pauseAt = performance.now() + MAX_TURN_MS;
+        }
+        placed.push(placeOne(order, index, request, maxBytes));
+      }
+      const results = await Promise.all(placed);
       const accepted = results.filter(({ status }) => status === 202).length;
+      const retryAfterSeconds = Math.max(0, ...results.map((result) => result.retryAfterSeconds ?? 0));
+      if (retryAfterSeconds > 0) reply.header('retry-after', String(retryAfterSeconds));
       return reply.code(207).send({ accepted, refused: results.length - accepted, results });
     },
   );
 
-  const placeOne = async (order: unknown, index: number, request: FastifyRequest) => {
+  const placeOne = async (
+    order: unknown,
+    index: number,
+    request: FastifyRequest,
+    maxBytes: number,
+  ): Promise<z.infer<typeof batchResultSchema>['results'][number]> => {
     try {
+      if (maxBytes < Number.POSITIVE_INFINITY && Buffer.byteLength(JSON.stringify(order)) > maxBytes) {
+        metrics.ordersRefused.inc({ reason: 'invalid' });
+        throw new ProblemError(createProblem(413, 'too-large', `the order has more than ${maxBytes} bytes`));
+      }
       const parsed = orderRequestSchema.safeParse(order);
       if (!parsed.success) {
         metrics.ordersRefused.inc({ reason: 'invalid' });
         throw new ProblemError(validationProblem(parsed.error));
       }
       const orderId = await place(parsed.data, { trace: request.trace, bulk: true });
-      return { index, status: 202, orderId, location: locationOf(orderId) };
+      return { index, status: 202, orderId, ...locationOf(orderId) };
     } catch (error) {
       const problem = error instanceof ProblemError ? error.problem : createProblem(500, 'internal');
       if (problem.status === 500)
         request.log.error({ err: error, traceId: request.trace.traceId }, 'order failed');
-      return { index, status: problem.status, problem };
+      const { retryAfterSeconds } = error as Partial<ProblemError>;
+      return { index, status: problem.status, problem, ...(retryAfterSeconds ? { retryAfterSeconds } : {}) };
     }
   };
 }

@@ -32,7 +32,7 @@ describe('idle connections', () => {
   beforeAll(async () => {
     // Node itself raises ulimit -n as far as it may.
     expect(maxOpenFiles(), 'ulimit -Hn').toBeGreaterThan(COUNT + OTHER_FILES);
-    pair = await startPair({ SHUTDOWN_DELAY_MS: '0' });
+    pair = await startPair({ SHUTDOWN_DELAY_MS: '0', HTTP_MAX_CONNECTIONS: String(2 * COUNT) });
   });
   afterAll(() => pair?.[Symbol.asyncDispose]());
 

@@ -9,6 +9,7 @@ import { expect } from 'vitest';
 import { type PipelineEvent, startPipeline } from '../dev/pipeline.ts';
 import { SERVICE_FLAGS } from '../dev/services.ts';
 import { type FoundQueues, findQueues } from './queues.ts';
+import { MAX_PEAK_BYTES, peakBytes } from './watched-process.ts';
 
 const SAMPLE_MS = 250;
 const OLD_SPACE = /^nodejs_heap_space_size_used_bytes\{[^}]*space="old"[^}]*\} (\S+)$/m;
@@ -20,6 +21,7 @@ export type HostileScene = AsyncDisposable & {
   producerUrl: string;
   consumerUrl: string;
   queues: FoundQueues;
+  consumerPid: () => number;
   /** What must hold however long the input was: nothing died or failed as a whole, and memory has room. */
   isWell: () => Promise<void>;
 };
@@ -62,6 +64,7 @@ export async function openHostileScene(env: Environment = {}): Promise<HostileSc
     producerUrl,
     consumerUrl,
     queues,
+    consumerPid: () => pipeline.pid('consumer') ?? 0,
     isWell: async () => {
       expect(died).toEqual([]);
       for (const service of SERVICES)
@@ -69,6 +72,7 @@ export async function openHostileScene(env: Environment = {}): Promise<HostileSc
       watching.abort();
       await watched;
       for (const service of SERVICES) {
+        expect(peakBytes(pipeline.pid(service) ?? 0)).toBeLessThanOrEqual(MAX_PEAK_BYTES);
         console.log(`${service}: old space ${Math.round(peaks[service] / 1024 ** 2)} MB at most`);
         expect(peaks[service]).toBeGreaterThan(0);
         expect(peaks[service]).toBeLessThanOrEqual(OLD_SPACE_LIMIT_BYTES / 2);

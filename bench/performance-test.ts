@@ -1,4 +1,5 @@
-import { mkdtemp, rm } from 'node:fs/promises';
+import { randomUUID } from 'node:crypto';
+import { rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { DeadLetterQueue } from '@orders/consumer/dlq/dead-letter-queue.ts';
@@ -98,13 +99,14 @@ async function main(options: ValuesOf<typeof command>): Promise<number> {
     const consumerUrl = consumer ?? 'http://localhost:8081';
     return measure({ producerUrl, consumerUrl, deadLetterQueue }, options);
   }
-  const dataDir = await mkdtemp(path.join(tmpdir(), 'performance-test-'));
+  // Made by the pipeline, so that there is nothing to leave behind before a signal is listened for.
+  const dataDir = path.join(tmpdir(), `performance-test-${randomUUID()}`);
   const pipeline = new PipelineSupervisor({ dataDir, ports: 'free', quiet: true });
   // What is measured is for nobody else: it need not end in good order.
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const)
     process.once(signal, async () => {
       await pipeline.kill();
-      await rm(dataDir, { recursive: true, force: true });
+      rmSync(dataDir, { recursive: true, force: true });
       process.exit(130);
     });
   try {
@@ -114,7 +116,7 @@ async function main(options: ValuesOf<typeof command>): Promise<number> {
     return await measure({ producerUrl: producer, consumerUrl, deadLetterQueue }, options);
   } finally {
     await pipeline.stop();
-    await rm(dataDir, { recursive: true, force: true });
+    rmSync(dataDir, { recursive: true, force: true });
   }
 }
 

@@ -235,10 +235,19 @@ describe.skipIf(!postgres)('PostgreSQL (skipped where no server is installed)', 
          VALUES (gen_random_uuid(), 'blocked', 0, '', '', '{}');
        CREATE UNIQUE INDEX one_blocked ON orders (customer_id) WHERE customer_id = 'blocked'`,
     ],
+    [
+      'a foreign key refuses, beside a second unique index',
+      `CREATE TABLE customers (id text PRIMARY KEY);
+       INSERT INTO customers SELECT DISTINCT customer_id FROM orders;
+       ALTER TABLE orders ADD FOREIGN KEY (customer_id) REFERENCES customers (id);
+       CREATE UNIQUE INDEX one_trace ON orders (trace_id)`,
+      'ORDER_NOT_STORABLE',
+    ],
   ])(
     'consumer, with orders among others that %s, stores the others, rejects these with a reason, and sees no outage',
-    async (_, rule) => {
+    async (_, rule, reason = 'MAX_FAILURES') => {
       await using scene = await open();
+      await allStored(scene.pair.consumerUrl, [await scene.place()]);
       await server.sql(rule, scene.database);
       const placed = await Promise.all(
         Array.from({ length: 100 }, (_, n) => scene.place(n % 5 === 0 ? BLOCKED : {})),
@@ -248,7 +257,7 @@ describe.skipIf(!postgres)('PostgreSQL (skipped where no server is installed)', 
         placed.filter((_, n) => n % 5 !== 0),
         20_000,
       );
-      await eventually(async () => expect(await scene.deadLetters()).toEqual(Array(20).fill('MAX_FAILURES')));
+      await eventually(async () => expect(await scene.deadLetters()).toEqual(Array(20).fill(reason)));
       await queueIsEmpty(scene);
       expect(scene.timesOpened()).toBe(0);
       expect(await scene.ready()).toBe(200);

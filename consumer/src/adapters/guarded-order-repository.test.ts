@@ -80,6 +80,16 @@ describe('guardOrderRepository', () => {
     expect(gate.doubt).toBeUndefined();
   });
 
+  it('saveAll, of an order that is rejected at once, is an outage where the schema has changed since the trial before', async () => {
+    const { guarded, store, gate } = aGuardedStore();
+    store.beforeSave = refuse(isOfBad, NO_COLUMN);
+    await expect(guarded.saveAll([toStore({ customerId: 'bad' }), toStore()])).rejects.toBe(NO_COLUMN);
+    store.beforeSave = refuse(always, NO_COLUMN);
+    store.beforeRehearse = refuse(always, NO_COLUMN);
+    await expect(guarded.saveAll([toStore()])).rejects.toBeInstanceOf(StoreUnavailableError);
+    expect(gate.open).toBe(false);
+  });
+
   it('saveAll, after an outage, on a store that refuses invented orders alone, is tried and proves it', async () => {
     const { guarded, store, gate } = aGuardedStore();
     store.beforeSave = refuse(always, new StoreUnavailableError('connection lost'));

@@ -1,4 +1,4 @@
-import { OrderRefusedError, StoreUnavailableError } from '../domain/errors.ts';
+import { OrderNotStorableError, OrderRefusedError, StoreUnavailableError } from '../domain/errors.ts';
 import type { OrderRepository } from '../domain/order-repository.ts';
 import { SWALLOWED } from '../domain/save-results.ts';
 import type { SaveTrial } from '../domain/save-trial.ts';
@@ -47,7 +47,12 @@ export function guardOrderRepository(
 ): OrderRepository {
   const save: OrderRepository['saveAll'] = async (orders) => {
     const results = await repository.saveAll(orders).catch(async (error) => {
-      if (error instanceof OrderRefusedError && (await trial.meetsAny(error.refusal)))
+      // Rejected at once: an answer of a moment ago may be from before the schema changed.
+      const isFinal = error instanceof OrderNotStorableError && orders.length === 1;
+      if (
+        error instanceof OrderRefusedError &&
+        (await trial[isFinal ? 'meetsAnyNow' : 'meetsAny'](error.refusal))
+      )
         throw new StoreUnavailableError(`every order is refused: ${error.message}`, {
           cause: error,
           refusal: error.refusal,

@@ -44,11 +44,31 @@ describe('SaveTrial', () => {
     trial.wasStored(last);
     await trial.run();
     expect(rehearsed).toHaveLength(1);
-    for (const { order, contentHash } of rehearsed.flat()) {
-      expect({ ...order, orderId: last.order.orderId }).toEqual(last.order);
-      expect(order.orderId).not.toBe(last.order.orderId);
+    const copies = rehearsed.flat();
+    for (const { order, contentHash } of copies) {
+      const { orderId, createdAt } = last.order;
+      expect({ ...order, orderId, createdAt }).toEqual(last.order);
       expect(contentHash).toBe(last.contentHash);
     }
+    for (const column of [
+      copies.map(({ order }) => order.orderId).concat(last.order.orderId),
+      copies.map(({ order }) => order.createdAt).concat(last.order.createdAt),
+      copies.map(({ traceId }) => traceId).concat(last.traceId),
+    ])
+      expect(new Set(column).size).toBe(copies.length + 1);
+  });
+
+  it('meetsAny, where customers must be known and no two orders may have the same metadata, is false', async () => {
+    const last = toStore({ customerId: 'C-7', metadata: { reference: 'R-1' } });
+    const { trial, rehearsed } = aTrial((orders) => {
+      const first = orders[0]?.order;
+      if (first?.customerId !== 'C-7') throw new OrderNotStorableError('foreign key', { refusal: '23503' });
+      if (first.metadata?.['reference'] === 'R-1')
+        throw new OrderRefusedByRuleError('unique index', { refusal: '23505' });
+    });
+    trial.wasStored(last);
+    for (const refusal of ['23503', '23505']) expect(await trial.meetsAny(refusal)).toBe(false);
+    for (const { order } of rehearsed.flat()) expect(() => orderSchema.parse(order)).not.toThrow();
   });
 
   it('run, of a process that has stored nothing, rehearses an order that is in the store', async () => {
@@ -101,5 +121,32 @@ describe('SaveTrial', () => {
     vi.advanceTimersByTime(1_000);
     await trial.meetsAny('22P05');
     expect(repository.rehearsals).toBe(3);
+  });
+
+  it('meetsAnyNow, whatever was known before, asks a trial that begins later, which all who wait share', async () => {
+    const { trial, repository } = aTrial();
+    expect(await trial.meetsAny('23514')).toBe(false);
+    const begun = Promise.withResolvers<void>();
+    repository.beforeRehearse = () => begun.promise;
+    const first = trial.meetsAnyNow('23514');
+    await vi.waitFor(() => expect(repository.rehearsals).toBe(2));
+    repository.beforeRehearse = () => {
+      throw new OrderNotStorableError('a new column', { refusal: '23514' });
+    };
+    const later = Array.from({ length: 100 }, () => trial.meetsAnyNow('23514'));
+    begun.resolve();
+    expect(await first).toBe(false);
+    expect(new Set(await Promise.all(later))).toEqual(new Set([true]));
+    expect(repository.rehearsals).toBe(3);
+    expect(await trial.meetsAnyNow('23514')).toBe(true);
+  });
+
+  it('meetsAnyNow, after a trial that failed, runs another', async () => {
+    const { trial, repository } = aTrial(() => {
+      throw new StoreUnavailableError('down');
+    });
+    await expect(trial.meetsAnyNow('23514')).rejects.toBeInstanceOf(StoreUnavailableError);
+    repository.beforeRehearse = () => {};
+    expect(await trial.meetsAnyNow('23514')).toBe(false);
   });
 });

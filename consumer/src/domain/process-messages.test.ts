@@ -55,6 +55,24 @@ describe('processMessages', () => {
     ]);
   });
 
+  it('processMessages, with one of 1,000 orders that is held for a second each time, waits for it twice, and stores the others', async () => {
+    vi.useFakeTimers({ toFake: ['performance'] });
+    const store = aStore();
+    let waits = 0;
+    store.beforeSave = (orders) => {
+      if (!orders.some(({ order }) => order.customerId === 'held')) return;
+      waits++;
+      vi.advanceTimersByTime(1_000);
+      throw new OrderLockedError('held');
+    };
+    const customers = Array.from({ length: 1_000 }, (_, n) => (n === 123 ? 'held' : 'good'));
+    expect(await kindsOf(store, customers)).toEqual(
+      customers.map((customer) => (customer === 'held' ? 'released' : 'processed')),
+    );
+    expect(waits).toBe(2);
+    vi.useRealTimers();
+  });
+
   it('processMessages, with many orders that are held, each for a second, gives up waiting and releases what is left', async () => {
     vi.useFakeTimers({ toFake: ['performance'] });
     const store = aStore();

@@ -83,7 +83,9 @@ function readOrder({ body, attributes, packed = false }: IncomingMessage): Order
 
 /**
  * A batch that is refused is halved until the orders at fault stand alone, so that they cost the others nothing. Each
- * refusal of a held row takes a wait, of which there may be many: beyond a time, what is left is released as it is.
+ * refusal of a held row takes a wait: there, each order is saved alone, so that each held row is waited for once more, and
+ * orders that a trigger has lock other rows do not hold one for another. Of held rows there may be many: beyond a time,
+ * what is left is released as it is.
  */
 async function save(
   repository: Pick<OrderRepository, 'saveAll'>,
@@ -99,12 +101,27 @@ async function save(
     }
     const isLate = error instanceof OrderLockedError && performance.now() >= waitUntil;
     if (orders.length === 1 || isLate) return orders.map(() => outcomeOfRefusal(error));
+    if (error instanceof OrderLockedError) return saveEach(repository, orders, waitUntil);
     const half = Math.ceil(orders.length / 2);
     return [
       ...(await save(repository, orders.slice(0, half), waitUntil)),
       ...(await save(repository, orders.slice(half), waitUntil)),
     ];
   }
+}
+
+async function saveEach(
+  repository: Pick<OrderRepository, 'saveAll'>,
+  orders: readonly OrderToStore[],
+  waitUntil: number,
+): Promise<Outcome[]> {
+  const outcomes: Outcome[] = [];
+  for (const [index, order] of orders.entries()) {
+    if (performance.now() >= waitUntil)
+      return [...outcomes, ...(await save(repository, orders.slice(index), waitUntil))];
+    outcomes.push(...(await save(repository, [order], waitUntil)));
+  }
+  return outcomes;
 }
 
 /** What the store refuses for what it contains can never succeed; anything else may, as what a trigger refuses. */

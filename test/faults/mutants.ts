@@ -39,9 +39,9 @@ export const MUTATIONS: readonly Mutation[] = [
     edits: [
       {
         file: CONSUMER,
-        find: '      const messages = pending.flatMap((each) => each.messages);\n',
-        replace: `      const messages = pending.flatMap((each) => each.messages);
-      await Promise.all(pending.map(({ lease }) => this.#options.acknowledger.delete(lease.message.receiptHandle)));
+        find: '      const messages = tried.flatMap((each) => each.messages);\n',
+        replace: `      const messages = tried.flatMap((each) => each.messages);
+      await Promise.all(tried.map(({ lease }) => this.#options.acknowledger.delete(lease.message.receiptHandle)));
 `,
       },
     ],

@@ -600,6 +600,24 @@ describe('leases', () => {
   });
 });
 
+describe('a slow store', () => {
+  test('consumer, where ten messages are too much for one statement, holds them and stores them in parts', async () => {
+    const bodies = await Promise.all(Array.from({ length: 10 }, () => bodyOf(anOrder())));
+    const harness = start({ POLLERS: 1 }, ({ sqs, repository }) => {
+      repository.beforeSave = (orders) => {
+        if (orders.length > 3) throw new StoreUnavailableError('statement timeout');
+      };
+      for (const body of bodies) sqs.put(body);
+    });
+    await eventually(() => expect(harness.sqs.deletedHandles()).toHaveLength(10));
+    expect(harness.repository.batches.map(({ length }) => length)).toEqual([10, 5, 3, 3, 3, 1]);
+    expect(harness.sqs.entries('ChangeMessageVisibilityBatch')).toEqual([]);
+    expect(harness.sqs.calls.filter(({ operation }) => operation === 'ReceiveMessage').length).toBeLessThan(
+      20,
+    );
+  });
+});
+
 describe('stop', () => {
   test('consumer, when stopped with a poll under way, lets it finish and works off what it brings', async () => {
     const body = await bodyOf(anOrder());

@@ -48,11 +48,17 @@ export class OrderConsumer {
   readonly #work = new Set<Promise<void>>();
   #pollers: Promise<void> | undefined;
   #batches = 0;
+  #undecided = 0;
   /** The time for finishing work is over. */
   #late = false;
 
   constructor(options: OrderConsumerOptions) {
     this.#options = options;
+  }
+
+  /** Messages that were received, and whose outcome is not known yet. What is being told SQS is not among them. */
+  get undecided(): number {
+    return this.#undecided;
   }
 
   start(): void {
@@ -115,6 +121,7 @@ export class OrderConsumer {
     const longestMs =
       (config.HANDLING_TIMEOUT_SECONDS + config.OUTAGE_HOLD_SECONDS) * 1_000 + STUCK_MARGIN_MS;
     watchdog.expect(batch, longestMs);
+    this.#undecided += messages.length;
     const endProcessing = metrics.processingDuration.startTimer();
     const now = Date.now();
     for (const { sentAt } of messages) {
@@ -125,6 +132,7 @@ export class OrderConsumer {
     if (affordable.length < opened.length)
       await this.#drop(opened.filter((lease) => !affordable.includes(lease)));
     const settling = await this.#handle(affordable);
+    this.#undecided -= messages.length;
     endProcessing();
     // What follows is up to SQS, whose slowness is no lack of progress.
     watchdog.done(batch);
@@ -133,26 +141,30 @@ export class OrderConsumer {
 
   /**
    * Handles messages until each has its outcome. While the store is down they are held for a while: a short outage,
-   * such as a failover, then costs them nothing, neither a receive nor the wait for their visibility time.
+   * such as a failover, then costs them nothing, neither a receive nor the wait for their visibility time. Each time they
+   * meet it, half as many are tried at once: what is too much for one statement of a slow store may be stored in parts.
    */
   async #handle(leases: readonly Lease[]): Promise<Promise<void>[]> {
     const { process, gate, config } = this.#options;
     const holdUntil = performance.now() + config.OUTAGE_HOLD_SECONDS * 1_000;
     const settling: Promise<void>[] = [];
     let pending = leases.map((lease) => ({ lease, messages: messagesIn(lease.message) }));
+    let atOnce = pending.length;
     while (pending.length > 0) {
       if (!gate.open) await this.#storeIsBack(holdUntil);
-      const messages = pending.flatMap((each) => each.messages);
+      const tried = pending.slice(0, atOnce);
+      const messages = tried.flatMap((each) => each.messages);
+      const isOver = atOnce < leases.length && performance.now() >= holdUntil;
       // Whether the store is back is found out by a trial write, never by a message.
       const processed =
-        gate.open && !this.#late
+        gate.open && !this.#late && !isOver
           ? await process(messages)
           : messages.map(() => released(this.#late ? 'stopping' : 'store-unavailable'));
       const mayHold = performance.now() < holdUntil && !this.#stop.signal.aborted;
       const results = processed.values();
       const held: typeof pending = [];
       const settled: Settlement[] = [];
-      for (const each of pending) {
+      for (const each of tried) {
         const { lease } = each;
         const parts = each.messages.map(
           ({ body }): Part => ({ body, processed: results.next().value as ProcessedMessage }),
@@ -161,7 +173,8 @@ export class OrderConsumer {
         else settled.push({ lease, parts });
       }
       if (settled.length > 0) settling.push(this.#settle(settled));
-      pending = held;
+      pending = [...held, ...pending.slice(atOnce)];
+      if (held.length > 0) atOnce = Math.ceil(atOnce / 2);
     }
     return settling;
   }

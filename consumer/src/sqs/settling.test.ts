@@ -3,6 +3,7 @@ import { packMessages } from '@orders/shared/packed-message.ts';
 import { describe, expect, test, vi } from 'vitest';
 import { deadLetterOf, type Harness, startHarness as start } from '../../testing/consumer-harness.ts';
 import { anOrder, bodyOf } from '../../testing/orders.ts';
+import { StoreUnavailableError } from '../domain/errors.ts';
 
 const eventually = (assertion: () => void | Promise<void>, timeout = 10_000) =>
   vi.waitFor(assertion, { timeout, interval: 5 });
@@ -58,6 +59,28 @@ describe('a DLQ that is slow', () => {
 });
 
 describe('a DLQ that hangs', () => {
+  test('consumer, after the store was away for a moment, stores what comes while unreadable messages wait for the DLQ', async () => {
+    const bodies = await Promise.all(Array.from({ length: 30 }, () => bodyOf(anOrder())));
+    const harness = start({ MAX_IN_WORK: 20, POLLERS: 2, OUTAGE_HOLD_SECONDS: 0 }, ({ sqs }) => {
+      sqs.intercept = ({ operation }) =>
+        operation === 'SendMessageBatch' ? new Promise(() => {}) : undefined;
+      for (let n = 0; n < 3; n++) sqs.put(`unreadable ${n}`);
+    });
+    const { repository, sqs, gate } = harness;
+    await eventually(() => expect(sendsTo(harness, 'dlq')).not.toEqual([]));
+    repository.beforeSave = () => {
+      throw new StoreUnavailableError('away');
+    };
+    sqs.put(bodies[0] as string);
+    await eventually(() => expect(beats(harness)).toBe(1));
+    expect(gate.doubt).toBeDefined();
+    repository.beforeSave = () => {};
+    for (const body of bodies.slice(1)) sqs.put(body);
+    await eventually(() => expect(repository.stored.size).toBe(29));
+    expect(gate.doubt).toBeUndefined();
+    expect(harness.leases.size).toBe(3);
+  });
+
   test('consumer, flooded with unreadable messages, receives no more than MAX_IN_WORK, and settles all when the DLQ is back', async () => {
     const answer = Promise.withResolvers<void>();
     const harness = start(

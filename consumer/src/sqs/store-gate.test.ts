@@ -15,11 +15,12 @@ const COMES_BACK_MS = 90_000;
 function aGate() {
   const { logger, lines } = captureLog();
   const metrics = createMetrics('test', '1');
-  const store = { trials: 0, down: false, refusals: new Set<string>(), inWork: 0 };
+  const store = { trials: 0, down: false, hangs: false, refusals: new Set<string>(), inWork: 0 };
   const gate = new StoreGate({
     trial: {
       run: async () => {
         store.trials++;
+        if (store.hangs) await new Promise(() => {});
         if (store.down) throw new StoreUnavailableError('down');
         return store.refusals;
       },
@@ -170,6 +171,20 @@ describe('StoreGate', () => {
       expect(calls).toBe(proof === 'stored' ? 3 : 1);
       if (proof === 'stored') expect(await save()).toBe('stored');
     }
+  });
+
+  it('gate, while a trial hangs, lets go who waits no longer, and tries no second time meanwhile', async () => {
+    const { gate, store, fail } = aGate();
+    await fail();
+    store.hangs = true;
+    const stop = new AbortController();
+    const waiting = [gate.passable(stop.signal), gate.turnOf(0, stop.signal)];
+    await vi.advanceTimersByTimeAsync(5_000);
+    expect(store.trials).toBe(1);
+    stop.abort();
+    await vi.advanceTimersByTimeAsync(1_000);
+    await Promise.all(waiting);
+    expect(gate.open).toBe(false);
   });
 
   it('gate, of a save that began before it was shut, proves nothing', async () => {

@@ -14,7 +14,7 @@ export type StoreGateOptions = {
   shutMs: { min: number; max: number };
   /** By then, a message whose save failed was held, released, and received again by whoever is free. */
   comesBackMs: number;
-  /** How many messages are in work. */
+  /** How many messages are received whose outcome is not known yet. */
   inWork: () => number;
   logger: Logger;
   metrics: Pick<ConsumerMetrics, 'breakerState'>;
@@ -38,8 +38,8 @@ const STATE_VALUE = { trusted: 0, shut: 1, proving: 2 };
  *                          └─────────────────── longer each time ──the save fails┘
  * ```
  *
- * While proving, saves go one at a time, and one message is received at a time, when none is in work: an outage that a
- * trial cannot see spends few receives.
+ * While proving, saves go one at a time, and one message is received at a time, when the outcome of all others is known: an
+ * outage that a trial cannot see spends few receives.
  */
 export class StoreGate {
   readonly #options: StoreGateOptions;
@@ -106,13 +106,14 @@ export class StoreGate {
     while (this.#state.name === 'shut' && !signal.aborted) {
       const waitMs = this.#state.until - performance.now();
       if (waitMs > 0) {
-        await sleep(Math.min(Math.ceil(waitMs), CHECK_INTERVAL_MS), undefined, { signal }).catch(() => {});
+        await pause(Math.min(Math.ceil(waitMs), CHECK_INTERVAL_MS), signal);
         continue;
       }
       this.#trying ??= this.#try().finally(() => {
         this.#trying = undefined;
       });
-      await this.#trying;
+      // A trial may hang for as long as a statement may: that is no reason to hold a message, or a stop.
+      await Promise.race([this.#trying, pause(CHECK_INTERVAL_MS, signal)]);
     }
   }
 
@@ -121,7 +122,7 @@ export class StoreGate {
     while (!signal.aborted) {
       await this.passable(signal);
       if (this.allowance(poller) > 0) return;
-      await sleep(CHECK_INTERVAL_MS, undefined, { signal }).catch(() => {});
+      await pause(CHECK_INTERVAL_MS, signal);
     }
   }
 
@@ -190,4 +191,9 @@ export class StoreGate {
     this.#state = state;
     this.#options.metrics.breakerState.set(NAME, STATE_VALUE[state.name]);
   }
+}
+
+/** Ends at once when the signal is aborted. */
+async function pause(ms: number, signal: AbortSignal): Promise<void> {
+  await sleep(ms, undefined, { signal }).catch(() => {});
 }

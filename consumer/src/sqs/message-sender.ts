@@ -25,9 +25,10 @@ export class MessageSender {
 
   constructor(client: SQSClient, queueUrl: string) {
     this.#request = async (entries) => {
-      // Asked anew of what is sent again, or alone.
-      if (!entries.some(({ isWanted }) => isWanted())) throw new NotWantedError('not sent');
-      const Entries = entries.map(({ Id, message }) => ({ Id, ...message }));
+      // Asked anew of what is sent again, or alone. What is left out counts as not answered.
+      const wanted = entries.filter(({ isWanted }) => isWanted());
+      if (wanted.length === 0) throw new NotWantedError('not sent');
+      const Entries = wanted.map(({ Id, message }) => ({ Id, ...message }));
       return client.send(new SendMessageBatchCommand({ QueueUrl: queueUrl, Entries }));
     };
     this.#batcher = new Batcher<Sending, Sent>({

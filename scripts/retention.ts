@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs';
 import path from 'node:path';
 import { type OldOrders, openOldOrders } from '@orders/consumer/adapters/old-orders.ts';
 import { z } from 'zod';
@@ -8,7 +9,6 @@ import { storeUrl } from './store-url.ts';
 
 const MIN_KEEP_DAYS = 30;
 const MAX_KEEP_DAYS = 36_500;
-const DAY_MS = 24 * 60 * 60 * 1_000;
 const PAGE_ORDERS = 1_000;
 
 export const command = defineCommand({
@@ -44,19 +44,21 @@ async function main(values: ValuesOf<typeof command>): Promise<number> {
   const databaseUrl = storeUrl(appEnv.data, process.env);
   // npm runs scripts in the package's folder; the file was named from where the user stands.
   const archive = path.resolve(process.env['INIT_CWD'] ?? '.', values.archive);
+  // Else it would be a file beside the folder that is meant, and the next run's be in that.
+  if (/[\\/]$/.test(values.archive) && !existsSync(archive))
+    throw new UsageError(`--archive: there is no folder ${archive}`);
   const beganAt = new Date();
-  const before = new Date(beganAt.getTime() - values['keep-days'] * DAY_MS);
-  const old = await openOldOrders(databaseUrl, before);
+  const old = await openOldOrders(databaseUrl, values['keep-days']);
   try {
-    console.log(await moveOrTell(old, archiveOfRun(archive, beganAt), before, values['dry-run']));
+    console.log(await moveOrTell(old, archiveOfRun(archive, beganAt), values['dry-run']));
   } finally {
     await old.close();
   }
   return 0;
 }
 
-async function moveOrTell(old: OldOrders, file: string, before: Date, dryRun: boolean): Promise<string> {
-  const which = `orders of before ${before.toISOString()}`;
+async function moveOrTell(old: OldOrders, file: string, dryRun: boolean): Promise<string> {
+  const which = `orders of before ${old.before.toISOString()}`;
   if (dryRun) {
     let count = 0;
     for await (const orders of old.pages(PAGE_ORDERS)) count += orders.length;

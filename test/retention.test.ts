@@ -2,12 +2,13 @@ import { execFile, spawn } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
-import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
+import { mkdtemp, readdir, readFile, rm, symlink } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { promisify } from 'node:util';
 import zlib from 'node:zlib';
+import { openOldOrders } from '@orders/consumer/adapters/old-orders.ts';
 import { openSqliteOrderRepository } from '@orders/consumer/adapters/sqlite-order-repository.ts';
 import { contentHash } from '@orders/shared/order.ts';
 import { anOrder } from '@orders/shared/testing/orders.ts';
@@ -35,9 +36,13 @@ const run = promisify(execFile);
 const retention = (...args: string[]) => run(process.execPath, [script, ...args], { env: envOf() });
 
 /** So many orders, stored so many days ago. */
-async function storeOrders(count: number, days: number): Promise<string[]> {
+async function storeOrders(
+  count: number,
+  days: number,
+  fields: Parameters<typeof anOrder>[0] = {},
+): Promise<string[]> {
   const repository = openSqliteOrderRepository(store);
-  const orders = Array.from({ length: count }, () => anOrder({ orderId: randomUUID() }));
+  const orders = Array.from({ length: count }, () => anOrder({ ...fields, orderId: randomUUID() }));
   await repository.saveAll(
     orders.map((order) => ({ order, contentHash: contentHash(order), traceId: 'a'.repeat(32) })),
   );
@@ -149,6 +154,42 @@ test('retention, asked to keep less than what finds duplicates, refuses', async 
     code: 2,
     stderr: expect.stringContaining('whole number from 30'),
   });
+});
+
+test('retention, of orders that together are larger than its memory, moves them', async () => {
+  // One alone has 2 MB in memory, since Korean takes two bytes per character there.
+  const name = '가'.repeat(256);
+  const items = Array.from({ length: 1_000 }, (_, n) => ({
+    productId: `${n}`,
+    name,
+    quantity: 1,
+    unitPrice: 1,
+  }));
+  const old = await storeOrders(80, 40, { items, totalAmount: 1_000 });
+  const limited = ['--max-old-space-size=96', script, '--keep-days=30', `--archive=${archive}`];
+  await run(process.execPath, limited, { env: envOf() });
+  expect(storedIds()).toEqual([]);
+  expect((await archivedIds()).toSorted()).toEqual(old.toSorted());
+});
+
+test('retention, by a link to the store, is refused as well while another one runs', async () => {
+  await storeOrders(5, 40);
+  const link = path.join(folder, 'link.db');
+  await symlink(store, link);
+  const runs = await openOldOrders(`sqlite:${store}`, 30);
+  const args = [script, '--keep-days=30', `--archive=${archive}`];
+  const second = run(process.execPath, args, { env: envOf({ DATABASE_URL: `sqlite:${link}` }) });
+  await expect(second).rejects.toMatchObject({ code: 1, stderr: expect.stringContaining('another run') });
+  await runs.close();
+});
+
+test('retention, told a folder that is not there, refuses, and makes no file of that name', async () => {
+  await storeOrders(5, 40);
+  await expect(retention('--keep-days=30', `--archive=${folder}/missing/`)).rejects.toMatchObject({
+    code: 2,
+    stderr: expect.stringMatching(/^--archive: there is no folder .*missing\n/),
+  });
+  expect(storedIds()).toHaveLength(5);
 });
 
 test('retention, of a store that is not there, refuses and creates none', async () => {

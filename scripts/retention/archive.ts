@@ -72,9 +72,10 @@ export async function writeArchive(file: string, pages: AsyncIterable<StoredOrde
 export async function* readArchive(file: string): AsyncGenerator<string[]> {
   let rest = '';
   for await (const chunk of unpack(file).setEncoding('utf8')) {
-    const lines = `${rest}${chunk}`.split('\n');
+    const lines: string[] = chunk.split('\n');
+    lines[0] = rest + lines[0];
     rest = lines.pop() ?? '';
-    yield lines;
+    if (lines.length > 0) yield lines;
   }
 }
 
@@ -99,9 +100,10 @@ export async function* salvageArchive(
     let rest = '';
     try {
       for await (const chunk of gunzip.setEncoding('utf8')) {
-        const lines = `${rest}${chunk}`.split('\n');
+        const lines: string[] = chunk.split('\n');
+        lines[0] = rest + lines[0];
         rest = lines.pop() ?? '';
-        yield lines;
+        if (lines.length > 0) yield lines;
       }
     } catch (error) {
       if (!isDamage(error)) throw error;

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { Client } from 'pg';
 import { type StartedTestContainer, Wait } from 'testcontainers';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { containersAvailable, LoopbackContainer } from '../../../test/containers.ts';
 import { eventually } from '../../../test/eventually.ts';
 import { openOldOrders } from './old-orders.ts';
@@ -41,7 +41,7 @@ describe.skipIf(!engine.available)(`openOldOrders of PostgreSQL 17 (${engine.rea
     await admin.query("UPDATE orders SET stored_at = now() - interval '40 days'");
     await repository.saveAll(fresh);
 
-    const orders = await openOldOrders(url, new Date(Date.now() - 30 * DAY_MS));
+    const orders = await openOldOrders(url, 30);
     const seen: string[] = [];
     for await (const page of orders.pages(10)) {
       expect(page.length).toBeLessThanOrEqual(10);
@@ -61,17 +61,40 @@ describe.skipIf(!engine.available)(`openOldOrders of PostgreSQL 17 (${engine.rea
     await repository.close();
   });
 
+  it('pages, of large orders, hold some megabytes of them each, whatever their number may be', async () => {
+    const orders = await openOldOrders(url, 30);
+    await admin.query(
+      `INSERT INTO orders (order_id, customer_id, created_at_ms, content_hash, trace_id, data, stored_at)
+       SELECT gen_random_uuid(), '', 0, '', '', json_build_object('n', n, 'text', repeat('x', 1000000)),
+         now() - interval '40 days' FROM generate_series(1, 20) AS n`,
+    );
+    const pages: number[][] = [];
+    for await (const page of orders.pages(8))
+      pages.push(page.map(({ order }) => (order as unknown as { n: number }).n));
+    await orders.close();
+    await admin.query("DELETE FROM orders WHERE customer_id = ''");
+    expect(pages.flat()).toEqual(Array.from({ length: 20 }, (_, index) => index + 1));
+    expect(Math.max(...pages.map((page) => page.length))).toBe(5);
+  });
+
+  it('openOldOrders, on a host whose clock is a year ahead, finds old what the database calls old', async () => {
+    vi.useFakeTimers({ toFake: ['Date'], now: Date.now() + 365 * DAY_MS });
+    const orders = await openOldOrders(url, 30);
+    vi.useRealTimers();
+    await orders.close();
+    expect(Math.abs(Date.now() - 30 * DAY_MS - orders.before.getTime())).toBeLessThan(DAY_MS);
+  });
+
   it('openOldOrders, while another one is at work, refuses, and not when that one was killed', async () => {
-    const before = new Date();
-    await using first = await openOldOrders(url, before).then((orders) => ({
+    await using first = await openOldOrders(url, 0).then((orders) => ({
       ...orders,
       [Symbol.asyncDispose]: orders.close,
     }));
-    await expect(openOldOrders(url, before)).rejects.toThrow(/another run of retention is at work there$/);
+    await expect(openOldOrders(url, 0)).rejects.toThrow(/another run of retention is at work there$/);
     await admin.query(
       "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'order-retention%'",
     );
-    await eventually(async () => (await openOldOrders(url, before)).close());
+    await eventually(async () => (await openOldOrders(url, 0)).close());
     expect(await first.pages(1).next().catch(String)).toMatch(/terminat|not queryable/);
   });
 
@@ -100,7 +123,7 @@ describe.skipIf(!engine.available)(`openOldOrders of PostgreSQL 17 (${engine.rea
     const wholeMs = performance.now() - startedAt;
 
     // It comes in some 70 parts.
-    const orders = await openOldOrders(url, before, { statementTimeoutMs: Math.ceil(wholeMs / 2) });
+    const orders = await openOldOrders(url, 30, { statementTimeoutMs: Math.ceil(wholeMs / 2) });
     const seen: string[] = [];
     for await (const page of orders.pages(1_000)) seen.push(...page.map(({ order }) => order.orderId));
     await orders.close();

@@ -1,3 +1,4 @@
+import { realpathSync } from 'node:fs';
 import { DatabaseSync } from 'node:sqlite';
 import { pathToFileURL } from 'node:url';
 import type { Client } from 'pg';
@@ -9,10 +10,17 @@ import { connectTool } from './postgres-connection.ts';
 const BUSY_TIMEOUT_MS = 10_000;
 /** So much of the table is looked at in one statement: 2 MB, in blocks of 8 KiB. */
 const BLOCKS = 256;
+/** Of the orders of a page, as JSON: an order alone may have a megabyte. */
+const PAGE_BYTES = 4 * 1024 * 1024;
+const DAY_MS = 24 * 60 * 60 * 1_000;
 
 /** The orders that were stored before some moment, for archiving and removing them. */
 export type OldOrders = {
-  /** All of them in one pass, at most `limit` a page. What is removed meanwhile does not disturb it. */
+  /** That moment, by the clock of the database, which also says when an order was stored: ours may be wrong. */
+  before: Date;
+  /**
+   * All of them in one pass, at most `limit` per page, and about 4 MB. What is removed meanwhile does not disturb it.
+   */
   pages: (limit: number) => AsyncGenerator<StoredOrder[]>;
   /** Of those given, what was stored before that moment, in one transaction. @returns how many there were */
   remove: (orderIds: readonly string[]) => Promise<number>;
@@ -24,19 +32,22 @@ export type OldOrders = {
  * table once, as it lies on the disk, in statements that take no longer when the table grows. No transaction stays open
  * between them: one that did would keep vacuum from the room of what is removed, in every table. Until it is closed, or
  * its process ends in whatever way, another one of the same store is refused.
+ * @param keepDays only what was stored longer ago is old
  * @param options.statementTimeoutMs limit of one statement in PostgreSQL; by default a minute
  * @throws {StartupError} when the database cannot be opened, or another one is at work there
  */
 export function openOldOrders(
   databaseUrl: string,
-  before: Date,
+  keepDays: number,
   options: { statementTimeoutMs?: number } = {},
 ): Promise<OldOrders> {
   return openDatabase<OldOrders>(databaseUrl, {
-    sqlite: async (path) => openSqlite(path, before),
+    sqlite: async (path) => openSqlite(path, new Date(Date.now() - keepDays * DAY_MS)),
     postgres: async (url) => {
       const lock = await lockPostgres(url);
       try {
+        const { rows } = await lock.query<{ nowMs: number }>(READ_CLOCK);
+        const before = new Date((rows[0]?.nowMs ?? 0) - keepDays * DAY_MS);
         return overPostgres(await connectTool(url, { name: 'order-retention', ...options }), lock, before);
       } catch (error) {
         await lock.end();
@@ -55,7 +66,8 @@ function openSqlite(path: string, before: Date): OldOrders {
   const url = pathToFileURL(path);
   url.searchParams.set('mode', 'rw');
   const db = new DatabaseSync(url, { timeout: BUSY_TIMEOUT_MS });
-  const lock = lockSqlite(`${path}-retention`);
+  // By its real name: a link would have a lock of its own.
+  const lock = lockSqlite(`${realpathSync(path)}-retention`);
   // Rows are numbered in the order of their insertion.
   const read = db.prepare(
     `SELECT rowid, data, content_hash, trace_id, stored_at FROM orders WHERE rowid > ? AND stored_at < ? ORDER BY rowid LIMIT ?`,
@@ -64,13 +76,19 @@ function openSqlite(path: string, before: Date): OldOrders {
     'DELETE FROM orders WHERE order_id IN (SELECT value FROM json_each(?)) AND stored_at < ?',
   );
   return {
+    before,
     async *pages(limit) {
-      for (let last = 0; ; ) {
-        const rows = read.all(last, before.toISOString(), limit) as unknown as (ReadRow & {
-          rowid: number;
-        })[];
+      for (let last = 0, more = true; more; ) {
+        const rows: (ReadRow & { rowid: number })[] = [];
+        let bytes = 0;
+        more = false;
+        for (const row of read.iterate(last, before.toISOString(), limit) as Iterable<(typeof rows)[0]>) {
+          rows.push(row);
+          bytes += Buffer.byteLength(row.data);
+          more = rows.length === limit || bytes >= PAGE_BYTES;
+          if (more) break;
+        }
         if (rows.length > 0) yield rows.map(fromRow);
-        if (rows.length < limit) return;
         last = rows.at(-1)?.rowid ?? last;
       }
     },
@@ -96,8 +114,12 @@ function lockSqlite(path: string): DatabaseSync {
 
 // By place (PostgreSQL, 5.6: ctid), since a row stays where it is: an order is never updated.
 const READ_PLACES = `
-  SELECT ctid::text AS place, data::text, content_hash, trace_id, ${POSTGRES_STORED_AT} FROM orders
+  SELECT ctid::text AS place, octet_length(data::text) AS bytes FROM orders
   WHERE ctid > $1::tid AND ctid < $2::tid AND stored_at < $3 ORDER BY ctid LIMIT $4`;
+const READ = `
+  SELECT data::text, content_hash, trace_id, ${POSTGRES_STORED_AT} FROM orders
+  WHERE ctid > $1::tid AND ctid <= $2::tid AND stored_at < $3 ORDER BY ctid`;
+const READ_CLOCK = 'SELECT (extract(epoch FROM now()) * 1000)::float8 AS "nowMs"';
 const REMOVE = 'DELETE FROM orders WHERE order_id = ANY ($1::uuid[]) AND stored_at < $2';
 const COUNT_BLOCKS = `
   SELECT (pg_relation_size('orders') / current_setting('block_size')::int)::int AS blocks`;
@@ -123,18 +145,36 @@ async function lockPostgres(url: string): Promise<Client> {
   }
 }
 
+/** How many of the first make a page. */
+function countOfPage(places: readonly { bytes: number }[]): number {
+  let bytes = 0;
+  const last = places.findIndex((place) => {
+    bytes += place.bytes;
+    return bytes >= PAGE_BYTES;
+  });
+  return last === -1 ? places.length : last + 1;
+}
+
 function overPostgres(client: Client, lock: Client, before: Date): OldOrders {
+  type Place = { place: string; bytes: number };
+  const readPlaces = async (after: string, end: string, limit: number) =>
+    (await client.query<Place>(READ_PLACES, [after, end, before, limit])).rows;
   return {
+    before,
     async *pages(limit) {
       const { rows: sizes } = await client.query<{ blocks: number }>(COUNT_BLOCKS);
       const blocks = sizes[0]?.blocks ?? 0;
       for (let block = 0; block < blocks; block += BLOCKS) {
         const end = firstOf(block + BLOCKS);
-        for (let after: string | undefined = firstOf(block); after !== undefined; ) {
-          const values: unknown[] = [after, end, before, limit];
-          const { rows } = await client.query<ReadRow & { place: string }>(READ_PLACES, values);
-          if (rows.length > 0) yield rows.map(fromRow);
-          after = rows.length < limit ? undefined : rows.at(-1)?.place;
+        for (let after = firstOf(block), more = true; more; ) {
+          const places = await readPlaces(after, end, limit);
+          more = places.length === limit;
+          while (places.length > 0) {
+            const last = places.splice(0, countOfPage(places)).at(-1)?.place ?? end;
+            const { rows } = await client.query<ReadRow>(READ, [after, last, before]);
+            if (rows.length > 0) yield rows.map(fromRow);
+            after = last;
+          }
         }
       }
     },

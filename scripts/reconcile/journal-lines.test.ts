@@ -80,6 +80,13 @@ describe('readJournal', () => {
     expect(lines.map(parseJournalLine)).toEqual([READ, 'other', READ]);
   });
 
+  it('readJournal, of gzip behind plain lines, refuses instead of counting some garbled lines', async () => {
+    const chunks = [Buffer.from(`${LINE}\n`), gzipSync(`${LINE}\n${LINE}\n`)];
+    await expect(linesOf(chunks)).rejects.toThrow(
+      /standard input to its end: there is gzip behind plain lines/,
+    );
+  });
+
   it('readJournal, of nothing, gives no line', async () => {
     expect(await linesOf([])).toEqual([]);
   });

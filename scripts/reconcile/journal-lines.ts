@@ -15,6 +15,8 @@ export type JournalLine = {
 
 const CHUNK_BYTES = 64 * 1024;
 const MAX_LINE_CHARACTERS = 1024 * 1024;
+/** RFC 1952, 2.3. Its first byte is a control character, which is in no line of JSON. */
+const GZIP = '\x1f\x8b\x08';
 const MARK = '{"journal":"accepted",';
 /** Fields under which log collectors keep the line of a program. */
 const WRAPPERS = ['log', 'message', 'MESSAGE', 'msg'];
@@ -59,7 +61,10 @@ async function* linesOf(chunks: AsyncIterable<Buffer>): AsyncGenerator<string[]>
   let rest = '';
   for await (const chunk of chunks) {
     // What is looked for is ASCII; in other lines no character gets lost, and none can be cut in two.
-    const lines = (rest + chunk.toString('latin1')).split('\n');
+    const text = rest + chunk.toString('latin1');
+    // Of a small one, the garbled lines would be too few to be told.
+    if (text.includes(GZIP)) throw new Error('there is gzip behind plain lines: name each file by itself');
+    const lines = text.split('\n');
     rest = lines.pop() ?? '';
     if (rest.length > MAX_LINE_CHARACTERS) rest = rest.slice(-MARK.length);
     yield lines;

@@ -53,6 +53,14 @@ describe('sendEntries', () => {
     expect(requests).toEqual(['0a 1b 2c']);
   });
 
+  it('sendEntries, of an answer whose Ids only read like ours as numbers, takes none for sent', async () => {
+    const confuse = ([first]: Sent[]) => ({
+      Successful: ['', ' 0', '0.0', '0x0'].map((Id) => ({ ...ok(first as Sent), Id })),
+    });
+    const { results } = await sendTo('a', confuse, confuse, confuse);
+    expect(results).toEqual(['NotAnswered']);
+  });
+
   it('sendEntries, when some fail, sends only these again under their own Ids', async () => {
     const { results, requests } = await sendTo(
       'abc',

@@ -86,10 +86,11 @@ export async function sendEntries<E extends object, S extends { Id: string | und
     });
     if (!answer) break;
     if (Array.isArray(answer)) return answer;
-    const succeeded = new Map(answer.Successful?.map((entry) => [Number(entry.Id), entry]));
-    const failed = new Map(answer.Failed?.map((entry) => [Number(entry.Id), entry]));
+    const succeeded = new Map(answer.Successful?.map((entry) => [entry.Id, entry]));
+    const failed = new Map(answer.Failed?.map((entry) => [entry.Id, entry]));
     for (const index of pending) {
-      results.set(index, succeeded.get(index) ?? new BatchEntryError(failed.get(index) ?? NOT_ANSWERED));
+      const id = String(index);
+      results.set(index, succeeded.get(id) ?? new BatchEntryError(failed.get(id) ?? NOT_ANSWERED));
     }
     pending = pending.filter((index) => {
       const result = results.get(index);

@@ -3,13 +3,12 @@ import path from 'node:path';
 import { readOrderIds, type StoredOrderId } from '@orders/consumer/adapters/order-ids.ts';
 import { type DeadLetteredMessage, DeadLetterQueue } from '@orders/consumer/dlq/dead-letter-queue.ts';
 import { sqsEndpoint } from '@orders/shared/config.ts';
-import { PACKED_TYPE } from '@orders/shared/message.ts';
-import { contentHash } from '@orders/shared/order.ts';
-import { MAX_PACKED_ORDERS, readableOrders, unpackMessages } from '@orders/shared/packed-message.ts';
+import { decodeOrderMessage, PACKED_TYPE, type UnreadableMessageError } from '@orders/shared/message.ts';
+import { MAX_PACKED_ORDERS, unpackMessages } from '@orders/shared/packed-message.ts';
 import { messagesIn, resolveQueues } from '@orders/shared/queue-admin.ts';
 import { z } from 'zod';
 import { defineCommand, flag, runCommand, time, UsageError, type ValuesOf, wholeNumber } from './command.ts';
-import { readJournal } from './reconcile/journal-lines.ts';
+import { parseObject, readJournal } from './reconcile/journal-lines.ts';
 import { type Archives, type DeadLetterRef, reconcile } from './reconcile/reconciliation.ts';
 import { describeReport, type Verdict, verdictOf } from './reconcile/report.ts';
 import { archivesOf, salvageArchive } from './retention/archive.ts';
@@ -73,6 +72,13 @@ const SETTLE_MS = 60_000;
 
 const DAY_MS = 24 * 60 * 60 * 1_000;
 const EXIT_STATUS: Record<Verdict, number> = { ok: 0, wrong: 1, unresolved: 3 };
+
+/** Names an order that is not read. */
+const namingEnvelope = z.object({
+  type: z.literal('order.placed.v1'),
+  id: z.uuid(),
+  contenthash: z.string().regex(/^v1:[0-9a-f]{64}$/),
+});
 
 if (import.meta.main) await runCommand(command, main);
 
@@ -175,23 +181,30 @@ async function* readDeadLetters(deadLetterQueue: DeadLetterQueue): AsyncGenerato
   for await (const messages of deadLetterQueue.readAll()) yield messages.map(toRef);
 }
 
-function toRef({ message, deadLetter }: DeadLetteredMessage): DeadLetterRef {
-  const orders = readableOrders(message.body).map((order) => ({
-    orderId: order.orderId,
-    contentHash: contentHash(order),
-  }));
+function toRef({ message: { messageId, body }, deadLetter }: DeadLetteredMessage): DeadLetterRef {
+  const parts = unpackMessages(body);
+  const orders = parts.flatMap((part) => orderIn(part, part !== body));
+  const isClosed = orders.length === 0 && body.includes(PACKED_TYPE);
   return {
     orders,
-    messageId: deadLetter?.messageId ?? message.messageId,
-    unreadable: unreadableIn(message.body, orders.length),
+    messageId: deadLetter?.messageId ?? messageId,
+    // How many orders may be in it besides.
+    unreadable: isClosed ? MAX_PACKED_ORDERS : parts.length - orders.length,
     reason: deadLetter?.reason,
   };
 }
 
-/** How many orders may be in it besides those that can be read. */
-function unreadableIn(body: string, readable: number): number {
-  if (readable === 0 && body.includes(PACKED_TYPE)) return MAX_PACKED_ORDERS;
-  return unpackMessages(body).length - readable;
+/** The order in a message. Where that cannot be read, its envelope names it, also under the new id of a redrive. */
+function orderIn(body: string, packed: boolean): DeadLetterRef['orders'] {
+  try {
+    const { order, contentHash } = decodeOrderMessage(body, {}, { packed });
+    return [{ orderId: order.orderId, contentHash }];
+  } catch (error) {
+    // One of both is not what was sent.
+    if ((error as Partial<UnreadableMessageError>).code === 'CONTENT_HASH_MISMATCH') return [];
+    const { success, data } = namingEnvelope.safeParse(parseObject(body));
+    return success ? [{ orderId: data.id, contentHash: data.contenthash }] : [];
+  }
 }
 
 /** Relative to where the tool was called, which npm keeps for it. */

@@ -309,6 +309,41 @@ describe('reconcile', { timeout: 120_000 }, () => {
     expect(without.status).toBe(3);
   });
 
+  test('of an order that cannot be read, and was rejected again after a redrive, accounts for it by its envelope', async () => {
+    const order = { ...anOrderRequest(), orderId: randomUUID(), totalAmount: 1 };
+    const content = `v1:${'ab'.repeat(32)}`;
+    const { client, urls } = queues;
+    const { MessageId } = await client.send(
+      new SendMessageCommand({
+        QueueUrl: urls.queueUrl,
+        MessageBody: JSON.stringify({
+          specversion: '1.0',
+          type: 'order.placed.v1',
+          id: order.orderId,
+          source: '/order-producer',
+          contenthash: content,
+          data: order,
+        }),
+      }),
+    );
+    const line = {
+      journal: 'accepted',
+      orderId: order.orderId,
+      acceptedAt: new Date(),
+      messageId: MessageId,
+    };
+    await writeFile(journal, `${JSON.stringify({ ...line, content: content.slice(0, 19) })}\n`);
+    const rejected = () =>
+      eventually(async () => expect(await messagesIn(client, urls.deadLetterQueueUrl)).toBe(1));
+    await rejected();
+    expect(await new DeadLetterQueue(client, urls).redrive({})).toBe(1);
+    await rejected();
+    await workedOff();
+    const { status, report } = await reconcileJson(journal);
+    expect(report).toMatchObject({ accepted: 1, deadLettered: 1, missing: 0 });
+    expect(status).toBe(0);
+  });
+
   test('of a packed message of which one order was dead-lettered, finds another that the store lost', async () => {
     const { endpoint } = pair;
     await using packing = await startPair({

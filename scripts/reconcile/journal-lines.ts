@@ -93,7 +93,7 @@ function startOfObject(line: string): number {
   return mark >= 0 ? mark : Math.max(0, line.indexOf('{'));
 }
 
-function parseObject(text: string): Record<string, unknown> | undefined {
+export function parseObject(text: string): Record<string, unknown> | undefined {
   try {
     const value = JSON.parse(text);
     return typeof value === 'object' && value !== null ? value : undefined;

@@ -1,7 +1,16 @@
+import { randomBytes } from 'node:crypto';
 import { ID_BYTES } from './ids.ts';
 
 const WORDS = ID_BYTES / 4;
 const FREE = -1;
+
+/** Another one in each process: who knows it can choose ids that all want the same place. */
+const [A, B, C, D] = Array.from({ length: WORDS }, () => randomBytes(4).readInt32LE() | 1) as [
+  number,
+  number,
+  number,
+  number,
+];
 
 /** Remembers under which number an id came first. Two arrays that are used again and again, and nothing an id. */
 export class IdTable {
@@ -26,7 +35,8 @@ export class IdTable {
     const b = records.readInt32LE(offset + 4);
     const c = records.readInt32LE(offset + 8);
     const d = records.readInt32LE(offset + 12);
-    const hash = Math.imul(a ^ Math.imul(b, 0x85ebca6b) ^ Math.imul(c, 0xc2b2ae35) ^ d, 0x9e3779b1);
+    const mixed = Math.imul(a, A) ^ Math.imul(b, B) ^ Math.imul(c, C) ^ Math.imul(d, D);
+    const hash = Math.imul(mixed ^ (mixed >>> 15), 0x9e3779b1);
     for (let slot = (hash ^ (hash >>> 15)) & this.#mask; ; slot = (slot + 1) & this.#mask) {
       const words = slot * WORDS;
       const found = this.#numbers[slot] as number;

@@ -4,6 +4,7 @@ import { defineCommand, flag, runCommand, type ValuesOf, wholeNumber } from './c
 import { alert } from './deploy/alert.ts';
 import {
   deployerEnvironment,
+  digest,
   NEEDS_KUBECTL,
   settingsOf,
   tag,
@@ -23,6 +24,8 @@ export const command = defineCommand({
   positionals: { environment: deployerEnvironment },
   options: {
     'image-tag': { takes: 'TAG', description: 'the release; must be named', schema: tag },
+    'producer-digest': digest('order-producer'),
+    'consumer-digest': digest('order-consumer'),
     'dry-run': flag('says what it would do'),
     overlay: {
       takes: 'DIR',
@@ -52,7 +55,10 @@ async function main(values: ValuesOf<typeof command>): Promise<number> {
   const settings = settingsOf(values);
   const { environment, 'image-tag': tag, overlay = `k8s/overlays/${environment}` } = values;
   const webhook = process.env['ALERT_WEBHOOK_URL'];
-  const manifests = readManifests(render(overlay), tag);
+  const manifests = readManifests(render(overlay), tag, {
+    'order-producer': values['producer-digest'],
+    'order-consumer': values['consumer-digest'],
+  });
 
   const status = await runInCluster(settings, async (session) => {
     const request = { ...session, manifests, tag, isFirst: values.first };

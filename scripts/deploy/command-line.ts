@@ -29,6 +29,16 @@ export const tag = z
   .regex(/^\w[\w.-]{0,127}$/, 'is no tag: up to 128 letters, digits, dots, hyphens and underscores')
   .refine((name) => name !== 'latest', 'is no tag to deploy: it means another image every day');
 
+/** Of an image: runs what was verified, also where somebody has moved the tag since. */
+export const digest = (service: string) => ({
+  takes: 'sha256:DIGEST',
+  description: `digest that the image of ${service} must have; by default that of the tag`,
+  schema: z
+    .string()
+    .regex(/^sha256:[0-9a-f]{64}$/, 'is no digest: sha256: and 64 hexadecimal digits')
+    .optional(),
+});
+
 /** One for each service, or one for both. */
 export const tags = z
   .string()

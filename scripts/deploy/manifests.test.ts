@@ -42,6 +42,17 @@ describe('manifests', () => {
     expect(others.map(({ kind }) => kind)).toEqual(['Service', 'ConfigMap']);
   });
 
+  test('release that is named by digests as well runs by these, and is called by its tag', () => {
+    const pinned = readManifests(RENDERED, '2.0', { 'order-consumer': 'sha256:bb' }).deployments;
+    expect(pinned['order-consumer'].spec.template.spec.containers[0].image).toBe(
+      'order-consumer:2.0@sha256:bb',
+    );
+    expect(pinned['order-producer'].spec.template.spec.containers[0].image).toBe(
+      'registry:5000/order-producer:2.0',
+    );
+    expect(releaseOf(pinned['order-consumer'])).toBe('2.0');
+  });
+
   test('candidate, of a Deployment, differs in name, track and number only', () => {
     const stable = deployments['order-producer'];
     const candidate = candidateOf(stable, 3);
@@ -64,5 +75,7 @@ describe('manifests', () => {
     ['order-producer:1.2', '1.2'],
     ['registry:5000/order-producer', 'latest'],
     ['registry:5000/order-producer:v3', 'v3'],
+    ['registry:5000/order-producer:v3@sha256:ab', 'v3'],
+    ['registry:5000/order-producer@sha256:ab', 'sha256:ab'],
   ])('tag of %s is %s', (image, tag) => expect(tagOf(image)).toBe(tag));
 });

@@ -25,8 +25,11 @@ export type Manifests = {
   others: KubernetesObject[];
 };
 
+/** By service: what its image must be, whatever its tag points to. */
+export type Digests = Partial<Record<ServiceName, string | undefined>>;
+
 /** @throws {DeploymentError} MANIFEST when the overlay lacks what a deployment changes */
-export function readManifests(rendered: string, tag: string): Manifests {
+export function readManifests(rendered: string, tag: string, digests: Digests = {}): Manifests {
   const objects: KubernetesObject[] = parseAllDocuments(rendered).map((document) => document.toJS());
   const find = <T extends KubernetesObject>(kind: string, name: string): T => {
     const found = objects.find((object) => object.kind === kind && object.metadata.name === name);
@@ -34,7 +37,7 @@ export function readManifests(rendered: string, tag: string): Manifests {
     throw new DeploymentError('MANIFEST', `the overlay has no ${kind} ${name}`);
   };
   const deployments = Object.fromEntries(
-    SERVICES.map((name) => [name, withTag(find<DeploymentObject>('Deployment', name), tag)]),
+    SERVICES.map((name) => [name, withTag(find<DeploymentObject>('Deployment', name), tag, digests[name])]),
   ) as Manifests['deployments'];
   const isOurs = ({ kind, metadata }: KubernetesObject) =>
     kind === 'Namespace' || (kind === 'Deployment' && SERVICES.some((name) => name === metadata.name));
@@ -46,21 +49,26 @@ export function readManifests(rendered: string, tag: string): Manifests {
   };
 }
 
-/** The tag of the image; a digest counts as one. */
+/** The tag of the image; a digest alone counts as one. */
 export function releaseOf({ spec }: Pick<DeploymentObject, 'spec'>): string {
   return tagOf(spec.template.spec.containers[0].image);
 }
 
 export function tagOf(image: string): string {
-  return /[:@]([^/]+)$/.exec(image)?.[1] ?? 'latest';
+  const [, tag, digest] = IMAGE.exec(image) ?? [];
+  return tag ?? digest ?? 'latest';
 }
 
-function withTag(deployment: DeploymentObject, tag: string): DeploymentObject {
+/** `repository:tag@digest`, of which the tag, the digest or both may be absent; a registry may have a port. */
+const IMAGE = /(?::([\w.-]+))?(?:@([^/]+))?$/;
+
+function withTag(deployment: DeploymentObject, tag: string, digest: string | undefined): DeploymentObject {
   const copy = structuredClone(deployment);
   const { containers, initContainers = [] } = copy.spec.template.spec;
   const repository = repositoryOf(containers[0].image);
+  const image = `${repository}:${tag}${digest ? `@${digest}` : ''}`;
   for (const container of [...containers, ...initContainers]) {
-    if (repositoryOf(container.image) === repository) container.image = `${repository}:${tag}`;
+    if (repositoryOf(container.image) === repository) container.image = image;
   }
   copy.metadata.annotations = { ...copy.metadata.annotations, ...changeCause(tag) };
   return copy;
@@ -69,7 +77,7 @@ function withTag(deployment: DeploymentObject, tag: string): DeploymentObject {
 /** What `kubectl rollout history` shows. */
 export const changeCause = (tag: string) => ({ 'kubernetes.io/change-cause': `release ${tag}` });
 
-const repositoryOf = (image: string) => image.replace(/[:@][^/]+$/, '');
+const repositoryOf = (image: string) => image.replace(IMAGE, '');
 
 /** The same Deployment beside the live one: another name, another track, a number of its own. */
 export function candidateOf(deployment: DeploymentObject, replicas: number): DeploymentObject {

@@ -38,6 +38,8 @@ function npmCommands(line: string): string[] {
 /** What a workflow's variables may hold. */
 const SAMPLES = {
   IMAGE_TAG: 'v2',
+  PRODUCER_DIGEST: `sha256:${'0'.repeat(64)}`,
+  CONSUMER_DIGEST: `sha256:${'0'.repeat(64)}`,
   PRODUCER: 'v1',
   CONSUMER: 'v1',
   SERVICE: 'producer',
@@ -116,7 +118,7 @@ it('the workflows name scripts', () => {
     expect.arrayContaining([
       'knip',
       'node test/faults/campaign.ts --trials=50 --jobs=2 --seed="$GITHUB_RUN_NUMBER"',
-      'scripts/deploy.sh production --image-tag="$IMAGE_TAG"',
+      'scripts/deploy.sh production --image-tag="$IMAGE_TAG" --producer-digest="$PRODUCER_DIGEST" --consumer-digest="$CONSUMER_DIGEST"',
       '.ci/roll-back production "$IMAGE_TAG" "$PRODUCER" "$CONSUMER"',
     ]),
   );

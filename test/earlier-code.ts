@@ -13,7 +13,7 @@ export type EarlierCode = { commit: string; name: string };
 
 /**
  * Code of this repository that was before: the newest release by tag; without tags what the services were one change
- * ago, and as long ago as they needed the same packages as today, since nothing is installed for it.
+ * ago, and as long ago as they needed no other packages than today, since nothing is installed for it.
  * @param root of the repository
  */
 export function earlierCode(root = ROOT): { found: EarlierCode[]; reason: string } {
@@ -21,8 +21,9 @@ export function earlierCode(root = ROOT): { found: EarlierCode[]; reason: string
   try {
     if (git('rev-parse', '--is-shallow-repository').trim() === 'true')
       return { found: [], reason: 'skipped: the clone is shallow, and has no earlier code' };
-    const now = packages(readFileSync(path.join(root, 'package-lock.json'), 'utf8'));
-    const runs = (commit: string) => packages(git('show', `${commit}:package-lock.json`)) === now;
+    const now = new Set(packages(readFileSync(path.join(root, 'package-lock.json'), 'utf8')));
+    const runs = (commit: string) =>
+      packages(git('show', `${commit}:package-lock.json`)).every((each) => now.has(each));
     const named = git('tag', '--merged', 'HEAD', '--no-contains', 'HEAD', '--sort=-creatordate');
     const release = named.split('\n').find((tag) => tag && runs(tag));
     if (release) return { found: [{ commit: release, name: release }], reason: 'by tag' };
@@ -75,13 +76,12 @@ const gitIn =
 
 type Locked = { version?: string; integrity?: string; dev?: boolean; optional?: boolean; link?: boolean };
 
-/** What a lock file says of the packages that the services need, in a form to compare. */
-function packages(lockFile: string): string {
+/** What a lock file says of each package that the services need, in a form to compare. */
+function packages(lockFile: string): string[] {
   const { packages } = JSON.parse(lockFile) as { packages: Record<string, Locked> };
-  const needed = Object.entries(packages)
+  return Object.entries(packages)
     .filter(
       ([place, { dev, optional, link }]) => place.includes('node_modules/') && !dev && !optional && !link,
     )
     .map(([place, { version, integrity }]) => `${place} ${version} ${integrity}`);
-  return needed.toSorted().join('\n');
 }

@@ -123,7 +123,8 @@ describe('slow clients', () => {
   const FASTER = 50;
   /** REQUEST_TIMEOUT_MS, and as long until Node looks. */
   const CUT_AFTER_MS = 60_000 / FASTER;
-  const SLACK_MS = 300;
+  /** Two hundred answers, on a machine that has other things to do; without a limit it would be a minute. */
+  const SLACK_MS = 10_000;
   const CLIENTS = 200;
 
   let pair: Pair;

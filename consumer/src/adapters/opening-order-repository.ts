@@ -1,5 +1,5 @@
 import { StoreUnavailableError } from '../domain/errors.ts';
-import type { OrderCursor, OrderRepository, OrderToStore } from '../domain/order-repository.ts';
+import type { OrderRepository } from '../domain/order-repository.ts';
 import type { OpenedOrderRepository } from './open-order-repository.ts';
 import type { PoolGauges } from './postgres-order-repository.ts';
 
@@ -15,23 +15,23 @@ export class OpeningOrderRepository implements OrderRepository {
     this.#store = await opening;
   }
 
-  async saveAll(orders: readonly OrderToStore[]) {
-    return this.#opened().saveAll(orders);
+  async saveAll(...args: Parameters<OrderRepository['saveAll']>) {
+    return this.#opened().saveAll(...args);
   }
-  async rehearse(orders: readonly OrderToStore[]) {
-    return this.#opened().rehearse(orders);
+  async rehearse(...args: Parameters<OrderRepository['rehearse']>) {
+    return this.#opened().rehearse(...args);
   }
-  async findById(orderId: string) {
-    return this.#opened().findById(orderId);
+  async findById(...args: Parameters<OrderRepository['findById']>) {
+    return this.#opened().findById(...args);
   }
-  async findByIds(orderIds: readonly string[]) {
-    return this.#opened().findByIds(orderIds);
+  async findByIds(...args: Parameters<OrderRepository['findByIds']>) {
+    return this.#opened().findByIds(...args);
   }
   async findAny() {
     return this.#opened().findAny();
   }
-  async findByCustomer(customerId: string, page: { limit: number; after?: OrderCursor | undefined }) {
-    return this.#opened().findByCustomer(customerId, page);
+  async findByCustomer(...args: Parameters<OrderRepository['findByCustomer']>) {
+    return this.#opened().findByCustomer(...args);
   }
   async ping() {
     return this.#opened().ping();

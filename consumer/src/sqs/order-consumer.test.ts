@@ -3,6 +3,7 @@ import { describe, expect, test, vi } from 'vitest';
 import { deadLetterOf, type Harness, startHarness as start } from '../../testing/consumer-harness.ts';
 import { anOrder, bodyOf } from '../../testing/orders.ts';
 import { OrderLockedError, OrderNotStorableError, StoreUnavailableError } from '../domain/errors.ts';
+import { Watchdog } from './watchdog.ts';
 
 const eventually = (assertion: () => void | Promise<void>) =>
   vi.waitFor(assertion, { timeout: 5_000, interval: 5 });
@@ -490,6 +491,18 @@ describe('polling', () => {
     finish();
     await eventually(() => expect(harness.sqs.deletedHandles()).toHaveLength(7));
   });
+});
+
+test('consumer, with a batch whose save hangs as long as a statement may, is not taken for stuck', async () => {
+  const expected = vi.spyOn(Watchdog.prototype, 'expect');
+  const body = await bodyOf(anOrder());
+  const harness = start({ DATABASE_STATEMENT_TIMEOUT_MS: 600_000, OUTAGE_HOLD_SECONDS: 30 }, ({ sqs }) =>
+    sqs.put(body),
+  );
+  await eventually(() => expect(harness.repository.stored.size).toBe(1));
+  const [, withinMs] = expected.mock.calls.find(([activity]) => activity.startsWith('batch-')) ?? [];
+  expect(withinMs).toBeGreaterThan(30_000 + 600_000);
+  expected.mockRestore();
 });
 
 describe('an SQS that does not delete', () => {

@@ -34,6 +34,13 @@ export type OrderConsumerOptions = Omit<PollerOptions, 'onMessages'> & {
 
 const STUCK_MARGIN_MS = 30_000;
 
+/** How long a healthy consumer may work on a batch: held in an outage, and then in a save that hangs as long as it may. */
+const longestBatchMs = (config: ConsumerConfig): number =>
+  (config.HANDLING_TIMEOUT_SECONDS + config.OUTAGE_HOLD_SECONDS) * 1_000 +
+  config.DATABASE_CONNECT_TIMEOUT_MS +
+  config.DATABASE_STATEMENT_TIMEOUT_MS +
+  STUCK_MARGIN_MS;
+
 const released = (cause: ReleaseCause): ProcessedMessage => ({
   outcome: { kind: 'released', cause },
   traceId: '',
@@ -118,9 +125,7 @@ export class OrderConsumer {
   async #workOff(messages: ReceivedMessage[], requestedAtMs: number): Promise<void> {
     const { leases, metrics, config, watchdog } = this.#options;
     const batch = `batch-${this.#batches++}`;
-    const longestMs =
-      (config.HANDLING_TIMEOUT_SECONDS + config.OUTAGE_HOLD_SECONDS) * 1_000 + STUCK_MARGIN_MS;
-    watchdog.expect(batch, longestMs);
+    watchdog.expect(batch, longestBatchMs(config));
     this.#undecided += messages.length;
     const endProcessing = metrics.processingDuration.startTimer();
     const now = Date.now();

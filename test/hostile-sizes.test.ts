@@ -108,16 +108,23 @@ describe('order-producer in front of an SQS that does not answer', () => {
       4 * MiB,
     );
     const answers: string[] = [];
+    const refused = new Set<net.Socket>();
     const uploads = Array.from({ length: 120 }, async () => {
       const socket = await connected(producer.port);
       sockets.push(socket);
-      socket.setEncoding('utf8').once('data', (answer) => answers.push(String(answer)));
+      // A reset by a server that reads no more may overtake its answer.
+      socket.once('close', () => refused.add(socket));
+      socket.setEncoding('utf8').once('data', (answer) => {
+        answers.push(String(answer));
+        refused.add(socket);
+      });
       await new Promise((resolve) =>
         socket.write(requestText('POST /orders/batch', body).slice(0, -1), resolve),
       );
     });
     await Promise.all(uploads);
-    await eventually(() => expect(answers.length).toBeGreaterThan(100));
+    await eventually(() => expect(refused.size).toBeGreaterThan(100));
+    expect(answers.length).toBeGreaterThan(0);
     expect(answers.filter((answer) => !/^HTTP\/1.1 429 .*retry-after: \d/is.test(answer))).toEqual([]);
     for (const socket of sockets.splice(0)) socket.destroy();
     await stillAccepts();

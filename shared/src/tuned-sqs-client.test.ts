@@ -912,6 +912,24 @@ describe('tuned client, other than the plain one,', () => {
     await expect(createClient('plain', endpoint).client.send(command())).rejects.toThrow('MD5');
   });
 
+  it('of an answer without end, gives up at 64 MiB', async () => {
+    let sentBytes = 0;
+    const { endpoint } = await startScript((response) => {
+      const chunk = Buffer.alloc(1024 * 1024, ' ');
+      const more = () => {
+        while (!response.destroyed && sentBytes < 2 ** 30) {
+          sentBytes += chunk.length;
+          if (!response.write(chunk)) return void response.once('drain', more);
+        }
+      };
+      response.writeHead(200);
+      more();
+    });
+    const { client } = createClient('tuned', endpoint, { SQS_MAX_ATTEMPTS: 1 });
+    expect(await caught(client.send(receive()))).toMatchObject({ code: 'UND_ERR_RES_EXCEEDED_MAX_SIZE' });
+    expect(sentBytes).toBeLessThan(256 * 1024 * 1024);
+  });
+
   it('of an answer that stops on the way, gives up at the time-out', async () => {
     const { endpoint } = await startScript((response) => {
       response.writeHead(200, { 'content-length': '100' }).write('{');

@@ -10,6 +10,8 @@ type Answer = Awaited<ReturnType<Handler['handle']>>;
 export type HttpLimits = { connectTimeoutMs: number; requestTimeoutMs: number; maxSockets: number };
 
 const USER_AGENT = 'order-pipeline aws-sdk-js/3 undici/7';
+/** Ten messages of 1 MiB in JSON, each character of them escaped (`\u0001`), and room. Only a broken endpoint sends more. */
+const MAX_ANSWER_BYTES = 64 * 1024 * 1024;
 /** Idle connections end before SQS ends them, or a request could be on its way then. */
 const KEEP_ALIVE_MS = 30_000;
 
@@ -67,6 +69,7 @@ export class UndiciHandler {
         // The time-out of the whole request is enough, and exact.
         headersTimeout: 0,
         bodyTimeout: 0,
+        maxResponseSize: MAX_ANSWER_BYTES,
       });
       this.#pools.set(origin, pool);
     }

@@ -70,10 +70,10 @@ describe('parseCommand', () => {
   });
 
   it.each([
-    [manageQueues, ['delete', 'dev', 'my-old-test-queue'], 'what is my-old-test-queue?'],
+    [manageQueues, ['delete', 'dev', 'my-old-test-queue'], 'not understood: my-old-test-queue'],
     [manageQueues, ['delete'], 'which environment?'],
     [manageQueues, ['status', 'dev', '--confirm=order-queue'], '--confirm belongs to delete, not to status'],
-    [dlq, ['redrive', 'dev', '1'], 'what is 1?'],
+    [dlq, ['redrive', 'dev', '1'], 'not understood: 1'],
     [dlq, ['redrive', 'dry-run'], 'environment: "dry-run" must be dev, staging or production'],
     [dlq, ['redrive', '--limit=1', '--limit=2'], '--limit is given twice'],
     [dlq, ['peek', '--dry-run'], '--dry-run belongs to redrive, not to peek'],

@@ -154,7 +154,7 @@ function readPositionals({ positionals }: Command, words: string[]): Record<stri
     const skipped = mayBeAnother && !schema.safeParse(left[0]).success;
     read[name] = readValue(name, schema, skipped ? undefined : left.shift());
   }
-  if (left.length > 0) throw new UsageError(`what is ${left.join(' ')}?`);
+  if (left.length > 0) throw new UsageError(`not understood: ${left.join(' ')}`);
   return read;
 }
 

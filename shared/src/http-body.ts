@@ -60,9 +60,11 @@ function readBody(
   let body: Buffer | undefined;
   let length = 0;
   const end = (error?: Error) => {
-    payload.off('data', onData).off('end', end).off('error', end);
+    payload.off('data', onData).off('end', end).off('error', onError);
     done(error, body?.subarray(0, length) ?? EMPTY);
   };
+  const onError = (cause: Error) =>
+    end(new ProblemError(createProblem(400, 'incomplete-body', 'the body has no end'), { cause }));
   const onData = (chunk: Buffer) => {
     const needed = length + chunk.length;
     if (needed > bodyLimit) return end(tooLarge(bodyLimit));
@@ -81,7 +83,7 @@ function readBody(
     length = needed;
   };
   if (expectedBytes > bodyLimit) done(tooLarge(bodyLimit), EMPTY);
-  else payload.on('data', onData).on('end', end).on('error', end);
+  else payload.on('data', onData).on('end', end).on('error', onError);
 }
 
 const tooLarge = (bodyLimit: number) =>

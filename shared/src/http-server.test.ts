@@ -8,6 +8,7 @@ import { createProblem, ProblemError } from './problem.ts';
 import { StartupError } from './startup-error.ts';
 
 const TRACE_ID = '4bf92f3577b34da6a3ce929d0e0e4736';
+const POST_ECHO = 'POST /echo HTTP/1.1\r\nHost: x\r\n';
 const loopback = { host: '127.0.0.1', port: 0, variable: 'TEST_PORT' };
 
 describe('createHttpServer', () => {
@@ -259,6 +260,17 @@ describe('createHttpServer', () => {
 
     it('server, of a body above the limit, answers 413, room or not', async () => {
       expect((await upload(2_000 * KiB)).statusCode).toBe(413);
+    });
+
+    it('server, whose client leaves in the middle of a body, takes that for no failure of its own', async () => {
+      const answered = Promise.withResolvers<unknown>();
+      test.app.addHook('onError', async (_request, _reply, error) => answered.resolve(error));
+      await listen(test.app, loopback);
+      const socket = connect((test.app.server.address() as AddressInfo).port, '127.0.0.1');
+      test.app.server.once('request', () => socket.destroy());
+      socket.write(`${POST_ECHO}Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{`);
+      expect(await answered.promise).toMatchObject({ problem: { status: 400 } });
+      expect(test.lines.filter(({ level }) => level === 'ERROR')).toEqual([]);
     });
 
     it('server, of look-ups that do not fit, answers 429, before and after it knows their size', async () => {

@@ -117,6 +117,7 @@ describe('sendEntries', () => {
 
   it.each([
     ['InvalidMessageContents', 'InvalidMessageContents'],
+    ['InvalidAttributeValue', 'InvalidAttributeValue'],
     ['InvalidParameterValue', 'InvalidParameterValue'],
     ['InvalidParameterValueException', 'InvalidParameterValue'],
     ['AWS.SimpleQueueService.BatchRequestTooLong', 'BatchRequestTooLong'],

@@ -31,6 +31,7 @@ const documented = (code: string) => code.replace(/^AWS\.SimpleQueueService\.|Ex
 const FAULTS_OF_MESSAGE = new Set([
   'InvalidMessageContents', // a character outside of those allowed
   'InvalidParameterValue', // longer than the queue's MaximumMessageSize; attributes that SQS does not take
+  'InvalidAttributeValue', // what ElasticMQ says of such a character; SQS says it of queues alone
   'BatchRequestTooLong', // the same of a request, and so of the message that is alone in it
 ]);
 

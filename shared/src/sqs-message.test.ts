@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { messageSizeBytes, stringAttributes } from './sqs-message.ts';
+import { isMessageBody, messageSizeBytes, stringAttributes } from './sqs-message.ts';
 
 describe('messageSizeBytes', () => {
   it.each([
@@ -16,6 +16,19 @@ describe('messageSizeBytes', () => {
   ])('messageSizeBytes, %s, counts UTF-8', (_what, body, attributes, bytes) => {
     expect(messageSizeBytes(body, attributes)).toBe(bytes);
   });
+});
+
+describe('isMessageBody', () => {
+  it.each(['a', '\t\n\r', '\u007f', '주문', '😀', '\ufffd'])('isMessageBody, of %j, says yes', (text) => {
+    expect(isMessageBody(text)).toBe(true);
+  });
+
+  it.each(['', '\u0000', 'a\u0001', 'a\ufffe', 'a\uffff', 'a\ud800'])(
+    'isMessageBody, of %j, says no',
+    (text) => {
+      expect(isMessageBody(text)).toBe(false);
+    },
+  );
 });
 
 describe('stringAttributes', () => {

@@ -29,6 +29,13 @@ function workOut(attributes: Attributes): Worked {
 export const messageSizeBytes = (body: string, attributes: Attributes): number =>
   Buffer.byteLength(body) + workOut(attributes).sizeBytes;
 
+/**
+ * Whether SQS takes a text as the body of a message, its size apart
+ * (https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMessage.html#API_SendMessage_RequestParameters).
+ */
+export const isMessageBody = (text: string): boolean =>
+  text.length > 0 && text.isWellFormed() && !/[^\t\n\r -\uFFFD]/.test(text);
+
 /** Attributes as SQS takes them. Of a frozen object always the same ones: not to be changed. */
 export const stringAttributes = (attributes: Attributes): Record<string, MessageAttributeValue> =>
   workOut(attributes).values;

@@ -166,7 +166,8 @@ export const INVARIANTS: Record<ViolationCode, string> = {
   CRASHED: 'no crash, no unhandled rejection, no FATAL line',
   BAD_STOP: 'SIGTERM is answered by exit status 0 within the grace period',
   LEAK: `open files and sockets of a process do not grow by more than ${MAX_OPEN_FILES_GROWTH} from when it is ready until its end`,
-  ODD_ANSWER: 'orders are answered with 202, 429 or 503, contradictory ones with 422',
+  ODD_ANSWER:
+    'orders are answered with 202, 429 or 503, contradictory ones with 422, or with 429 before they are read',
   UNANSWERED:
     'a request gets an answer within PUBLISH_TIMEOUT_MS and 7 s, unless the producer dies or stands still',
   DEAD_LETTERED_TWICE:

@@ -246,8 +246,8 @@ export type SqsOrderPublisherOptions`,
     edits: [
       {
         file: 'shared/src/sqs-batch.ts',
-        find: 'new BatchEntryError(failed.get(index) ?? NOT_ANSWERED)',
-        replace: '({ Id: String(index) } as S)',
+        find: 'new BatchEntryError(failed.get(id) ?? NOT_ANSWERED)',
+        replace: '({ Id: id } as S)',
       },
     ],
   },

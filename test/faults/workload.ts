@@ -161,7 +161,8 @@ export class Client {
     else if (status === 202) submission.answer = 'accepted';
     else if (submission.answer !== 'accepted') submission.answer = 'unknown';
     if (status === 202) submission.confirmed++;
-    const expected = submission.invalid ? [422] : [202, 429, 503];
+    // 429 comes before the order is read.
+    const expected = submission.invalid ? [422, 429] : [202, 429, 503];
     if (status !== undefined && !expected.includes(status)) submission.oddAnswers.push(status);
   }
 }

@@ -1,6 +1,7 @@
 import type { SQSClient } from '@aws-sdk/client-sqs';
 import type { Logger } from '@orders/shared/logger.ts';
 import { BatchEntryError, isFaultOfMessage } from '@orders/shared/sqs-batch.ts';
+import { isMessageBody } from '@orders/shared/sqs-message.ts';
 import type { Rejected } from '../domain/outcome.ts';
 import type { ProcessedMessage } from '../domain/process-messages.ts';
 import type { ConsumerMetrics } from '../metrics.ts';
@@ -64,8 +65,8 @@ export class PackedSettler {
 
   async #send(piece: Piece, { body, processed }: Part): Promise<void> {
     const { outcome } = processed;
-    // What SQS calls a missing parameter may be the request's fault; of an empty line we know.
-    if (body === '') throw new BatchEntryError({ Code: 'InvalidMessageContents' });
+    // How an emulator refuses such a line is nothing to go by: a missing parameter, an invalid action.
+    if (!isMessageBody(body)) throw new BatchEntryError({ Code: 'InvalidMessageContents' });
     if (outcome.kind === 'rejected') await this.#reject(piece, outcome, processed);
     else await this.#orders.send(piece, { MessageBody: body, MessageAttributes: {} });
   }

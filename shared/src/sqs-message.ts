@@ -30,11 +30,15 @@ export const messageSizeBytes = (body: string, attributes: Attributes): number =
   Buffer.byteLength(body) + workOut(attributes).sizeBytes;
 
 /**
- * Whether SQS takes a text as the body of a message, its size apart
+ * The text with U+FFFD in place of each character that SQS takes in none: control characters, U+FFFE, U+FFFF, lone
+ * surrogates
  * (https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMessage.html#API_SendMessage_RequestParameters).
  */
-export const isMessageBody = (text: string): boolean =>
-  text.length > 0 && text.isWellFormed() && !/[^\t\n\r -\uFFFD]/.test(text);
+export const asMessageText = (text: string): string =>
+  text.toWellFormed().replaceAll(/[^\t\n\r -\uFFFD]/g, '\uFFFD');
+
+/** Whether SQS takes a text as the body of a message, its size apart. */
+export const isMessageBody = (text: string): boolean => text.length > 0 && asMessageText(text) === text;
 
 /** Attributes as SQS takes them. Of a frozen object always the same ones: not to be changed. */
 export const stringAttributes = (attributes: Attributes): Record<string, MessageAttributeValue> =>

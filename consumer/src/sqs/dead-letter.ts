@@ -1,4 +1,5 @@
 import type { MessageAttributeValue } from '@aws-sdk/client-sqs';
+import { asMessageText } from '@orders/shared/sqs-message.ts';
 import { z } from 'zod';
 import type { MessageToSend } from './message-sender.ts';
 import type { ReceivedMessage } from './received-message.ts';
@@ -52,7 +53,7 @@ export function toDeadLetterMessage(
   for (const [name] of moved) delete attributes[name];
   const letter: DeadLetter = {
     ...reason,
-    detail: asAttributeText(reason.detail).slice(0, MAX_DETAIL_CHARACTERS),
+    detail: asMessageText(reason.detail).slice(0, MAX_DETAIL_CHARACTERS),
     ...(moved.length > 0 ? { movedAttributes: Object.fromEntries(moved) } : {}),
   };
   return {
@@ -110,9 +111,4 @@ function cleanAttributes(
       BinaryValue === undefined ? { DataType, StringValue } : { DataType, BinaryValue },
     ]),
   );
-}
-
-/** Replaces what SQS does not take in a text (control characters, lone surrogates). */
-function asAttributeText(text: string): string {
-  return text.toWellFormed().replaceAll(/[^\t\n\r -\uFFFD]/g, '\uFFFD');
 }

@@ -51,7 +51,6 @@ export function createOrderConsumer(dependencies: OrderConsumerDependencies) {
     trial,
     shutMs: { min: config.BREAKER_MIN_OPEN_MS, max: config.BREAKER_MAX_OPEN_MS },
     comesBackMs: (config.OUTAGE_HOLD_SECONDS + config.OUTAGE_RELEASE_MAX_SECONDS) * 1_000,
-    inWork: () => consumer.undecided,
     logger,
     metrics,
   });

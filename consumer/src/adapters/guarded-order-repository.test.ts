@@ -22,7 +22,6 @@ function aGuardedStore() {
     trial,
     shutMs: { min: 1, max: 2 },
     comesBackMs: 0,
-    inWork: () => 0,
     logger: captureLog().logger,
     metrics,
   });

@@ -447,6 +447,24 @@ describe('outage of the store', () => {
     expect(harness.repository.stored.size).toBeGreaterThan(0);
     expect(harness.sqs.deadLetters).toEqual([]);
   });
+
+  test('consumer, after an outage, is not held up by a flood of messages that need no store', async () => {
+    const [early, late] = [await bodyOf(anOrder()), await bodyOf(anOrder())];
+    let outage = true;
+    const harness = start({ OUTAGE_HOLD_SECONDS: 0, MAX_IN_WORK: 100 }, ({ sqs, repository }) => {
+      repository.beforeSave = () => (outage ? down() : undefined);
+      repository.beforeRehearse = () => (outage ? down() : undefined);
+      sqs.put(early);
+    });
+    await eventually(() => expect(harness.gate.open).toBe(false));
+    for (let index = 0; index < 200; index++) harness.sqs.put('{"truncated');
+    harness.sqs.put(late);
+    outage = false;
+    await eventually(() => expect(harness.repository.stored.size).toBe(1));
+    expect(harness.gate.doubt).toBeUndefined();
+    const polls = harness.sqs.calls.filter(({ operation }) => operation === 'ReceiveMessage');
+    expect(polls.length).toBeLessThan(40);
+  });
 });
 
 describe('polling', () => {

@@ -55,17 +55,11 @@ export class OrderConsumer {
   readonly #work = new Set<Promise<void>>();
   #pollers: Promise<void> | undefined;
   #batches = 0;
-  #undecided = 0;
   /** The time for finishing work is over. */
   #late = false;
 
   constructor(options: OrderConsumerOptions) {
     this.#options = options;
-  }
-
-  /** Messages that were received, and whose outcome is not known yet. What is being told SQS is not among them. */
-  get undecided(): number {
-    return this.#undecided;
   }
 
   start(): void {
@@ -123,10 +117,9 @@ export class OrderConsumer {
   }
 
   async #workOff(messages: ReceivedMessage[], requestedAtMs: number): Promise<void> {
-    const { leases, metrics, config, watchdog } = this.#options;
+    const { leases, gate, metrics, config, watchdog } = this.#options;
     const batch = `batch-${this.#batches++}`;
     watchdog.expect(batch, longestBatchMs(config));
-    this.#undecided += messages.length;
     const endProcessing = metrics.processingDuration.startTimer();
     const now = Date.now();
     for (const { sentAt } of messages) {
@@ -137,7 +130,7 @@ export class OrderConsumer {
     if (affordable.length < opened.length)
       await this.#drop(opened.filter((lease) => !affordable.includes(lease)));
     const settling = await this.#handle(affordable);
-    this.#undecided -= messages.length;
+    gate.messagesProcessed(messages.length);
     endProcessing();
     // What follows is up to SQS, whose slowness is no lack of progress.
     watchdog.done(batch);

@@ -93,10 +93,10 @@ export class Poller {
       const messages = (await this.#receive(maxMessages)).map(toReceivedMessage);
       this.#failures = 0;
       scale.polled({ asked: maxMessages, received: messages.length });
+      gate.messagesReceived(messages.length);
       metrics.observeOldest(oldest(messages));
       if (messages.length === 0) {
         metrics.emptyPolls.inc();
-        gate.nothingToSave();
         return 0;
       }
       metrics.received.inc(messages.length);

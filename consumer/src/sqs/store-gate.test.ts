@@ -15,7 +15,7 @@ const COMES_BACK_MS = 90_000;
 function aGate() {
   const { logger, lines } = captureLog();
   const metrics = createMetrics('test', '1');
-  const store = { trials: 0, down: false, hangs: false, refusals: new Set<string>(), inWork: 0 };
+  const store = { trials: 0, down: false, hangs: false, refusals: new Set<string>() };
   const gate = new StoreGate({
     trial: {
       run: async () => {
@@ -27,7 +27,6 @@ function aGate() {
     },
     shutMs: SHUT_MS,
     comesBackMs: COMES_BACK_MS,
-    inWork: () => store.inWork,
     logger,
     metrics,
   });
@@ -96,12 +95,12 @@ describe('StoreGate', () => {
   });
 
   it('gate, once a trial is committed, lets one message be asked for while none is in work, and doubts until a save goes through', async () => {
-    const { gate, store, fail, pass, save, lines, state } = aGate();
+    const { gate, fail, pass, save, lines, state } = aGate();
     await fail();
     await pass();
     expect(await state()).toBe(2);
     expect([gate.allowance(0), gate.allowance(1)]).toEqual([1, 0]);
-    store.inWork = 1;
+    gate.messagesReceived(1);
     expect(gate.allowance(0)).toBe(0);
     expect(gate.doubt).toBeDefined();
     await save();
@@ -198,14 +197,14 @@ describe('StoreGate', () => {
   });
 
   it('gate, with nothing to save, trusts a committed trial, which is no proof', async () => {
-    const { gate, store, fail, pass } = aGate();
+    const { gate, fail, pass } = aGate();
     await fail();
     await pass();
-    store.inWork = 1;
-    gate.nothingToSave();
+    gate.messagesReceived(1);
+    gate.messagesReceived(0);
     expect(gate.doubt).toBeDefined();
-    store.inWork = 0;
-    gate.nothingToSave();
+    gate.messagesProcessed(1);
+    gate.messagesReceived(0);
     expect(gate.doubt).toBeUndefined();
     // The next failure counts as one more.
     await fail();
@@ -216,14 +215,33 @@ describe('StoreGate', () => {
     const { gate, fail, pass } = aGate();
     await fail();
     await pass();
-    gate.nothingToSave();
+    gate.messagesReceived(0);
     await fail();
     await pass();
-    gate.nothingToSave();
+    gate.messagesReceived(0);
     expect(gate.doubt).toBeDefined();
     await vi.advanceTimersByTimeAsync(COMES_BACK_MS);
-    gate.nothingToSave();
+    gate.messagesReceived(0);
     expect(gate.doubt).toBeUndefined();
+  });
+
+  it('gate, while messages come that need no save, lets the poller ask for more of them each time, until a save fails', async () => {
+    const { gate, fail, pass } = aGate();
+    await fail();
+    await pass();
+    const asked: number[] = [];
+    for (let poll = 0; poll < 4; poll++) {
+      asked.push(gate.allowance(0));
+      gate.messagesReceived(gate.allowance(0));
+      expect([gate.allowance(0), gate.allowance(1)]).toEqual([0, 0]);
+      const turn = gate.turnOf(0, new AbortController().signal);
+      gate.messagesProcessed(asked.at(-1) ?? 0);
+      await turn; // no timer runs meanwhile
+    }
+    expect(asked).toEqual([1, 2, 4, 8]);
+    await fail();
+    await pass();
+    expect(gate.allowance(0)).toBe(1);
   });
 
   it('turnOf, of the second poller, waits until a save went through', async () => {

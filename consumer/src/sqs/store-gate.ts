@@ -4,6 +4,7 @@ import type { Logger } from '@orders/shared/logger.ts';
 import { StoreUnavailableError } from '../domain/errors.ts';
 import type { SaveTrial } from '../domain/save-trial.ts';
 import type { ConsumerMetrics } from '../metrics.ts';
+import { Condition } from './condition.ts';
 
 const CHECK_INTERVAL_MS = 500;
 const NAME = { breaker: 'store' };
@@ -14,8 +15,6 @@ export type StoreGateOptions = {
   shutMs: { min: number; max: number };
   /** By then, a message whose save failed was held, released, and received again by whoever is free. */
   comesBackMs: number;
-  /** How many messages are received whose outcome is not known yet. */
-  inWork: () => number;
   logger: Logger;
   metrics: Pick<ConsumerMetrics, 'breakerState'>;
 };
@@ -23,7 +22,8 @@ export type StoreGateOptions = {
 type State =
   | { name: 'trusted' }
   | { name: 'shut'; until: number; reason: StoreUnavailableError }
-  | { name: 'proving'; reason: StoreUnavailableError };
+  /** `allowance`: how many messages the next poll may ask for. */
+  | { name: 'proving'; reason: StoreUnavailableError; allowance: number };
 
 const STATE_VALUE = { trusted: 0, shut: 1, proving: 2 };
 
@@ -38,8 +38,9 @@ const STATE_VALUE = { trusted: 0, shut: 1, proving: 2 };
  *                          └─────────────────── longer each time ──the save fails┘
  * ```
  *
- * While proving, saves go one at a time, and one message is received at a time, when the outcome of all others is known: an
- * outage that a trial cannot see spends few receives.
+ * While proving, saves run one at a time, and one poller asks for one message once the outcome of all others is known: an
+ * outage that a trial cannot see costs few receives. Messages that need no save, such as unreadable ones, prove nothing;
+ * after each of them the poller may ask for one more, so that a flood of them does not hold up the orders behind it.
  */
 export class StoreGate {
   readonly #options: StoreGateOptions;
@@ -54,6 +55,10 @@ export class StoreGate {
   #misledMs = Number.NEGATIVE_INFINITY;
   #trying: Promise<void> | undefined;
   #proof: Promise<void> | undefined;
+  /** Messages that were received and have no outcome yet. Telling SQS comes after the outcome. */
+  #inWork = 0;
+  /** The state, or the number of messages in work. */
+  readonly #changed = new Condition();
 
   constructor(options: StoreGateOptions) {
     this.#options = options;
@@ -97,7 +102,7 @@ export class StoreGate {
       case 'shut':
         return 0;
       case 'proving':
-        return poller === 0 && this.#options.inWork() === 0 ? 1 : 0;
+        return poller === 0 && this.#inWork === 0 ? this.#state.allowance : 0;
     }
   }
 
@@ -121,19 +126,26 @@ export class StoreGate {
   async turnOf(poller: number, signal: AbortSignal): Promise<void> {
     while (!signal.aborted) {
       await this.passable(signal);
+      await this.#changed.until(() => this.allowance(poller) > 0 || !this.open || undefined, signal);
       if (this.allowance(poller) > 0) return;
-      await pause(CHECK_INTERVAL_MS, signal);
     }
   }
 
-  /**
-   * A poll brought nothing. Without orders a trial is all the proof there is; but where one misled before, what failed
-   * then must have had the time to come back.
-   */
-  nothingToSave(): void {
-    const { inWork, comesBackMs } = this.#options;
-    if (this.#state.name !== 'proving' || inWork() > 0) return;
-    if (performance.now() - this.#misledMs >= comesBackMs) this.#trust();
+  /** To be called with the number of messages that each poll brought, before their processing begins. */
+  messagesReceived(count: number): void {
+    this.#inWork += count;
+    if (this.#state.name !== 'proving') return;
+    this.#state.allowance += count;
+    // Without orders a trial is all the proof there is; but where one misled before, what failed then must have had the
+    // time to come back.
+    const cameBack = performance.now() - this.#misledMs >= this.#options.comesBackMs;
+    if (this.#inWork === 0 && cameBack) this.#trust();
+  }
+
+  /** To be called when the outcome of so many of them is known. */
+  messagesProcessed(count: number): void {
+    this.#inWork -= count;
+    this.#changed.notifyAll();
   }
 
   async #judge<T>(state: State, call: () => Promise<T>): Promise<T> {
@@ -167,7 +179,7 @@ export class StoreGate {
       if (this.#refusal !== undefined && refusals.has(this.#refusal)) this.#shut(reason);
       else {
         this.#trialPassed = true;
-        this.#enter({ name: 'proving', reason });
+        this.#enter({ name: 'proving', reason, allowance: 1 });
       }
     } catch (error) {
       this.#shut(error as StoreUnavailableError);
@@ -190,6 +202,7 @@ export class StoreGate {
   #enter(state: State): void {
     this.#state = state;
     this.#options.metrics.breakerState.set(NAME, STATE_VALUE[state.name]);
+    this.#changed.notifyAll();
   }
 }
 

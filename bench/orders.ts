@@ -1,7 +1,7 @@
 import { hash, randomUUID } from 'node:crypto';
-import { type EncodedMessage, encodeOrderMessage } from '@orders/shared/message.ts';
-import { contentHash, type Order } from '@orders/shared/order.ts';
-import { packMessages } from '@orders/shared/packed-message.ts';
+import { type EncodedMessage, encodeOrderMessage } from '@orders/shared/order/message.ts';
+import { contentHash, type Order } from '@orders/shared/order/order.ts';
+import { packMessages } from '@orders/shared/order/packed-message.ts';
 
 /** The size of an order that all figures are for, unless they say otherwise. */
 export const ORDER_BYTES = 500;

@@ -3,7 +3,7 @@ import { rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { DeadLetterQueue } from '@orders/consumer/dlq/dead-letter-queue.ts';
-import { resolveQueues } from '@orders/shared/queue-admin.ts';
+import { resolveQueues } from '@orders/shared/sqs/queue-admin.ts';
 import { z } from 'zod';
 import { followOrders } from '../dev/order-follower.ts';
 import { PipelineSupervisor } from '../dev/pipeline.ts';

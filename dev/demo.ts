@@ -1,9 +1,9 @@
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { DeadLetterQueue } from '@orders/consumer/dlq/dead-letter-queue.ts';
-import type { OrderRequest } from '@orders/shared/order.ts';
-import type { Problem } from '@orders/shared/problem.ts';
-import { messagesIn, resolveQueues } from '@orders/shared/queue-admin.ts';
+import type { Problem } from '@orders/shared/http/problem.ts';
+import type { OrderRequest } from '@orders/shared/order/order.ts';
+import { messagesIn, resolveQueues } from '@orders/shared/sqs/queue-admin.ts';
 import { z } from 'zod';
 import { defineCommand, runCommand, type ValuesOf, wholeNumber } from '../scripts/command.ts';
 import { createTool } from '../scripts/sqs-tool.ts';

@@ -10,7 +10,7 @@ import {
   SendMessageCommand,
   SQSClient,
 } from '@aws-sdk/client-sqs';
-import { ensureQueues, type QueueChange } from '@orders/shared/queue-admin.ts';
+import { ensureQueues, type QueueChange } from '@orders/shared/sqs/queue-admin.ts';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { EMULATOR_REGION, type Emulator, startEmulator } from './emulator.ts';
 

@@ -1,11 +1,11 @@
 import { readFileSync, statSync } from 'node:fs';
 import type { AddressInfo } from 'node:net';
 import type { DatabaseSync } from 'node:sqlite';
-import { commonFields, loadConfig } from '@orders/shared/config.ts';
-import { loadDotenv } from '@orders/shared/dotenv.ts';
-import { createLogger } from '@orders/shared/logger.ts';
-import { runService } from '@orders/shared/service.ts';
-import { StartupError } from '@orders/shared/startup-error.ts';
+import { commonFields, loadConfig } from '@orders/shared/runtime/config.ts';
+import { loadDotenv } from '@orders/shared/runtime/dotenv.ts';
+import { createLogger } from '@orders/shared/runtime/logger.ts';
+import { runService } from '@orders/shared/runtime/service.ts';
+import { StartupError } from '@orders/shared/runtime/startup-error.ts';
 import { type BuildAppOptions, buildApp } from 'fauxqs';
 import { z } from 'zod';
 import { emulatorPort } from './pipeline-ports.ts';

@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { DeadLetterQueue } from '@orders/consumer/dlq/dead-letter-queue.ts';
-import { readableOrders } from '@orders/shared/packed-message.ts';
+import { readableOrders } from '@orders/shared/order/packed-message.ts';
 
 export type FollowOptions = {
   consumerUrl: string;

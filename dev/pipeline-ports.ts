@@ -5,8 +5,8 @@ import {
   integer,
   loadConfig,
   producerPort,
-} from '@orders/shared/config.ts';
-import { StartupError } from '@orders/shared/startup-error.ts';
+} from '@orders/shared/runtime/config.ts';
+import { StartupError } from '@orders/shared/runtime/startup-error.ts';
 import { z } from 'zod';
 import { freePorts, isPortTaken, portOwner } from './port-owner.ts';
 

@@ -1,8 +1,8 @@
 import { mkdirSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { Environment } from '@orders/shared/config.ts';
-import { StartupError } from '@orders/shared/startup-error.ts';
+import type { Environment } from '@orders/shared/runtime/config.ts';
+import { StartupError } from '@orders/shared/runtime/startup-error.ts';
 import { choosePorts, loadPorts, type Ports, SERVICES, type ServiceName } from './pipeline-ports.ts';
 import { SERVICE_FLAGS, SERVICE_SCRIPT } from './services.ts';
 import { type ProcessEvent, SupervisedProcess } from './supervised-process.ts';

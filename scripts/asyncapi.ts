@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
-import { DEAD_LETTER_ATTRIBUTE, deadLetterSchema } from '@orders/consumer/sqs/dead-letter.ts';
+import { DEAD_LETTER_ATTRIBUTE, deadLetterSchema } from '@orders/consumer/queue/dead-letter.ts';
 import {
   CONTENT_ENCODINGS,
   CONTENT_TYPE,
@@ -8,13 +8,21 @@ import {
   MAX_ORDER_BYTES,
   MESSAGE_VERSIONS,
   PACKED_TYPE,
-} from '@orders/shared/message.ts';
-import { MAX_PACKED_ORDERS, packedEnvelopeSchema } from '@orders/shared/packed-message.ts';
+} from '@orders/shared/order/message.ts';
+import { MAX_PACKED_ORDERS, packedEnvelopeSchema } from '@orders/shared/order/packed-message.ts';
 import { z } from 'zod';
 
 /** A message as it was sent once, kept for the tests. */
 function recorded(name: string): { name: string; headers: object; payload: object } {
-  const file = path.join(import.meta.dirname, '..', 'shared', 'src', 'message-samples', `${name}.json`);
+  const file = path.join(
+    import.meta.dirname,
+    '..',
+    'shared',
+    'src',
+    'order',
+    'message-samples',
+    `${name}.json`,
+  );
   const { body, attributes } = JSON.parse(readFileSync(file, 'utf8'));
   return { name, headers: attributes, payload: JSON.parse(body) };
 }

@@ -1,7 +1,7 @@
 import { parseArgs } from 'node:util';
-import { loadDotenv } from '@orders/shared/dotenv.ts';
-import { watchParent } from '@orders/shared/parent.ts';
-import { StartupError } from '@orders/shared/startup-error.ts';
+import { loadDotenv } from '@orders/shared/runtime/dotenv.ts';
+import { watchParent } from '@orders/shared/runtime/parent.ts';
+import { StartupError } from '@orders/shared/runtime/startup-error.ts';
 import { z } from 'zod';
 
 /** An option of a command. One that takes no value is a switch, and off by default. */

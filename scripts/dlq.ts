@@ -3,8 +3,8 @@ import {
   DeadLetterQueue,
   ofRelease,
 } from '@orders/consumer/dlq/dead-letter-queue.ts';
-import { readableOrders } from '@orders/shared/packed-message.ts';
-import { queueDepth, resolveQueues } from '@orders/shared/queue-admin.ts';
+import { readableOrders } from '@orders/shared/order/packed-message.ts';
+import { queueDepth, resolveQueues } from '@orders/shared/sqs/queue-admin.ts';
 import { z } from 'zod';
 import { defineCommand, flag, runCommand, time, UsageError, type ValuesOf, wholeNumber } from './command.ts';
 import { createTool, environment, SQS_VARIABLES } from './sqs-tool.ts';

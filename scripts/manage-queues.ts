@@ -1,7 +1,7 @@
 import { createInterface } from 'node:readline/promises';
 import type { SQSClient } from '@aws-sdk/client-sqs';
 import { DeadLetterQueue } from '@orders/consumer/dlq/dead-letter-queue.ts';
-import { type AppEnv, sqsEndpoint } from '@orders/shared/config.ts';
+import { type AppEnv, sqsEndpoint } from '@orders/shared/runtime/config.ts';
 import {
   deleteQueue,
   depthIn,
@@ -12,9 +12,9 @@ import {
   queueAttributes,
   queueTags,
   resolveQueues,
-} from '@orders/shared/queue-admin.ts';
-import { foreignTo } from '@orders/shared/queue-environment.ts';
-import type { QueueAttributes } from '@orders/shared/queues.ts';
+} from '@orders/shared/sqs/queue-admin.ts';
+import { foreignTo } from '@orders/shared/sqs/queue-environment.ts';
+import type { QueueAttributes } from '@orders/shared/sqs/queues.ts';
 import { z } from 'zod';
 import { defineCommand, httpUrl, runCommand, type ValuesOf } from './command.ts';
 import { createTool, environment, SQS_VARIABLES, type ToolConfig } from './sqs-tool.ts';
@@ -27,7 +27,7 @@ export const command = defineCommand({
       schema: z.enum(['create', 'delete', 'status']),
       description: {
         create:
-          'creates both queues as defined in shared/src/queues.ts, and mends attributes that drifted, showing them first',
+          'creates both queues as defined in shared/src/sqs/queues.ts, and mends attributes that drifted, showing them first',
         delete:
           "deletes both queues and all messages in them, unless they are tagged or shaped as those of another environment; but for an emulator's in dev, it shows them first and asks for the queue's name",
         status:

@@ -2,10 +2,14 @@ import { accessSync, constants } from 'node:fs';
 import path from 'node:path';
 import { readOrderIds, type StoredOrderId } from '@orders/consumer/adapters/order-ids.ts';
 import { type DeadLetteredMessage, DeadLetterQueue } from '@orders/consumer/dlq/dead-letter-queue.ts';
-import { sqsEndpoint } from '@orders/shared/config.ts';
-import { decodeOrderMessage, PACKED_TYPE, type UnreadableMessageError } from '@orders/shared/message.ts';
-import { MAX_PACKED_ORDERS, unpackMessages } from '@orders/shared/packed-message.ts';
-import { messagesIn, resolveQueues } from '@orders/shared/queue-admin.ts';
+import {
+  decodeOrderMessage,
+  PACKED_TYPE,
+  type UnreadableMessageError,
+} from '@orders/shared/order/message.ts';
+import { MAX_PACKED_ORDERS, unpackMessages } from '@orders/shared/order/packed-message.ts';
+import { sqsEndpoint } from '@orders/shared/runtime/config.ts';
+import { messagesIn, resolveQueues } from '@orders/shared/sqs/queue-admin.ts';
 import { z } from 'zod';
 import { defineCommand, flag, runCommand, time, UsageError, type ValuesOf, wholeNumber } from './command.ts';
 import { parseObject, readJournal } from './reconcile/journal-lines.ts';

@@ -1,7 +1,13 @@
 import type { SQSClient } from '@aws-sdk/client-sqs';
-import { type AppEnv, commonFields, EMULATOR_PORT, loadConfig, withRules } from '@orders/shared/config.ts';
-import { createLogger } from '@orders/shared/logger.ts';
-import { createSqsClient } from '@orders/shared/sqs-client.ts';
+import {
+  type AppEnv,
+  commonFields,
+  EMULATOR_PORT,
+  loadConfig,
+  withRules,
+} from '@orders/shared/runtime/config.ts';
+import { createLogger } from '@orders/shared/runtime/logger.ts';
+import { createSqsClient } from '@orders/shared/sqs/client.ts';
 import { z } from 'zod';
 
 const toolSchema = withRules(z.object(commonFields), []);

@@ -1,6 +1,6 @@
 import { consumerConfigSchema } from '@orders/consumer/config.ts';
-import { type AppEnv, loadConfig } from '@orders/shared/config.ts';
-import { StartupError } from '@orders/shared/startup-error.ts';
+import { type AppEnv, loadConfig } from '@orders/shared/runtime/config.ts';
+import { StartupError } from '@orders/shared/runtime/startup-error.ts';
 import { z } from 'zod';
 
 const storeSchema = z.object({ DATABASE_URL: consumerConfigSchema.shape.DATABASE_URL });

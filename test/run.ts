@@ -2,8 +2,8 @@ import { spawnSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { containersAvailable } from './containers.ts';
 import { clusterAvailable } from './k8s/cluster.ts';
+import { containersAvailable } from './support/containers.ts';
 
 /** Runs vitest with the given arguments and ends with the line `N passed, N failed, N skipped`. */
 const folder = mkdtempSync(path.join(tmpdir(), 'order-pipeline-tests-'));

@@ -13,7 +13,7 @@ const repository =
     : (await import('@orders/consumer/adapters/sqlite-order-repository.ts')).openSqliteOrderRepository(
         job.storeFile,
       );
-const codec = repository && (await import('@orders/shared/message.ts'));
+const codec = repository && (await import('@orders/shared/order/message.ts'));
 
 /** Stores where the job says so, and counts. Only what takes orders in is there. */
 export const countingStore = {

@@ -1,10 +1,10 @@
 import { loadConsumerConfig } from '@orders/consumer/config.ts';
+import { createReceiveClient } from '@orders/consumer/consume/receive/receive-client.ts';
 import { createOrderConsumer } from '@orders/consumer/create-order-consumer.ts';
 import type { ProcessMessages } from '@orders/consumer/domain/process-messages.ts';
 import { createConsumerMetrics } from '@orders/consumer/metrics.ts';
-import { createReceiveClient } from '@orders/consumer/sqs/receive-client.ts';
-import { createLogger, libraryLogger } from '@orders/shared/logger.ts';
-import { createSqsClient } from '@orders/shared/sqs-client.ts';
+import { createLogger, libraryLogger } from '@orders/shared/runtime/logger.ts';
+import { createSqsClient } from '@orders/shared/sqs/client.ts';
 import { ready } from '../probe.ts';
 import { countingStore, handle, job } from './consume-job.ts';
 import { steppedStore } from './stepped-store.ts';

@@ -1,10 +1,10 @@
 import { SqsOrderPublisher } from '@orders/producer/adapters/sqs-order-publisher.ts';
 import { loadProducerConfig } from '@orders/producer/config.ts';
 import { createProducerMetrics } from '@orders/producer/metrics.ts';
-import { createCircuitBreaker } from '@orders/shared/circuit-breaker.ts';
-import { createLogger, libraryLogger } from '@orders/shared/logger.ts';
-import { contentHash } from '@orders/shared/order.ts';
-import { createSqsClient } from '@orders/shared/sqs-client.ts';
+import { contentHash } from '@orders/shared/order/order.ts';
+import { createCircuitBreaker } from '@orders/shared/runtime/circuit-breaker.ts';
+import { createLogger, libraryLogger } from '@orders/shared/runtime/logger.ts';
+import { createSqsClient } from '@orders/shared/sqs/client.ts';
 import { orderIds, orderOf } from '../orders.ts';
 import { job, publishForever } from './publish-job.ts';
 

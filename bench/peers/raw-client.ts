@@ -5,12 +5,12 @@ import {
   SendMessageBatchCommand,
   SQSClient,
 } from '@aws-sdk/client-sqs';
-import { commonFields, loadConfig } from '@orders/shared/config.ts';
-import { createLogger } from '@orders/shared/logger.ts';
-import { createMetrics } from '@orders/shared/metrics.ts';
-import { CachingSigner } from '@orders/shared/sqs/caching-signer.ts';
-import { UndiciHandler } from '@orders/shared/sqs/undici-handler.ts';
-import { createSqsClient } from '@orders/shared/sqs-client.ts';
+import { commonFields, loadConfig } from '@orders/shared/runtime/config.ts';
+import { createLogger } from '@orders/shared/runtime/logger.ts';
+import { createMetrics } from '@orders/shared/runtime/metrics.ts';
+import { createSqsClient } from '@orders/shared/sqs/client.ts';
+import { CachingSigner } from '@orders/shared/sqs/tuned/caching-signer.ts';
+import { UndiciHandler } from '@orders/shared/sqs/tuned/undici-handler.ts';
 import { z } from 'zod';
 import { AWS_ENV } from '../process.ts';
 

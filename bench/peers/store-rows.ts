@@ -1,7 +1,7 @@
 import { DatabaseSync } from 'node:sqlite';
 import { openPostgresOrderRepository } from '@orders/consumer/adapters/postgres-order-repository.ts';
 import { openSqliteOrderRepository } from '@orders/consumer/adapters/sqlite-order-repository.ts';
-import { contentHash } from '@orders/shared/order.ts';
+import { contentHash } from '@orders/shared/order/order.ts';
 import { Client } from 'pg';
 import { orderIds, orderOf } from '../orders.ts';
 import { count, ready } from '../probe.ts';

@@ -2,7 +2,7 @@ import { hash } from 'node:crypto';
 import { once } from 'node:events';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { unpackMessages } from '@orders/shared/packed-message.ts';
+import { unpackMessages } from '@orders/shared/order/packed-message.ts';
 import { messageOf, orderIds, orderOf, packedMessageOf } from '../orders.ts';
 import { count, ready } from '../probe.ts';
 

@@ -4,7 +4,7 @@ import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import { startEmulator } from '../../dev/emulator.ts';
 import { freePorts } from '../../dev/port-owner.ts';
 import { PostgresServer } from '../../dev/postgres-server.ts';
-import { postgresPrograms } from '../../test/postgres-programs.ts';
+import { postgresPrograms } from '../../test/support/postgres-programs.ts';
 import { startConsumer } from './app.ts';
 import { loadConsumerConfig } from './config.ts';
 

@@ -1,6 +1,6 @@
 import http from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { StartupError } from '@orders/shared/startup-error.ts';
+import { StartupError } from '@orders/shared/runtime/startup-error.ts';
 import { captureLog } from '@orders/shared/testing/log-lines.ts';
 import { expect, onTestFinished, test } from 'vitest';
 import { startConsumer } from './app.ts';

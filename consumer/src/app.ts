@@ -1,18 +1,18 @@
-import { Health } from '@orders/shared/health.ts';
-import { createHttpServer, listen } from '@orders/shared/http-server.ts';
-import { type Logger, libraryLogger } from '@orders/shared/logger.ts';
-import { explainSqsError, queueAttributes, resolveQueues } from '@orders/shared/queue-admin.ts';
-import type { FatalHandler } from '@orders/shared/service.ts';
-import { createSqsClient } from '@orders/shared/sqs-client.ts';
+import { Health } from '@orders/shared/http/health.ts';
+import { createHttpServer, listen } from '@orders/shared/http/server.ts';
+import { type Logger, libraryLogger } from '@orders/shared/runtime/logger.ts';
+import type { FatalHandler } from '@orders/shared/runtime/service.ts';
+import { createSqsClient } from '@orders/shared/sqs/client.ts';
+import { explainSqsError, queueAttributes, resolveQueues } from '@orders/shared/sqs/queue-admin.ts';
 import { openOrderRepository } from './adapters/open-order-repository.ts';
 import { OpeningOrderRepository } from './adapters/opening-order-repository.ts';
 import { type ConsumerConfig, SHUTDOWN_RESERVE_MS } from './config.ts';
+import { createReceiveClient } from './consume/receive/receive-client.ts';
 import { createOrderConsumer } from './create-order-consumer.ts';
 import { orderRoutes } from './http/order-routes.ts';
 import { createConsumerMetrics } from './metrics.ts';
-import { auditQueues, redrivePolicyOf } from './sqs/queue-audit.ts';
-import { startQueueSampler } from './sqs/queue-sampler.ts';
-import { createReceiveClient } from './sqs/receive-client.ts';
+import { auditQueues, redrivePolicyOf } from './queue/queue-audit.ts';
+import { startQueueSampler } from './queue/queue-sampler.ts';
 
 export type ConsumerApp = { url: string; stop: () => Promise<void> };
 

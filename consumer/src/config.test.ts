@@ -1,4 +1,4 @@
-import { StartupError } from '@orders/shared/startup-error.ts';
+import { StartupError } from '@orders/shared/runtime/startup-error.ts';
 import { expect, test } from 'vitest';
 import { loadConsumerConfig } from './config.ts';
 

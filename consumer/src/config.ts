@@ -5,8 +5,8 @@ import {
   integer,
   loadConfig,
   withRules,
-} from '@orders/shared/config.ts';
-import { VISIBILITY_TIMEOUT_SECONDS, WAIT_TIME_SECONDS } from '@orders/shared/queues.ts';
+} from '@orders/shared/runtime/config.ts';
+import { VISIBILITY_TIMEOUT_SECONDS, WAIT_TIME_SECONDS } from '@orders/shared/sqs/queues.ts';
 import { z } from 'zod';
 
 /** Of the grace period, kept for telling SQS what became of the messages, and for closing what is left then. */

@@ -1,4 +1,4 @@
-import { UNREADABLE_REASONS } from '@orders/shared/message.ts';
+import { UNREADABLE_REASONS } from '@orders/shared/order/message.ts';
 import {
   type CommonMetrics,
   Counter,
@@ -6,7 +6,7 @@ import {
   Gauge,
   Histogram,
   LATENCY_BUCKETS,
-} from '@orders/shared/metrics.ts';
+} from '@orders/shared/runtime/metrics.ts';
 
 export type ConsumerMetrics = CommonMetrics & {
   /** Dashboard: rate out of the queue. */

@@ -4,7 +4,7 @@ import { type ConsumerConfig, loadConsumerConfig } from '../src/config.ts';
 import { createOrderConsumer } from '../src/create-order-consumer.ts';
 import type { OrderRepository } from '../src/domain/order-repository.ts';
 import { createConsumerMetrics } from '../src/metrics.ts';
-import { DEAD_LETTER_ATTRIBUTE } from '../src/sqs/dead-letter.ts';
+import { DEAD_LETTER_ATTRIBUTE } from '../src/queue/dead-letter.ts';
 import { FakeSqs } from './fake-sqs.ts';
 import { FakeRepository } from './orders.ts';
 

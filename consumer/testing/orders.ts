@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
-import { encodeOrderMessage } from '@orders/shared/message.ts';
-import { contentHash, type Order } from '@orders/shared/order.ts';
+import { encodeOrderMessage } from '@orders/shared/order/message.ts';
+import { contentHash, type Order } from '@orders/shared/order/order.ts';
 import { anOrder as anExampleOrder } from '@orders/shared/testing/orders.ts';
 import type {
   OrderRepository,

@@ -1,4 +1,4 @@
-import { orderRequestSchema } from '@orders/shared/order.ts';
+import { orderRequestSchema } from '@orders/shared/order/order.ts';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { cdnowOrder } from './cdnow.ts';

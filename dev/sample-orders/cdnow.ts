@@ -1,4 +1,4 @@
-import type { OrderRequest } from '@orders/shared/order.ts';
+import type { OrderRequest } from '@orders/shared/order/order.ts';
 import { uuidOfName } from './name-uuid.ts';
 
 export const CDNOW_HEADER = /^customer_id\s+date\s+number_of_cds\s+dollar_value$/;

@@ -1,7 +1,7 @@
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { orderRequestSchema } from '@orders/shared/order.ts';
+import { orderRequestSchema } from '@orders/shared/order/order.ts';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type OrderLine, readOrders, UnknownFormatError } from './open-orders.ts';
 

@@ -1,10 +1,10 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { createCircuitBreaker } from '@orders/shared/circuit-breaker.ts';
-import { Health } from '@orders/shared/health.ts';
-import { createHttpServer, listen } from '@orders/shared/http-server.ts';
-import { type Logger, libraryLogger } from '@orders/shared/logger.ts';
-import { resolveQueues } from '@orders/shared/queue-admin.ts';
-import { createSqsClient } from '@orders/shared/sqs-client.ts';
+import { Health } from '@orders/shared/http/health.ts';
+import { createHttpServer, listen } from '@orders/shared/http/server.ts';
+import { createCircuitBreaker } from '@orders/shared/runtime/circuit-breaker.ts';
+import { type Logger, libraryLogger } from '@orders/shared/runtime/logger.ts';
+import { createSqsClient } from '@orders/shared/sqs/client.ts';
+import { resolveQueues } from '@orders/shared/sqs/queue-admin.ts';
 import { openAcceptanceJournal } from './adapters/ndjson-acceptance-journal.ts';
 import { SqsOrderPublisher } from './adapters/sqs-order-publisher.ts';
 import { type ProducerConfig, statusBaseUrl } from './config.ts';

@@ -1,4 +1,4 @@
-import { StartupError } from '@orders/shared/startup-error.ts';
+import { StartupError } from '@orders/shared/runtime/startup-error.ts';
 import { describe, expect, it } from 'vitest';
 import { loadProducerConfig, producerConfigSchema, statusBaseUrl } from './config.ts';
 

@@ -1,3 +1,4 @@
+import { CONTENT_ENCODINGS, MAX_ORDER_BYTES, MESSAGE_VERSIONS } from '@orders/shared/order/message.ts';
 import {
   commonFields,
   consumerPort,
@@ -6,8 +7,7 @@ import {
   loadConfig,
   producerPort,
   withRules,
-} from '@orders/shared/config.ts';
-import { CONTENT_ENCODINGS, MAX_ORDER_BYTES, MESSAGE_VERSIONS } from '@orders/shared/message.ts';
+} from '@orders/shared/runtime/config.ts';
 import { z } from 'zod';
 
 /** Everything that the environment can tell order-producer. `docs/configuration.md` is generated from it. */

@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
-import { loadDotenv } from '@orders/shared/dotenv.ts';
-import { createLogger } from '@orders/shared/logger.ts';
-import { runService } from '@orders/shared/service.ts';
+import { loadDotenv } from '@orders/shared/runtime/dotenv.ts';
+import { createLogger } from '@orders/shared/runtime/logger.ts';
+import { runService } from '@orders/shared/runtime/service.ts';
 import { startProducer } from './app.ts';
 import { loadProducerConfig } from './config.ts';
 

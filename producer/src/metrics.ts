@@ -5,7 +5,7 @@ import {
   Gauge,
   Histogram,
   LATENCY_BUCKETS,
-} from '@orders/shared/metrics.ts';
+} from '@orders/shared/runtime/metrics.ts';
 
 export type ProducerMetrics = CommonMetrics & {
   /** Dashboard: rate in. Alert: none comes in. */

@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import type { OrderRequest } from '@orders/shared/order.ts';
+import type { OrderRequest } from '@orders/shared/order/order.ts';
 import type { PodHttp } from './cluster-http.ts';
 import type { Context } from './context.ts';
 import { DeploymentError, hasCode } from './errors.ts';

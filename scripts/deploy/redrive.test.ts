@@ -1,6 +1,6 @@
 import { SendMessageCommand, SQSClient } from '@aws-sdk/client-sqs';
-import { DEAD_LETTER_ATTRIBUTE, type DeadLetter } from '@orders/consumer/sqs/dead-letter.ts';
-import { ensureQueues, queueAttributes } from '@orders/shared/queue-admin.ts';
+import { DEAD_LETTER_ATTRIBUTE, type DeadLetter } from '@orders/consumer/queue/dead-letter.ts';
+import { ensureQueues, queueAttributes } from '@orders/shared/sqs/queue-admin.ts';
 import { expect, onTestFinished, test, vi } from 'vitest';
 import { startEmulator } from '../../dev/emulator.ts';
 import { redriveRelease } from './redrive.ts';

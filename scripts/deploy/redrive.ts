@@ -1,5 +1,5 @@
 import { DeadLetterQueue, ofRelease } from '@orders/consumer/dlq/dead-letter-queue.ts';
-import { resolveQueues } from '@orders/shared/queue-admin.ts';
+import { resolveQueues } from '@orders/shared/sqs/queue-admin.ts';
 import { createTool } from '../sqs-tool.ts';
 import type { Context } from './context.ts';
 import { DeploymentError, messageOf } from './errors.ts';

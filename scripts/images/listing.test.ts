@@ -44,7 +44,7 @@ describe('faults', () => {
     ['machine code', file({ elf: true })],
     ['a test', file({ path: '/app/shared/src/order.test.js' })],
     ['a contract of tests', file({ path: '/app/shared/src/store.contract.js' })],
-    ['TypeScript', file({ path: '/app/shared/src/order.ts' })],
+    ['TypeScript', file({ path: '/app/shared/src/order/order.ts' })],
     ['types of a package', file({ path: '/app/node_modules/pg/index.d.ts' })],
     ['a development tool', file({ path: '/app/node_modules/vitest/index.js' })],
     ['a development tool of a workspace', file({ path: '/app/shared/node_modules/vitest/index.js' })],

@@ -7,7 +7,7 @@ import { DatabaseSync } from 'node:sqlite';
 import { Readable } from 'node:stream';
 import { text } from 'node:stream/consumers';
 import { openSqliteOrderRepository } from '@orders/consumer/adapters/sqlite-order-repository.ts';
-import { resolveQueues } from '@orders/shared/queue-admin.ts';
+import { resolveQueues } from '@orders/shared/sqs/queue-admin.ts';
 import { expect, it } from 'vitest';
 import { startEmulator } from '../../dev/emulator.ts';
 import { createTool } from '../sqs-tool.ts';
@@ -33,7 +33,7 @@ function* journal(): Generator<string> {
 }
 
 it(`reconcile, of ${COUNT} orders that are accepted and stored but for one, finds it in less than ${MAX_MEGABYTES} MB`, {
-  timeout: 30_000 + COUNT / 20,
+  timeout: 60_000 + COUNT / 4,
 }, async () => {
   const folder = await mkdtemp(path.join(tmpdir(), 'reconcile-memory-'));
   const emulator = await startEmulator({ port: 0 });

@@ -1,7 +1,7 @@
-import type { AppEnv } from '../src/config.ts';
-import { type ComponentHealth, Health } from '../src/health.ts';
-import { createHttpServer, type HttpServer } from '../src/http-server.ts';
-import { type CommonMetrics, createMetrics } from '../src/metrics.ts';
+import { type ComponentHealth, Health } from '../src/http/health.ts';
+import { createHttpServer, type HttpServer } from '../src/http/server.ts';
+import type { AppEnv } from '../src/runtime/config.ts';
+import { type CommonMetrics, createMetrics } from '../src/runtime/metrics.ts';
 import { captureLog } from './log-lines.ts';
 
 export type TestHttpApp = {

@@ -1,4 +1,4 @@
-import { createLogger, type Logger, type LoggerOptions } from '../src/logger.ts';
+import { createLogger, type Logger, type LoggerOptions } from '../src/runtime/logger.ts';
 
 /** A logger as the services have it, whose lines can be read. */
 export function captureLog(overrides: Partial<LoggerOptions> = {}): {

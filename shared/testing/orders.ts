@@ -1,6 +1,6 @@
 import fc from 'fast-check';
-import { CURRENCY_CODES } from '../src/currency.ts';
-import type { Order, OrderRequest } from '../src/order.ts';
+import { CURRENCY_CODES } from '../src/order/currency.ts';
+import type { Order, OrderRequest } from '../src/order/order.ts';
 
 /** The example order of the interface: valid, and small enough to be seen at a glance. */
 export function anOrderRequest(overrides: Partial<OrderRequest> = {}): OrderRequest {

@@ -2,7 +2,7 @@ import { spawn, spawnSync } from 'node:child_process';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
-import { type Pair, startPair } from '../pair.ts';
+import { type Pair, startPair } from '../support/pair.ts';
 
 const USAGE = `usage: npm run test:api -- [--examples=100] [--seed=1]
 

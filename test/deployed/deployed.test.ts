@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe } from 'vitest';
 import { type KubectlProxy, openKubectlProxy } from '../../scripts/kubectl-proxy.ts';
-import { describeDeployed } from '../deployed-scenarios.ts';
+import { describeDeployed } from './scenarios.ts';
 
 /**
  * What runs in the namespace DEPLOYED_NAMESPACE of the cluster that kubectl is set to, through the API server; or at

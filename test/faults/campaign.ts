@@ -5,7 +5,7 @@ import path from 'node:path';
 import { parseArgs } from 'node:util';
 import { findPgBouncer } from '../../dev/pgbouncer.ts';
 import { findPostgres, PostgresServer } from '../../dev/postgres-server.ts';
-import type { Backend, RunningBackend } from '../backends.ts';
+import type { Backend, RunningBackend } from '../support/backends.ts';
 import { FAULTS } from './faults.ts';
 import { type Means, obstacle, planTrial, repeatOptions } from './plan.ts';
 import type { RecordedTrial } from './results.ts';
@@ -40,7 +40,7 @@ type Options = {
   report: string | undefined;
 };
 
-/** By the names of `test/backends.ts`, which is loaded only when it is needed; undefined: an emulator a trial. */
+/** By the names of `test/support/backends.ts`, which is loaded only when it is needed; undefined: an emulator a trial. */
 const BACKENDS = {
   embedded: undefined,
   elasticmq: 'elasticMq',
@@ -236,7 +236,7 @@ for (const fault of FAULTS) {
 const wanted = FAULTS.filter(({ name }) => given.options.only.includes(name));
 const runnable = wanted.every((fault) => obstacle(fault, given.means) === undefined);
 const name = BACKENDS[given.options.backend];
-const backend: Backend | undefined = name && (await import('../backends.ts')).BACKENDS[name];
+const backend: Backend | undefined = name && (await import('../support/backends.ts')).BACKENDS[name];
 const sqs = await backend?.availability();
 if (sqs?.available === false) console.log(`${given.options.backend}: ${sqs.reason}`);
 let running: RunningBackend | undefined;

@@ -1,8 +1,8 @@
 import { randomUUID } from 'node:crypto';
 import net from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { packMessages } from '@orders/shared/packed-message.ts';
-import { queueDepth } from '@orders/shared/queue-admin.ts';
+import { packMessages } from '@orders/shared/order/packed-message.ts';
+import { queueDepth } from '@orders/shared/sqs/queue-admin.ts';
 import type { Fault, FaultScene } from './faults.ts';
 import type { Poison } from './invariants.ts';
 import type { SqsFault } from './sqs-fault-proxy.ts';

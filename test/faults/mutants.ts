@@ -9,12 +9,12 @@ export type Mutation = {
   edits: { file: string; find: string; replace: string }[];
 };
 
-const CONSUMER = 'consumer/src/sqs/order-consumer.ts';
-const POLLER = 'consumer/src/sqs/poller.ts';
-const SETTLER = 'consumer/src/sqs/settler.ts';
-const PACKED_SETTLER = 'consumer/src/sqs/packed-settler.ts';
-const RETRY_POLICY = 'consumer/src/sqs/retry-policy.ts';
-const FAILURES = 'consumer/src/sqs/failure-counter.ts';
+const CONSUMER = 'consumer/src/consume/order-consumer.ts';
+const POLLER = 'consumer/src/consume/receive/poller.ts';
+const SETTLER = 'consumer/src/consume/settle/settler.ts';
+const PACKED_SETTLER = 'consumer/src/consume/settle/packed-settler.ts';
+const RETRY_POLICY = 'consumer/src/consume/settle/retry-policy.ts';
+const FAILURES = 'consumer/src/consume/settle/failure-counter.ts';
 const PROCESS = 'consumer/src/domain/process-messages.ts';
 const SQLITE = 'consumer/src/adapters/sqlite-order-repository.ts';
 const ROW = 'consumer/src/adapters/order-row.ts';
@@ -245,7 +245,7 @@ export type SqsOrderPublisherOptions`,
     fault: 'batches fail in part',
     edits: [
       {
-        file: 'shared/src/sqs-batch.ts',
+        file: 'shared/src/sqs/batch.ts',
         find: 'new BatchEntryError(failed.get(id) ?? NOT_ANSWERED)',
         replace: '({ Id: id } as S)',
       },
@@ -281,7 +281,7 @@ export type SqsOrderPublisherOptions`,
     fault: 'consumer stopped',
     edits: [
       {
-        file: 'shared/src/order.ts',
+        file: 'shared/src/order/order.ts',
         find: '  if (!problem) return;',
         replace: '  if (problem || !problem) return;',
       },
@@ -305,7 +305,7 @@ export type SqsOrderPublisherOptions`,
     fault: 'consumer stopped',
     edits: [
       {
-        file: 'consumer/src/sqs/lease.ts',
+        file: 'consumer/src/consume/lease.ts',
         find: 'leases.filter((lease) => this.#leases.delete(lease))',
         replace: 'leases.filter((lease) => this.#leases.has(lease))',
       },
@@ -317,7 +317,7 @@ export type SqsOrderPublisherOptions`,
     fault: 'SQS unreachable',
     edits: [
       {
-        file: 'shared/src/circuit-breaker.ts',
+        file: 'shared/src/runtime/circuit-breaker.ts',
         find: 'maxDelay: options.openMs.max',
         replace: 'initialDelay: 1e9, maxDelay: 1e9',
       },
@@ -373,7 +373,7 @@ export type SqsOrderPublisherOptions`,
     fault: 'producer stopped',
     edits: [
       {
-        file: 'consumer/src/sqs/message-sender.ts',
+        file: 'consumer/src/consume/settle/message-sender.ts',
         find: 'await sendEntries(wanted, this.#request) :',
         replace: `await sendEntries(wanted, this.#request).then(() => sendEntries(wanted, this.#request)) :`,
       },

@@ -4,14 +4,14 @@ import {
   SendMessageBatchCommand,
   type SQSClient,
 } from '@aws-sdk/client-sqs';
-import { commonFields, loadConfig } from '@orders/shared/config.ts';
-import { createLogger } from '@orders/shared/logger.ts';
-import { ensureQueues } from '@orders/shared/queue-admin.ts';
-import { createSqsClient } from '@orders/shared/sqs-client.ts';
+import { commonFields, loadConfig } from '@orders/shared/runtime/config.ts';
+import { createLogger } from '@orders/shared/runtime/logger.ts';
+import { createSqsClient } from '@orders/shared/sqs/client.ts';
+import { ensureQueues } from '@orders/shared/sqs/queue-admin.ts';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest';
 import { z } from 'zod';
 import { type Emulator, startEmulator } from '../../dev/emulator.ts';
-import { depthOf } from '../queues.ts';
+import { depthOf } from '../support/queues.ts';
 import { createRandom } from './random.ts';
 import { type SqsFault, type SqsFaultProxy, startSqsFaultProxy } from './sqs-fault-proxy.ts';
 

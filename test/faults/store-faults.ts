@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { OrderRequest } from '@orders/shared/order.ts';
+import type { OrderRequest } from '@orders/shared/order/order.ts';
 import type { Fault, FaultScene } from './faults.ts';
 import type { PostgresStore, SqliteStore } from './store.ts';
 import { envelope, sendMessages } from './workload.ts';

@@ -1,9 +1,9 @@
 import { randomUUID } from 'node:crypto';
 import path from 'node:path';
 import { SendMessageBatchCommand, SendMessageCommand, type SQSClient } from '@aws-sdk/client-sqs';
-import { encodeOrderMessage } from '@orders/shared/message.ts';
-import { contentHash, type OrderRequest, orderRequestSchema } from '@orders/shared/order.ts';
-import { stringAttributes } from '@orders/shared/sqs-message.ts';
+import { encodeOrderMessage } from '@orders/shared/order/message.ts';
+import { contentHash, type OrderRequest, orderRequestSchema } from '@orders/shared/order/order.ts';
+import { stringAttributes } from '@orders/shared/sqs/message-limits.ts';
 import { readOrders } from '../../dev/sample-orders/open-orders.ts';
 import type { Poison, SentOrder } from './invariants.ts';
 import type { Random } from './random.ts';

@@ -6,8 +6,8 @@ import { promisify } from 'node:util';
 import { parse } from 'yaml';
 import { Kubectl as Deployer } from '../../scripts/deploy/kubectl.ts';
 import { rolledOut as waitForRollout } from '../../scripts/deploy/rollout.ts';
-import type { Availability } from '../containers.ts';
-import { eventually } from '../eventually.ts';
+import type { Availability } from '../support/containers.ts';
+import { eventually } from '../support/eventually.ts';
 
 const run = promisify(execFile);
 const MAX_OUTPUT_BYTES = 256 * 1024 * 1024;

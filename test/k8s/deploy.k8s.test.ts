@@ -1,9 +1,9 @@
-import { messagesIn } from '@orders/shared/queue-admin.ts';
+import { messagesIn } from '@orders/shared/sqs/queue-admin.ts';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { readManifests } from '../../scripts/deploy/manifests.ts';
-import { sqsClient } from '../backends.ts';
-import { eventually } from '../eventually.ts';
-import { allStored } from '../load.ts';
+import { sqsClient } from '../support/backends.ts';
+import { eventually } from '../support/eventually.ts';
+import { allStored } from '../support/load.ts';
 import {
   clusterAvailable,
   eventuallyInCluster,

@@ -1,8 +1,8 @@
 import { SetQueueAttributesCommand } from '@aws-sdk/client-sqs';
-import { queueAttributes } from '@orders/shared/queue-admin.ts';
-import { MAX_RECEIVE_COUNT } from '@orders/shared/queues.ts';
+import { queueAttributes } from '@orders/shared/sqs/queue-admin.ts';
+import { MAX_RECEIVE_COUNT } from '@orders/shared/sqs/queues.ts';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { sqsClient } from '../backends.ts';
+import { sqsClient } from '../support/backends.ts';
 import {
   BACKEND_IMAGES,
   buildImage,

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { parseAllDocuments } from 'yaml';
-import { eventually } from '../eventually.ts';
+import { eventually } from '../support/eventually.ts';
 import { clusterAvailable, freshNamespace, kubectlFor, type Resource } from './cluster.ts';
 import { customResourceDefinitions, kustomize } from './tools.ts';
 

@@ -1,7 +1,7 @@
 import { Client } from 'pg';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { PostgresServer } from '../../../dev/postgres-server.ts';
-import { postgresPrograms } from '../../../test/postgres-programs.ts';
+import { postgresPrograms } from '../../../test/support/postgres-programs.ts';
 import { RELEASED_STORES } from '../../testing/released-stores.ts';
 import { openOrderRepository } from './open-order-repository.ts';
 import { anOrder } from './order-repository.contract.ts';

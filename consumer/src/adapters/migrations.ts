@@ -1,6 +1,6 @@
 import type { DatabaseSync } from 'node:sqlite';
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { Logger } from '@orders/shared/logger.ts';
+import type { Logger } from '@orders/shared/runtime/logger.ts';
 import type { Client } from 'pg';
 
 /** A step of the schema. What was released is never changed: a new step is added, that old code can live with. */

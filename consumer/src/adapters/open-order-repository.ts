@@ -1,4 +1,4 @@
-import { StartupError } from '@orders/shared/startup-error.ts';
+import { StartupError } from '@orders/shared/runtime/startup-error.ts';
 import type { OrderRepository } from '../domain/order-repository.ts';
 import {
   openPostgresOrderRepository,

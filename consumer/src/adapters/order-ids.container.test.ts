@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { Client } from 'pg';
 import { type StartedTestContainer, Wait } from 'testcontainers';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { containersAvailable, LoopbackContainer } from '../../../test/containers.ts';
+import { containersAvailable, LoopbackContainer } from '../../../test/support/containers.ts';
 import { openOrderRepository } from './open-order-repository.ts';
 import { readOrderIds } from './order-ids.ts';
 import { anOrder } from './order-repository.contract.ts';

@@ -3,7 +3,7 @@ import { existsSync } from 'node:fs';
 import { mkdtemp, readdir, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { StartupError } from '@orders/shared/startup-error.ts';
+import { StartupError } from '@orders/shared/runtime/startup-error.ts';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { readOrderIds, type StoredOrderId } from './order-ids.ts';
 import { anOrder } from './order-repository.contract.ts';

@@ -3,7 +3,7 @@ import { Client } from 'pg';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
 import { PgBouncer } from '../../../dev/pgbouncer.ts';
 import { PostgresServer } from '../../../dev/postgres-server.ts';
-import { postgresPrograms } from '../../../test/postgres-programs.ts';
+import { postgresPrograms } from '../../../test/support/postgres-programs.ts';
 import { anOrder, describeOrderRepository, POSTGRES_RULES } from './order-repository.contract.ts';
 import { openPostgresOrderRepository, type PostgresOptions } from './postgres-order-repository.ts';
 

@@ -7,7 +7,7 @@ import {
   Wait,
 } from 'testcontainers';
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
-import { containersAvailable, LoopbackContainer } from '../../../test/containers.ts';
+import { containersAvailable, LoopbackContainer } from '../../../test/support/containers.ts';
 import { RELEASED_STORES } from '../../testing/released-stores.ts';
 import { StoreUnavailableError } from '../domain/errors.ts';
 import type { OrderToStore } from '../domain/order-repository.ts';

@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { backoffMs } from '@orders/shared/backoff.ts';
-import type { Logger } from '@orders/shared/logger.ts';
+import { backoffMs } from '@orders/shared/runtime/backoff.ts';
+import type { Logger } from '@orders/shared/runtime/logger.ts';
 import { Client, DatabaseError, Pool, type PoolClient } from 'pg';
 import {
   OrderLockedError,

@@ -1,8 +1,8 @@
 import type { Message } from '@aws-sdk/client-sqs';
-import { MAX_REQUEST_BYTES } from '@orders/shared/queues.ts';
+import { MAX_REQUEST_BYTES } from '@orders/shared/sqs/queues.ts';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { type Call, FakeSqs } from '../../testing/fake-sqs.ts';
-import { DEAD_LETTER_ATTRIBUTE } from '../sqs/dead-letter.ts';
+import { DEAD_LETTER_ATTRIBUTE } from '../queue/dead-letter.ts';
 import { DeadLetterQueue, ofRelease, RedriveIncompleteError } from './dead-letter-queue.ts';
 
 // Vitest's clock does not reach `node:timers/promises`.

@@ -1,11 +1,11 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { ReceiveMessageCommand, type SQSClient, StartMessageMoveTaskCommand } from '@aws-sdk/client-sqs';
-import { queueAttributes } from '@orders/shared/queue-admin.ts';
-import { MAX_BATCH_ENTRIES } from '@orders/shared/sqs-batch.ts';
-import { Acknowledger } from '../sqs/acknowledger.ts';
-import { type DeadLetter, fromDeadLetterMessage } from '../sqs/dead-letter.ts';
-import { MessageSender } from '../sqs/message-sender.ts';
-import { type ReceivedMessage, toReceivedMessage } from '../sqs/received-message.ts';
+import { MAX_BATCH_ENTRIES } from '@orders/shared/sqs/batch.ts';
+import { queueAttributes } from '@orders/shared/sqs/queue-admin.ts';
+import { MessageSender } from '../consume/settle/message-sender.ts';
+import { Acknowledger } from '../queue/acknowledger.ts';
+import { type DeadLetter, fromDeadLetterMessage } from '../queue/dead-letter.ts';
+import { type ReceivedMessage, toReceivedMessage } from '../queue/received-message.ts';
 import { SqsClock, type SqsMoment } from './sqs-clock.ts';
 
 export type DeadLetteredMessage = { message: ReceivedMessage; deadLetter: DeadLetter | undefined };

@@ -1,4 +1,4 @@
-import type { Order } from '@orders/shared/order.ts';
+import type { Order } from '@orders/shared/order/order.ts';
 
 /** An order as it is to be stored, with the identity of its content and the trace that brought it. */
 export type OrderToStore = { order: Order; contentHash: string; traceId: string };

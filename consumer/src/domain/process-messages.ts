@@ -1,6 +1,10 @@
 import { setImmediate } from 'node:timers/promises';
-import { decodeOrderMessage, NewerVersionError, UnreadableMessageError } from '@orders/shared/message.ts';
-import { traceIdOf } from '@orders/shared/trace-context.ts';
+import {
+  decodeOrderMessage,
+  NewerVersionError,
+  UnreadableMessageError,
+} from '@orders/shared/order/message.ts';
+import { traceIdOf } from '@orders/shared/runtime/trace-context.ts';
 import {
   OrderConflictError,
   OrderLockedError,

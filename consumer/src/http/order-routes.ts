@@ -1,6 +1,6 @@
-import type { HttpServer } from '@orders/shared/http-server.ts';
-import { orderSchema } from '@orders/shared/order.ts';
-import { createProblem, ProblemError, problemAnswer, retryAnswer } from '@orders/shared/problem.ts';
+import { createProblem, ProblemError, problemAnswer, retryAnswer } from '@orders/shared/http/problem.ts';
+import type { HttpServer } from '@orders/shared/http/server.ts';
+import { orderSchema } from '@orders/shared/order/order.ts';
 import { z } from 'zod';
 import { StoreUnavailableError } from '../domain/errors.ts';
 import type { FoundOrder, OrderRepository, StoredOrder } from '../domain/order-repository.ts';

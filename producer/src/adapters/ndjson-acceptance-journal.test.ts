@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { StartupError } from '@orders/shared/startup-error.ts';
+import { StartupError } from '@orders/shared/runtime/startup-error.ts';
 import { captureLog } from '@orders/shared/testing/log-lines.ts';
 import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';

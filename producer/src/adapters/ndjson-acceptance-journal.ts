@@ -2,8 +2,8 @@ import { close, fstatSync, mkdirSync, openSync, readSync, write } from 'node:fs'
 import { dirname } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
-import type { Logger } from '@orders/shared/logger.ts';
-import { StartupError } from '@orders/shared/startup-error.ts';
+import type { Logger } from '@orders/shared/runtime/logger.ts';
+import { StartupError } from '@orders/shared/runtime/startup-error.ts';
 import type { AcceptanceJournal, AcceptedOrder } from '../domain/acceptance-journal.ts';
 import type { ProducerMetrics } from '../metrics.ts';
 

@@ -1,10 +1,10 @@
 import { GetQueueAttributesCommand, type SendMessageBatchCommand, type SQSClient } from '@aws-sdk/client-sqs';
-import { createCircuitBreaker } from '@orders/shared/circuit-breaker.ts';
-import { decodeOrderMessage, encodeOrderMessage, type OrderMessage } from '@orders/shared/message.ts';
-import { contentHash } from '@orders/shared/order.ts';
-import { MAX_PACKED_ORDERS, readableOrders, unpackMessages } from '@orders/shared/packed-message.ts';
-import { MAX_MESSAGE_BYTES, MAX_REQUEST_BYTES } from '@orders/shared/queues.ts';
-import { messageSizeBytes } from '@orders/shared/sqs-message.ts';
+import { decodeOrderMessage, encodeOrderMessage, type OrderMessage } from '@orders/shared/order/message.ts';
+import { contentHash } from '@orders/shared/order/order.ts';
+import { MAX_PACKED_ORDERS, readableOrders, unpackMessages } from '@orders/shared/order/packed-message.ts';
+import { createCircuitBreaker } from '@orders/shared/runtime/circuit-breaker.ts';
+import { messageSizeBytes } from '@orders/shared/sqs/message-limits.ts';
+import { MAX_MESSAGE_BYTES, MAX_REQUEST_BYTES } from '@orders/shared/sqs/queues.ts';
 import { captureLog } from '@orders/shared/testing/log-lines.ts';
 import { anOrder } from '@orders/shared/testing/orders.ts';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';

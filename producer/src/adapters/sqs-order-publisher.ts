@@ -1,17 +1,17 @@
 import { GetQueueAttributesCommand, SendMessageBatchCommand, type SQSClient } from '@aws-sdk/client-sqs';
-import { Batcher } from '@orders/shared/batcher.ts';
-import { type CircuitBreaker, isBreakerOpen } from '@orders/shared/circuit-breaker.ts';
 import {
   type EncodedMessage,
   type EncodeOptions,
   encodeOrderMessage,
   MessageTooLargeError,
   type OrderMessage,
-} from '@orders/shared/message.ts';
-import { MAX_PACKED_BYTES, MAX_PACKED_ORDERS, packMessages } from '@orders/shared/packed-message.ts';
-import { MAX_MESSAGE_BYTES, MAX_REQUEST_BYTES } from '@orders/shared/queues.ts';
-import { isFaultOfMessage, MAX_BATCH_ENTRIES, sendEntries } from '@orders/shared/sqs-batch.ts';
-import { messageSizeBytes, stringAttributes } from '@orders/shared/sqs-message.ts';
+} from '@orders/shared/order/message.ts';
+import { MAX_PACKED_BYTES, MAX_PACKED_ORDERS, packMessages } from '@orders/shared/order/packed-message.ts';
+import { type CircuitBreaker, isBreakerOpen } from '@orders/shared/runtime/circuit-breaker.ts';
+import { isFaultOfMessage, MAX_BATCH_ENTRIES, sendEntries } from '@orders/shared/sqs/batch.ts';
+import { Batcher } from '@orders/shared/sqs/batcher.ts';
+import { messageSizeBytes, stringAttributes } from '@orders/shared/sqs/message-limits.ts';
+import { MAX_MESSAGE_BYTES, MAX_REQUEST_BYTES } from '@orders/shared/sqs/queues.ts';
 import {
   BufferFullError,
   OrderNotSendableError,

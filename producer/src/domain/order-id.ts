@@ -1,4 +1,4 @@
-import { randomBytes } from '@orders/shared/random.ts';
+import { randomBytes } from '@orders/shared/runtime/random.ts';
 import { v7 as uuidv7 } from 'uuid';
 import { uuidOfHash } from './hash-uuid.ts';
 

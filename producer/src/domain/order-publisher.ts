@@ -1,4 +1,4 @@
-import type { OrderMessage } from '@orders/shared/message.ts';
+import type { OrderMessage } from '@orders/shared/order/message.ts';
 
 /** Where accepted orders go. */
 export interface OrderPublisher {

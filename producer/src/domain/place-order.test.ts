@@ -1,5 +1,5 @@
-import type { OrderMessage } from '@orders/shared/message.ts';
-import { contentHash } from '@orders/shared/order.ts';
+import type { OrderMessage } from '@orders/shared/order/message.ts';
+import { contentHash } from '@orders/shared/order/order.ts';
 import { AN_ORDER_ID, anOrderRequest } from '@orders/shared/testing/orders.ts';
 import { describe, expect, it, vi } from 'vitest';
 import type { AcceptanceJournal, AcceptedOrder } from './acceptance-journal.ts';

@@ -1,5 +1,5 @@
-import { contentHash, type Order, type OrderRequest } from '@orders/shared/order.ts';
-import { formatTraceparent, type TraceContext } from '@orders/shared/trace-context.ts';
+import { contentHash, type Order, type OrderRequest } from '@orders/shared/order/order.ts';
+import { formatTraceparent, type TraceContext } from '@orders/shared/runtime/trace-context.ts';
 import type { AcceptanceJournal } from './acceptance-journal.ts';
 import { newOrderId, orderIdOfKey } from './order-id.ts';
 import type { OrderPublisher } from './order-publisher.ts';

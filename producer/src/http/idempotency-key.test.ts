@@ -1,4 +1,4 @@
-import { ProblemError } from '@orders/shared/problem.ts';
+import { ProblemError } from '@orders/shared/http/problem.ts';
 import { describe, expect, it } from 'vitest';
 import { parseIdempotencyKey } from './idempotency-key.ts';
 

@@ -1,4 +1,4 @@
-import { createProblem, ProblemError } from '@orders/shared/problem.ts';
+import { createProblem, ProblemError } from '@orders/shared/http/problem.ts';
 
 const MAX_LENGTH = 255;
 

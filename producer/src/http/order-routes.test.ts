@@ -1,5 +1,5 @@
-import { orderRequestSchema } from '@orders/shared/order.ts';
-import { problemSchema } from '@orders/shared/problem.ts';
+import { problemSchema } from '@orders/shared/http/problem.ts';
+import { orderRequestSchema } from '@orders/shared/order/order.ts';
 import { createTestHttpApp } from '@orders/shared/testing/http-app.ts';
 import { AN_ORDER_ID, anOrderRequest } from '@orders/shared/testing/orders.ts';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';

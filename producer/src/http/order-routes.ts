@@ -1,6 +1,4 @@
 import { setImmediate } from 'node:timers/promises';
-import type { HttpServer } from '@orders/shared/http-server.ts';
-import { type OrderRequest, orderRequestSchema } from '@orders/shared/order.ts';
 import {
   createProblem,
   type Problem,
@@ -9,7 +7,9 @@ import {
   problemSchema,
   retryAnswer,
   validationProblem,
-} from '@orders/shared/problem.ts';
+} from '@orders/shared/http/problem.ts';
+import type { HttpServer } from '@orders/shared/http/server.ts';
+import { type OrderRequest, orderRequestSchema } from '@orders/shared/order/order.ts';
 import type { FastifyRequest } from 'fastify';
 import { z } from 'zod';
 import { OrderRefusedError } from '../domain/errors.ts';

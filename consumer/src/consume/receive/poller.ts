@@ -1,0 +1,142 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { type Message, ReceiveMessageCommand, type SQSClient } from '@aws-sdk/client-sqs';
+import { backoffMs } from '@orders/shared/runtime/backoff.ts';
+import { sqsEndpoint } from '@orders/shared/runtime/config.ts';
+import type { Logger } from '@orders/shared/runtime/logger.ts';
+import type { ConsumerConfig } from '../../config.ts';
+import type { ConsumerMetrics } from '../../metrics.ts';
+import { type ReceivedMessage, toReceivedMessage } from '../../queue/received-message.ts';
+import type { StoreGate } from '../store/store-gate.ts';
+import type { Watchdog } from '../watchdog.ts';
+import type { Places } from './places.ts';
+import type { PollerScale } from './poller-scale.ts';
+
+export type PollerOptions = {
+  client: SQSClient;
+  queueUrl: string;
+  places: Places;
+  scale: PollerScale;
+  gate: StoreGate;
+  watchdog: Watchdog;
+  config: Pick<
+    ConsumerConfig,
+    | 'MAX_MESSAGES_PER_POLL'
+    | 'SQS_WAIT_TIME_SECONDS'
+    | 'VISIBILITY_TIMEOUT_SECONDS'
+    | 'POLL_BACKOFF_MIN_MS'
+    | 'POLL_BACKOFF_MAX_MS'
+    | 'APP_ENV'
+    | 'AWS_ENDPOINT_URL'
+    | 'AWS_ENDPOINT_URL_SQS'
+  >;
+  metrics: Pick<ConsumerMetrics, 'received' | 'redelivered' | 'pollErrors' | 'emptyPolls' | 'observeOldest'>;
+  logger: Logger;
+  /** Takes over the messages, and their places with them. Must not reject. */
+  onMessages: (messages: ReceivedMessage[], requestedAtMs: number) => void;
+};
+
+/** How long a request may take beyond the wait time before it counts as lost. */
+export const RECEIVE_MARGIN_MS = 5_000;
+/** What a healthy poller needs between its steps, generously. */
+const STEP_MARGIN_MS = 15_000;
+
+const SYSTEM_ATTRIBUTES = [
+  'ApproximateReceiveCount',
+  'SentTimestamp',
+  'ApproximateFirstReceiveTimestamp',
+] as const;
+
+/** One loop of long polls. Runs until it is told to stop, and ends by no other way: an error is a back-off. */
+export class Poller {
+  readonly #options: PollerOptions;
+  readonly #index: number;
+  readonly #name: string;
+  #failures = 0;
+
+  constructor(index: number, options: PollerOptions) {
+    this.#index = index;
+    this.#name = `poller-${index}`;
+    this.#options = options;
+  }
+
+  /**
+   * Resolves after `stop` is aborted and the poll under way, if any, has been answered: an aborted long poll would
+   * still take messages, which then wait for their visibility time.
+   */
+  async run(stop: AbortSignal): Promise<void> {
+    const { places, scale, gate, watchdog, config } = this.#options;
+    while (!stop.aborted) {
+      watchdog.done(this.#name); // waiting for work, the store, or a place is no lack of progress of this loop
+      await scale.wanted(this.#index, stop);
+      await gate.turnOf(this.#index, stop);
+      const taken = await places.take(
+        Math.min(config.MAX_MESSAGES_PER_POLL, gate.allowance(this.#index) || 1),
+        stop,
+      );
+      if (taken === 0) break;
+      if (gate.allowance(this.#index) < taken) {
+        places.give(taken); // the store went down while this poller waited for a place
+        continue;
+      }
+      watchdog.expect(this.#name, config.SQS_WAIT_TIME_SECONDS * 1_000 + RECEIVE_MARGIN_MS + STEP_MARGIN_MS);
+      const received = await this.#poll(taken);
+      places.give(taken - received);
+      if (this.#failures > 0) await this.#backOff(stop);
+    }
+    watchdog.done(this.#name);
+  }
+
+  async #poll(maxMessages: number): Promise<number> {
+    const { metrics, logger, gate, scale, onMessages } = this.#options;
+    const requestedAtMs = performance.now();
+    try {
+      const messages = (await this.#receive(maxMessages)).map(toReceivedMessage);
+      this.#failures = 0;
+      scale.polled({ asked: maxMessages, received: messages.length });
+      gate.messagesReceived(messages.length);
+      metrics.observeOldest(oldest(messages));
+      if (messages.length === 0) {
+        metrics.emptyPolls.inc();
+        return 0;
+      }
+      metrics.received.inc(messages.length);
+      metrics.redelivered.inc(messages.filter(({ receiveCount }) => receiveCount > 1).length);
+      onMessages(messages, requestedAtMs);
+      return messages.length;
+    } catch (err) {
+      this.#failures++;
+      metrics.pollErrors.inc();
+      logger.warn({ err, failures: this.#failures }, 'poll failed');
+      return 0;
+    }
+  }
+
+  async #receive(MaxNumberOfMessages: number): Promise<Message[]> {
+    const { client, queueUrl, config } = this.#options;
+    const { Messages } = await client.send(
+      new ReceiveMessageCommand({
+        QueueUrl: queueUrl,
+        MaxNumberOfMessages,
+        WaitTimeSeconds: config.SQS_WAIT_TIME_SECONDS,
+        VisibilityTimeout: config.VISIBILITY_TIMEOUT_SECONDS,
+        MessageAttributeNames: ['All'],
+        MessageSystemAttributeNames: [...SYSTEM_ATTRIBUTES],
+        // LocalStack 3.4 knows only the older name of the same.
+        ...(sqsEndpoint(config) ? { AttributeNames: ['All' as const] } : {}),
+      }),
+    );
+    return Messages ?? [];
+  }
+
+  async #backOff(stop: AbortSignal): Promise<void> {
+    const { POLL_BACKOFF_MIN_MS: baseMs, POLL_BACKOFF_MAX_MS: maxMs } = this.#options.config;
+    const delayMs = backoffMs(this.#failures - 1, { baseMs, maxMs });
+    this.#options.watchdog.expect(this.#name, delayMs + STEP_MARGIN_MS);
+    await sleep(delayMs, undefined, { signal: stop }).catch(() => {});
+  }
+}
+
+function oldest(messages: ReceivedMessage[]): Date | undefined {
+  const times = messages.flatMap(({ sentAt }) => sentAt?.getTime() ?? []);
+  return times.length > 0 ? new Date(Math.min(...times)) : undefined;
+}

@@ -1,0 +1,64 @@
+import type { SQSClient } from '@aws-sdk/client-sqs';
+import type { Logger } from '@orders/shared/runtime/logger.ts';
+import type { Rejected } from '../../domain/outcome.ts';
+import type { ProcessedMessage } from '../../domain/process-messages.ts';
+import type { ConsumerMetrics } from '../../metrics.ts';
+import { toDeadLetterMessage } from '../../queue/dead-letter.ts';
+import { CopySender, type Piece } from './copy-sender.ts';
+import type { FailureCounter } from './failure-counter.ts';
+import { MessageSender } from './message-sender.ts';
+import { loggerOf } from './settlement.ts';
+
+export type DeadLetterSenderOptions = {
+  client: SQSClient;
+  deadLetterQueueUrl: string;
+  failures: FailureCounter;
+  /** The release that gives up. */
+  version: string;
+  metrics: Pick<ConsumerMetrics, 'deadLettered'>;
+  logger: Logger;
+};
+
+/** Sends copies of messages that can never succeed to the DLQ, each with its reason. */
+export class DeadLetterSender {
+  readonly #options: DeadLetterSenderOptions;
+  readonly #copies: CopySender;
+
+  constructor(options: DeadLetterSenderOptions) {
+    this.#options = options;
+    this.#copies = new CopySender(new MessageSender(options.client, options.deadLetterQueueUrl));
+  }
+
+  /**
+   * Resolves when the DLQ has the copy: only then may the message be deleted.
+   * @throws {NotWantedError} the lease was lost or closed before: whoever receives the message next rejects it too
+   */
+  async send(
+    piece: Piece,
+    outcome: Rejected,
+    processed: Pick<ProcessedMessage, 'orderId' | 'traceId'>,
+  ): Promise<void> {
+    const { message } = piece;
+    const { failures, version, metrics, logger } = this.#options;
+    const now = new Date();
+    const { reason, error } = outcome;
+    const letter = toDeadLetterMessage(message, {
+      reason,
+      detail: error.message,
+      errorClass: error.name,
+      attempts: message.receiveCount,
+      failures: failures.get(message.messageId),
+      firstSeenAt: (message.firstReceivedAt ?? now).toISOString(),
+      deadLetteredAt: now.toISOString(),
+      codeVersion: version,
+      traceId: processed.traceId,
+      messageId: message.messageId,
+    });
+    if (!(await this.#copies.send(piece, letter))) return;
+    metrics.deadLettered.inc({ reason });
+    loggerOf(logger, message, processed).error(
+      { err: error, reason },
+      'message sent to the dead-letter queue',
+    );
+  }
+}

@@ -1,0 +1,86 @@
+import type { SQSClient } from '@aws-sdk/client-sqs';
+import type { Logger } from '@orders/shared/runtime/logger.ts';
+import { BatchEntryError, isFaultOfMessage } from '@orders/shared/sqs/batch.ts';
+import { isMessageBody } from '@orders/shared/sqs/message-limits.ts';
+import type { Rejected } from '../../domain/outcome.ts';
+import type { ProcessedMessage } from '../../domain/process-messages.ts';
+import type { ConsumerMetrics } from '../../metrics.ts';
+import type { Lease } from '../lease.ts';
+import { CopySender, type Piece } from './copy-sender.ts';
+import type { DeadLetterSender } from './dead-letter-sender.ts';
+import { MessageSender, NotWantedError } from './message-sender.ts';
+import { countOutcome, countStored, isStoredPart, loggerOf, type Part } from './settlement.ts';
+
+export type PackedSettlerOptions = {
+  client: SQSClient;
+  queueUrl: string;
+  deadLetters: DeadLetterSender;
+  metrics: Pick<ConsumerMetrics, 'outcomes'>;
+  logger: Logger;
+};
+
+/**
+ * Takes packed messages apart of which not all is stored. What can never be stored goes to the DLQ, each order by
+ * itself, as if it had come so. What may be stored later goes back to the queue, each by itself, and meets its fate
+ * there. A line that SQS takes in no message (a control character, too long) goes to the DLQ in the message that it came
+ * in. Only then the packed message may be deleted.
+ */
+export class PackedSettler {
+  readonly #options: PackedSettlerOptions;
+  readonly #orders: CopySender;
+
+  constructor(options: PackedSettlerOptions) {
+    this.#options = options;
+    this.#orders = new CopySender(new MessageSender(options.client, options.queueUrl));
+  }
+
+  /**
+   * Resolves when SQS has all that is not stored. However it ends, nothing of the message is under way any more.
+   * @throws {NotWantedError} the lease was lost or closed meanwhile, and no more was sent
+   * @throws what SQS did not confirm; the message comes again, and what is stored or sent by then is a duplicate
+   */
+  async sendUnstored(lease: Lease, parts: readonly Part[]): Promise<void> {
+    const { metrics, logger } = this.#options;
+    const { message } = lease;
+    countStored(metrics, parts.filter(isStoredPart));
+    const others = [...parts.entries()].filter(([, part]) => !isStoredPart(part));
+    const results = await Promise.allSettled(
+      others.map(([line, part]) =>
+        this.#send(
+          { lease, message: { ...message, body: part.body, attributes: {}, rawAttributes: {} }, line },
+          part,
+        ),
+      ),
+    );
+    const errors = results.map((result) => (result.status === 'rejected' ? result.reason : undefined));
+    const open = errors.filter((error) => error && !isFaultOfMessage(error));
+    if (open.length > 0) throw open.find((error) => !(error instanceof NotWantedError)) ?? open[0];
+    const unsendable = others.filter((_, index) => errors[index]);
+    if (unsendable[0]) await this.#rejectWhole(lease, unsendable[0][1], unsendable.length);
+    loggerOf(logger, message, {}).warn(
+      { orders: others.length },
+      'orders of a packed message sent by themselves',
+    );
+  }
+
+  async #send(piece: Piece, { body, processed }: Part): Promise<void> {
+    const { outcome } = processed;
+    // How an emulator refuses such a line is nothing to go by: a missing parameter, an invalid action.
+    if (!isMessageBody(body)) throw new BatchEntryError({ Code: 'InvalidMessageContents' });
+    if (outcome.kind === 'rejected') await this.#reject(piece, outcome, processed);
+    else await this.#orders.send(piece, { MessageBody: body, MessageAttributes: {} });
+  }
+
+  async #rejectWhole(lease: Lease, { processed }: Part, lines: number): Promise<void> {
+    const { outcome } = processed;
+    const why = 'error' in outcome ? `, the first one: ${outcome.error.message}` : '';
+    const reason = outcome.kind === 'rejected' ? outcome.reason : 'UNREADABLE_CONTENT';
+    const error = new Error(`${lines} of its lines fit into no message of their own${why}`);
+    await this.#reject({ lease, message: lease.message }, { kind: 'rejected', reason, error }, processed);
+  }
+
+  async #reject(piece: Piece, outcome: Rejected, processed: ProcessedMessage): Promise<void> {
+    await this.#options.deadLetters.send(piece, outcome, processed);
+    countOutcome(this.#options.metrics, outcome);
+  }
+}

@@ -1,0 +1,104 @@
+import { backoffMs, randomBetween } from '@orders/shared/runtime/backoff.ts';
+import type { ConsumerConfig } from '../../config.ts';
+import type { Rejected, Unstored } from '../../domain/outcome.ts';
+import { MAX_VISIBILITY_SECONDS } from '../../queue/acknowledger.ts';
+import type { ReceivedMessage } from '../../queue/received-message.ts';
+import type { FailureCounter } from './failure-counter.ts';
+
+export type RetryPolicyOptions = {
+  /** After so many receives SQS moves a message to the DLQ by itself, without a reason. */
+  maxReceiveCount: number;
+  failures: FailureCounter;
+  config: Pick<
+    ConsumerConfig,
+    | 'MAX_FAILURES'
+    | 'RETRY_BACKOFF_MIN_SECONDS'
+    | 'RETRY_BACKOFF_MAX_SECONDS'
+    | 'OUTAGE_RELEASE_MIN_SECONDS'
+    | 'OUTAGE_RELEASE_MAX_SECONDS'
+    | 'NEWER_VERSION_REJECT_SECONDS'
+  >;
+};
+
+const NEWER_VERSION_DELAY_SECONDS = { min: 60, max: 600 };
+/** 20 receives then last for more than six hours. */
+const MAX_RELEASE_FACTOR = 32;
+
+/** How often a message is tried, and how long it waits in between. */
+export class RetryPolicy {
+  readonly #options: RetryPolicyOptions;
+
+  constructor(options: RetryPolicyOptions) {
+    this.#options = options;
+  }
+
+  /** Counts failures, and gives up on what failed or waited too often: before SQS does, which tells no reason. */
+  judge(message: ReceivedMessage, outcome: Unstored): Unstored {
+    const { failures, config, maxReceiveCount } = this.#options;
+    const isLastReceive = message.receiveCount >= maxReceiveCount;
+    if (outcome.kind === 'retry') {
+      const { error } = outcome;
+      if (failures.add(message.messageId) >= config.MAX_FAILURES)
+        return { kind: 'rejected', reason: 'MAX_FAILURES', error };
+      // Other consumers may have counted the other failures.
+      if (isLastReceive) return { kind: 'rejected', reason: 'MAX_RECEIVES', error };
+    }
+    if (outcome.kind === 'released' && outcome.cause === 'order-locked' && isLastReceive) {
+      const error = new Error('another transaction has held the order at each receive');
+      return { kind: 'rejected', reason: 'ORDER_LOCKED', error };
+    }
+    if (outcome.kind === 'released' && outcome.cause === 'newer-version') {
+      if (isLastReceive || waitedSeconds(message) >= config.NEWER_VERSION_REJECT_SECONDS) {
+        return {
+          kind: 'rejected',
+          reason: 'NEWER_VERSION',
+          error: new Error('no newer consumer has taken the message'),
+        };
+      }
+    }
+    return outcome;
+  }
+
+  /** For how many seconds the message is not received again. */
+  delaySeconds({ messageId, receiveCount }: ReceivedMessage, outcome: Exclude<Unstored, Rejected>): number {
+    const { config, failures } = this.#options;
+    if (outcome.kind === 'retry') {
+      const { RETRY_BACKOFF_MIN_SECONDS: min, RETRY_BACKOFF_MAX_SECONDS: max } = config;
+      const failed = failures.get(messageId) - 1;
+      return Math.ceil(backoffMs(failed, { baseMs: min * 1_000, maxMs: max * 1_000 }) / 1_000);
+    }
+    switch (outcome.cause) {
+      case 'stopping':
+        return 0;
+      case 'store-unavailable':
+      case 'order-locked': {
+        // Never 0, and longer each time: the other consumers, which have the same outage, would burn its receives.
+        const { OUTAGE_RELEASE_MIN_SECONDS: min, OUTAGE_RELEASE_MAX_SECONDS: max } = config;
+        const factor = Math.min(2 ** (receiveCount - 1), MAX_RELEASE_FACTOR);
+        return Math.min(Math.ceil(randomBetween(min, max) * factor), MAX_VISIBILITY_SECONDS);
+      }
+      case 'newer-version':
+        return newerVersionDelaySeconds(receiveCount);
+      default:
+        return outcome.cause satisfies never;
+    }
+  }
+}
+
+const newerVersionDelaySeconds = (receiveCount: number): number => {
+  const { min, max } = NEWER_VERSION_DELAY_SECONDS;
+  return Math.min(max, min * 2 ** Math.min(receiveCount - 1, 10));
+};
+
+/**
+ * How long a message of a newer version has waited: the lesser of two accounts, either of which may say too much. One is
+ * our clock since the first receive by SQS's clock, between which there may be hours. The other is the delays of its
+ * earlier receives, which a stop or a crash may have cut short. Both survive a restart and another consumer's turn.
+ */
+function waitedSeconds({ receiveCount, firstReceivedAt }: ReceivedMessage): number {
+  const byClock = (Date.now() - (firstReceivedAt?.getTime() ?? 0)) / 1_000;
+  let byReceives = 0;
+  for (let receive = 1; receive < receiveCount && byReceives < byClock; receive++)
+    byReceives += newerVersionDelaySeconds(receive);
+  return Math.max(0, Math.min(byClock, byReceives));
+}

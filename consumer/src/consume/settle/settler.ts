@@ -1,0 +1,139 @@
+import type { Logger } from '@orders/shared/runtime/logger.ts';
+import type { Outcome, Unstored } from '../../domain/outcome.ts';
+import type { ProcessedMessage } from '../../domain/process-messages.ts';
+import type { ConsumerMetrics } from '../../metrics.ts';
+import type { Acknowledger } from '../../queue/acknowledger.ts';
+import type { ReceivedMessage } from '../../queue/received-message.ts';
+import type { Lease, LeaseKeeper } from '../lease.ts';
+import type { DeadLetterSender } from './dead-letter-sender.ts';
+import type { FailureCounter } from './failure-counter.ts';
+import { NotWantedError } from './message-sender.ts';
+import type { PackedSettler } from './packed-settler.ts';
+import type { RetryPolicy } from './retry-policy.ts';
+import { countOutcome, countStored, loggerOf, type Part, type Settlement } from './settlement.ts';
+
+export type SettlerOptions = {
+  leases: LeaseKeeper;
+  acknowledger: Acknowledger;
+  deadLetters: DeadLetterSender;
+  packed: PackedSettler;
+  failures: FailureCounter;
+  retryPolicy: RetryPolicy;
+  metrics: Pick<ConsumerMetrics, 'outcomes' | 'settleErrors'>;
+  logger: Logger;
+};
+
+/**
+ * Turns outcomes into calls to SQS. The order is always: first what must not get lost (the commit, the copy in the
+ * DLQ), then the delete; a crash between gives a second copy, never a loss.
+ */
+export class Settler {
+  readonly #options: SettlerOptions;
+
+  constructor(options: SettlerOptions) {
+    this.#options = options;
+  }
+
+  /**
+   * Deletes messages of which everything is stored, also where the lease is lost: committed is committed, and the delete
+   * is worth a try. Never rejects: a delete that fails leaves the message to its visibility time, and it comes again.
+   * @param settlements whose leases are closed
+   */
+  async deleteStored(settlements: readonly Settlement[]): Promise<void> {
+    const { acknowledger, failures, metrics, logger } = this.#options;
+    if (settlements.length === 0) return;
+    const messages = settlements.map(({ lease }) => lease.message);
+    for (const { messageId } of messages) failures.forget(messageId);
+    countStored(
+      metrics,
+      settlements.flatMap(({ parts }) => parts),
+    );
+    const errors = await acknowledger.deleteAll(messages.map(({ receiptHandle }) => receiptHandle));
+    const debugging = logger.isLevelEnabled('debug');
+    for (const [index, { lease, parts }] of settlements.entries()) {
+      const { outcome, ...order } = (parts[0] as Part).processed;
+      const known = parts.length === 1 ? order : {};
+      const err = errors[index];
+      if (err) this.#unconfirmed(outcome, err, lease.message, known);
+      else if (debugging)
+        loggerOf(logger, lease.message, known).debug({ outcome: outcome.kind }, 'order settled');
+    }
+  }
+
+  /**
+   * Settles a message of which not everything is stored. The lease is kept until all is sent that has to be, and closed
+   * before SQS is told what becomes of the message. Never rejects, as above.
+   */
+  async settle(settlement: Settlement): Promise<void> {
+    const { leases, retryPolicy, metrics, logger } = this.#options;
+    const { lease, parts } = settlement;
+    const { message } = lease;
+    const whole = parts.length === 1 ? parts[0] : parts.find(isReleasedTogether);
+    const outcome = whole && retryPolicy.judge(message, whole.processed.outcome as Unstored);
+    if (outcome) countOutcome(metrics, outcome);
+    try {
+      await (outcome ? this.#carryOut(outcome, lease, whole.processed) : this.#takeApart(lease, parts));
+    } catch (err) {
+      if (err instanceof NotWantedError)
+        loggerOf(logger, message, {}).warn('message not settled, its lease ended before');
+      else this.#unconfirmed(outcome ?? { kind: 'processed' }, err, message, whole?.processed ?? {});
+    } finally {
+      await leases.close([lease]);
+    }
+  }
+
+  async #takeApart(lease: Lease, parts: readonly Part[]): Promise<void> {
+    await this.#options.packed.sendUnstored(lease, parts);
+    await this.#delete(lease);
+  }
+
+  async #carryOut(outcome: Unstored, lease: Lease, processed: ProcessedMessage): Promise<void> {
+    const { leases, acknowledger, deadLetters, failures, retryPolicy, logger } = this.#options;
+    const { message } = lease;
+    const { messageId, receiptHandle } = message;
+    if (outcome.kind === 'rejected') {
+      await deadLetters.send({ lease, message }, outcome, processed);
+      failures.forget(messageId);
+      await this.#delete(lease);
+      return;
+    }
+    const delaySeconds = retryPolicy.delaySeconds(message, outcome);
+    const log = loggerOf(logger, message, processed);
+    if (outcome.kind === 'retry')
+      log.warn(
+        { err: outcome.error, failures: failures.get(messageId), delaySeconds },
+        'message failed, will be tried again',
+      );
+    else
+      log[outcome.cause === 'newer-version' ? 'error' : 'info'](
+        { cause: outcome.cause, delaySeconds },
+        'message released',
+      );
+    await leases.close([lease]);
+    if (!lease.lost) await acknowledger.changeVisibility(receiptHandle, delaySeconds);
+  }
+
+  /** All is sent: as with what is stored, a try also where the lease is lost. */
+  async #delete(lease: Lease): Promise<void> {
+    const { leases, acknowledger } = this.#options;
+    await leases.close([lease]);
+    await acknowledger.delete(lease.message.receiptHandle);
+  }
+
+  #unconfirmed(
+    outcome: Outcome,
+    err: unknown,
+    message: ReceivedMessage,
+    known: Partial<ProcessedMessage>,
+  ): void {
+    this.#options.metrics.settleErrors.inc({ outcome: outcome.kind });
+    loggerOf(this.#options.logger, message, known).warn(
+      { err, outcome: outcome.kind },
+      'outcome not confirmed by SQS, the message will come again',
+    );
+  }
+}
+
+/** What keeps one order of a packed message from being stored keeps the others too. */
+const isReleasedTogether = ({ processed: { outcome } }: Part) =>
+  outcome.kind === 'released' && (outcome.cause === 'stopping' || outcome.cause === 'store-unavailable');

@@ -1,0 +1,81 @@
+import { OrderNotStorableError, OrderRefusedError, StoreUnavailableError } from '../../domain/errors.ts';
+import type { OrderRepository } from '../../domain/order-repository.ts';
+import { SWALLOWED } from '../../domain/save-results.ts';
+import type { ConsumerMetrics } from '../../metrics.ts';
+import type { SaveTrial } from './save-trial.ts';
+import type { StoreGate } from './store-gate.ts';
+
+/** A repository whose calls are timed. */
+export function timeOrderRepository(
+  repository: OrderRepository,
+  metrics: Pick<ConsumerMetrics, 'storeDuration'>,
+): OrderRepository {
+  const timed = async <T>(operation: string, call: () => Promise<T>): Promise<T> => {
+    const end = metrics.storeDuration.startTimer({ operation });
+    try {
+      const result = await call();
+      end({ result: 'success' });
+      return result;
+    } catch (error) {
+      end({ result: error instanceof StoreUnavailableError ? 'unavailable' : 'error' });
+      throw error;
+    }
+  };
+  return {
+    saveAll: (orders) => timed('save', () => repository.saveAll(orders)),
+    rehearse: (orders) => timed('rehearse', () => repository.rehearse(orders)),
+    findById: (orderId) => timed('find', () => repository.findById(orderId)),
+    findByIds: (orderIds, limits) => timed('find', () => repository.findByIds(orderIds, limits)),
+    findAny: () => timed('find', () => repository.findAny()),
+    findByCustomer: (customerId, page) => timed('list', () => repository.findByCustomer(customerId, page)),
+    ping: () => timed('ping', () => repository.ping()),
+    close: () => repository.close(),
+  };
+}
+
+/**
+ * A repository that saves only while its gate lets it, and takes a refusal that would meet any order for an outage.
+ * Once saving has failed, `ping` rejects until it has been shown to work again.
+ */
+export function guardOrderRepository(
+  repository: OrderRepository,
+  {
+    gate,
+    trial,
+    metrics,
+  }: { gate: StoreGate; trial: SaveTrial; metrics: Pick<ConsumerMetrics, 'ordersStored'> },
+): OrderRepository {
+  const save: OrderRepository['saveAll'] = async (orders) => {
+    const results = await repository.saveAll(orders).catch(async (error) => {
+      // Rejected at once: an answer of a moment ago may be from before the schema changed.
+      const isFinal = error instanceof OrderNotStorableError && orders.length === 1;
+      if (
+        error instanceof OrderRefusedError &&
+        (await trial[isFinal ? 'meetsAnyNow' : 'meetsAny'](error.refusal))
+      )
+        throw new StoreUnavailableError(`every order is refused: ${error.message}`, {
+          cause: error,
+          refusal: error.refusal,
+        });
+      throw error;
+    });
+    const stored = results.filter((result) => result === 'stored').length;
+    if (stored > 0) {
+      metrics.ordersStored.inc(stored);
+      const last = orders[results.lastIndexOf('stored')];
+      if (last) trial.wasStored(last);
+    } else if (results.includes('swallowed') && (await trial.meetsAny(SWALLOWED))) {
+      throw new StoreUnavailableError('every order is swallowed', { refusal: SWALLOWED });
+    }
+    return results;
+  };
+  return {
+    ...repository,
+    saveAll: (orders) => gate.save(() => save(orders)),
+    ping: async () => {
+      const { doubt } = gate;
+      if (doubt) throw new StoreUnavailableError(`not proven to be back: ${doubt.message}`, { cause: doubt });
+      await repository.ping();
+    },
+  };
+}

@@ -1,0 +1,82 @@
+import { createProblem, ProblemError } from './problem.ts';
+import type { HttpServer } from './server.ts';
+
+declare module 'fastify' {
+  interface FastifyRequest {
+    /** Counted against the limit of {@link limitBytesInWork}. */
+    heldBytes: number;
+  }
+  interface FastifyInstance {
+    /** A hook for routes whose answers are large: takes so many bytes before the answer is looked for. */
+    takeBytes: (
+      bytes: number,
+    ) => (request: { heldBytes: number }, reply: unknown, done: (error?: Error) => void) => void;
+  }
+}
+
+/** Smaller answers go to the kernel at once, read or not. */
+const SMALL_ANSWER_CHARACTERS = 64 * 1024;
+/** A client that does not read its large answer holds it, and room for those of others. */
+const READ_TIMEOUT_MS = 30_000;
+const RETRY_AFTER_SECONDS = 1;
+
+/**
+ * Holds at most `maxBytes` of bodies and large answers at once. One more request is answered 429 before its body is
+ * read: its declared length counts, or else the most that its route takes. A body counts until its answer is ready,
+ * whether its client waits or not; a large answer until it is sent.
+ */
+export function limitBytesInWork(app: HttpServer, maxBytes: number): void {
+  let held = 0;
+  const hold = (request: { heldBytes: number }, bytes: number) => {
+    held += bytes - request.heldBytes;
+    request.heldBytes = bytes;
+  };
+  const fits = (bytes: number) => held + bytes <= maxBytes;
+
+  app.decorateRequest('heldBytes', 0);
+  app.decorate('takeBytes', (bytes) => (request, _reply, done) => {
+    if (!fits(bytes)) return done(busy());
+    hold(request, bytes);
+    done();
+  });
+  app.addHook('onRequest', (request, _reply, done) => {
+    if (request.method !== 'POST') return done();
+    const { 'content-length': declared, 'transfer-encoding': chunked } = request.headers;
+    let bytes = Number(declared ?? 0);
+    if (chunked !== undefined || !fits(bytes)) {
+      const { bodyLimit } = request.routeOptions;
+      // Refused for its size, and nothing of it is read.
+      if (bytes > bodyLimit) return done();
+      bytes = chunked === undefined ? bytes : bodyLimit;
+      if (!fits(bytes)) return done(busy());
+    }
+    hold(request, bytes);
+    done();
+  });
+  app.addHook('onSend', (request, reply, payload, done) => {
+    const large = typeof payload === 'string' && payload.length > SMALL_ANSWER_CHARACTERS;
+    if (!large) {
+      if (request.heldBytes > 0) hold(request, 0);
+      return done(null, payload);
+    }
+    const bytes = Buffer.byteLength(payload);
+    // What a POST has done is told in any case.
+    if (request.method !== 'POST' && !fits(bytes - request.heldBytes)) return done(busy());
+    if (reply.raw.destroyed) {
+      hold(request, 0);
+      return done(null, payload);
+    }
+    hold(request, bytes);
+    const unread = setTimeout(() => request.raw.destroy(), READ_TIMEOUT_MS);
+    reply.raw.once('close', () => {
+      clearTimeout(unread);
+      hold(request, 0);
+    });
+    done(null, payload);
+  });
+}
+
+function busy(): ProblemError {
+  const problem = createProblem(429, 'busy', 'too much is under way: send it again in a moment');
+  return new ProblemError(problem, { retryAfterSeconds: RETRY_AFTER_SECONDS });
+}

@@ -1,0 +1,88 @@
+import type { AppEnv } from '../runtime/config.ts';
+
+export type HealthStatus = 'UP' | 'DOWN';
+export type ComponentHealth = { status: HealthStatus; details?: Record<string, unknown> };
+type FullHealth = { status: HealthStatus; components?: Record<string, ComponentHealth> };
+export type HealthCheck = () => ComponentHealth | Promise<ComponentHealth>;
+
+export type HealthOptions = {
+  appEnv: AppEnv;
+  /** What the service needs and is made of. All of them UP is UP. */
+  components: Record<string, HealthCheck>;
+  /** True as long as the service makes progress; false asks the platform to restart it. */
+  live: () => boolean;
+  /** For how long an answer of the components is kept; 1 s by default. */
+  keepMs?: number;
+};
+
+const CHECK_TIMEOUT_MS = 2_000;
+/** The endpoints are open and asked often, by people and by probes; a check costs a request or a write. */
+const DEFAULT_KEEP_MS = 1_000;
+
+/** The three questions that platforms and operators ask: is it alive, is it ready, what is wrong. */
+export class Health {
+  readonly #options: HealthOptions;
+  #accepting = false;
+  #last: { at: number; answer: Promise<FullHealth> } | undefined;
+
+  constructor(options: HealthOptions) {
+    this.#options = options;
+  }
+
+  /** Readiness while the service starts and stops is DOWN, whatever its components say. */
+  setAccepting(accepting: boolean): void {
+    this.#accepting = accepting;
+  }
+
+  /** False while the service starts and stops. */
+  get accepting(): boolean {
+    return this.#accepting;
+  }
+
+  liveness(): ComponentHealth {
+    return { status: this.#options.live() ? 'UP' : 'DOWN' };
+  }
+
+  async readiness(): Promise<ComponentHealth> {
+    return this.#accepting ? { status: (await this.full()).status } : { status: 'DOWN' };
+  }
+
+  /** Spring Actuator's shape. In production the details stay inside: nobody is authorised yet to see them. */
+  full(): Promise<FullHealth> {
+    const now = performance.now();
+    if (!this.#last || now - this.#last.at >= (this.#options.keepMs ?? DEFAULT_KEEP_MS)) {
+      this.#last = { at: now, answer: this.#ask() };
+    }
+    return this.#last.answer;
+  }
+
+  async #ask(): Promise<FullHealth> {
+    const entries = await Promise.all(
+      Object.entries(this.#options.components).map(
+        async ([name, check]) => [name, await bounded(check)] as const,
+      ),
+    );
+    const status = entries.every(([, { status }]) => status === 'UP') ? 'UP' : 'DOWN';
+    return this.#options.appEnv === 'production'
+      ? { status }
+      : { status, components: Object.fromEntries(entries) };
+  }
+}
+
+/** A check that does not answer is an answer. */
+async function bounded(check: HealthCheck): Promise<ComponentHealth> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<ComponentHealth>((resolve) => {
+    timer = setTimeout(resolve, CHECK_TIMEOUT_MS, {
+      status: 'DOWN',
+      details: { error: 'no answer in time' },
+    });
+  });
+  try {
+    return await Promise.race([late, check()]);
+  } catch (error) {
+    return { status: 'DOWN', details: { error: error instanceof Error ? error.message : String(error) } };
+  } finally {
+    clearTimeout(timer);
+  }
+}

@@ -1,0 +1,261 @@
+import swagger from '@fastify/swagger';
+import swaggerUi from '@fastify/swagger-ui';
+import fastify, {
+  type FastifyError,
+  type FastifyInstance,
+  type FastifyReply,
+  type FastifyRequest,
+  type FastifySchemaCompiler,
+  LogController,
+} from 'fastify';
+import {
+  jsonSchemaTransform,
+  jsonSchemaTransformObject,
+  type ZodTypeProvider,
+} from 'fastify-type-provider-zod';
+import type { z } from 'zod';
+import type { Logger } from '../runtime/logger.ts';
+import type { CommonMetrics } from '../runtime/metrics.ts';
+import { StartupError } from '../runtime/startup-error.ts';
+import { continueTrace, type TraceContext } from '../runtime/trace-context.ts';
+import { type ActuatorOptions, actuator } from './actuator.ts';
+import { limitBytesInWork } from './admission.ts';
+import { readJsonBodies } from './body.ts';
+import {
+  answerClientError,
+  type ConnectionOptions,
+  manageConnections,
+  type RequestsUnderWay,
+} from './connections.ts';
+import {
+  createProblem,
+  KIND_OF_STATUS,
+  PROBLEM_CONTENT_TYPE,
+  type Problem,
+  ProblemError,
+  quoted,
+  validationProblem,
+} from './problem.ts';
+
+declare module 'fastify' {
+  interface FastifyRequest {
+    trace: TraceContext;
+  }
+}
+
+export type HttpServer = FastifyInstance<
+  import('node:http').Server,
+  import('node:http').IncomingMessage,
+  import('node:http').ServerResponse,
+  Logger,
+  ZodTypeProvider
+>;
+
+export type HttpServerOptions = ActuatorOptions &
+  ConnectionOptions & {
+    logger: Logger;
+    metrics: Pick<CommonMetrics, 'httpRequestDuration'>;
+    bodyLimitBytes: number;
+    /** Bodies and large answers held at once; one more is answered 429. */
+    maxBytesInWork: number;
+    /** Web pages from elsewhere that may call this service (https://fetch.spec.whatwg.org/#http-cors-protocol). */
+    corsAllowedOrigins: readonly string[];
+  };
+
+const REQUEST_TIMEOUT_MS = 30_000;
+/** Until all headers are there; ends a connection that sends nothing, too. For bodies Node takes the longer of the two limits. */
+const HEADERS_TIMEOUT_MS = 15_000;
+/** How often Node looks for those that are over their limit. */
+const TIMEOUT_CHECK_MS = 5_000;
+/** Longer than the idle time of the usual load balancers (60 s), so that they, not we, close an idle connection. */
+const KEEP_ALIVE_TIMEOUT_MS = 72_000;
+
+/** How long a browser may keep the answer to what it asked before. */
+const CORS_MAX_AGE_SECONDS = 600;
+
+const METHODS = ['GET', 'HEAD', 'POST'] as const;
+const JSON_IN_OTHER_LETTERS = /;\s*charset\s*=(?!\s*"?utf-?8"?\s*(?:;|$))/i;
+
+/** The server that both services have: limits, problem+json for every error, trace context, metrics, API docs, actuator. */
+export async function createHttpServer(options: HttpServerOptions): Promise<HttpServer> {
+  const underWay: RequestsUnderWay = new Map();
+  const app = fastify({
+    loggerInstance: options.logger,
+    logController: new LogController({ disableRequestLogging: true }),
+    // A child a request would cost more than the order in it. Lines about a request name its trace.
+    childLoggerFactory: (logger) => logger,
+    bodyLimit: options.bodyLimitBytes,
+    requestTimeout: REQUEST_TIMEOUT_MS,
+    keepAliveTimeout: KEEP_ALIVE_TIMEOUT_MS,
+    // Close idle connections at stop, finish the others: what was accepted gets its answer.
+    forceCloseConnections: 'idle',
+    return503OnClosing: false,
+    frameworkErrors: (error, request, reply) => sendError(error, request, reply),
+    clientErrorHandler: (error, socket) => answerClientError(error, socket, underWay),
+    // It is asked for below: what Node answers by itself is no problem+json.
+    http: {
+      requireHostHeader: false,
+      // Node would keep the first of two hosts, and nobody could tell.
+      joinDuplicateHeaders: true,
+      headersTimeout: HEADERS_TIMEOUT_MS,
+      connectionsCheckingInterval: TIMEOUT_CHECK_MS,
+    },
+    routerOptions: { maxParamLength: 256 },
+    // Not set later: what it replaces would be loaded first, Ajv and its like, 3 MB of memory.
+    schemaController: {
+      compilersFactory: { buildValidator: () => compileValidator as never, buildSerializer },
+    },
+  }).withTypeProvider<ZodTypeProvider>() as unknown as HttpServer;
+  readJsonBodies(app);
+  app.setErrorHandler(sendError);
+  const notFound = (request: FastifyRequest, reply: FastifyReply) => {
+    const path = request.url.slice(0, 200).split('?')[0] ?? '';
+    const allowed = METHODS.filter((method) => app.findRoute({ method, url: path }));
+    if (allowed.length === 0) {
+      return sendProblem(
+        request,
+        reply,
+        createProblem(404, 'not-found', `nothing at ${request.method} ${path}`),
+      );
+    }
+    reply.header('allow', allowed.join(', '));
+    sendProblem(
+      request,
+      reply,
+      createProblem(405, 'method-not-allowed', `${path} takes ${allowed.join(', ')}`),
+    );
+  };
+  app.setNotFoundHandler(notFound);
+  app.decorateRequest('trace');
+  if (options.corsAllowedOrigins.length > 0) {
+    // Not imported above: few need it.
+    await app.register(import('@fastify/cors'), {
+      origin: [...options.corsAllowedOrigins],
+      methods: [...METHODS],
+      allowedHeaders: ['content-type', 'idempotency-key', 'traceparent'],
+      exposedHeaders: ['location', 'retry-after'],
+      maxAge: CORS_MAX_AGE_SECONDS,
+    });
+  }
+  app.addHook('onRequest', (request, reply, done) => {
+    request.trace = continueTrace(request.headers['traceparent']);
+    const { host, 'content-encoding': encoding, 'content-type': type } = request.headers;
+    const refuse = (status: number, kind: string, detail: string) =>
+      done(new ProblemError(createProblem(status, kind, detail)));
+    // RFC 9112 §3.2
+    if (host === undefined && request.raw.httpVersion === '1.1')
+      return refuse(400, 'no-host', 'a request of HTTP/1.1 names its host');
+    if (host?.includes(',')) return refuse(400, 'two-hosts', 'a request names one host');
+    // Before its body is looked at: there is nobody to read it.
+    if (request.is404) return notFound(request, reply);
+    if (encoding !== undefined && encoding.toLowerCase() !== 'identity')
+      return refuse(415, 'content-encoding', 'only bodies as they are can be read');
+    if (type !== undefined && type !== 'application/json' && JSON_IN_OTHER_LETTERS.test(type))
+      return refuse(415, 'charset', 'only UTF-8 can be read');
+    return done();
+  });
+  manageConnections(app, { ...options, underWay });
+  limitBytesInWork(app, options.maxBytesInWork);
+  app.addHook('onResponse', (request, reply, done) => {
+    const labels = {
+      method: request.method,
+      route: request.routeOptions.url ?? 'unknown',
+      status: reply.statusCode,
+    };
+    options.metrics.httpRequestDuration.observe(labels, reply.elapsedTime / 1_000);
+    if (options.logger.isLevelEnabled('debug')) {
+      const { traceId } = request.trace ?? {};
+      request.log.debug({ ...labels, traceId, durationMs: reply.elapsedTime }, 'answered');
+    }
+    done();
+  });
+  app.server.on('checkExpectation', (_request, response) => {
+    const body = JSON.stringify(createProblem(417, 'expectation', 'only 100-continue is understood'));
+    response.writeHead(417, {
+      'content-type': PROBLEM_CONTENT_TYPE,
+      'content-length': Buffer.byteLength(body),
+      connection: 'close',
+    });
+    response.end(body);
+  });
+  await app.register(swagger, {
+    openapi: { openapi: '3.1.0', info: { title: options.info.name, version: options.info.version } },
+    transform: showHeaders,
+    transformObject: jsonSchemaTransformObject,
+  });
+  await app.register(swaggerUi, { routePrefix: '/docs' });
+  app.get('/openapi.json', { schema: { hide: true } }, async () => app.swagger());
+  await app.register(actuator, options);
+  return app;
+}
+
+const compileValidator: FastifySchemaCompiler<z.ZodType> =
+  ({ schema, httpPart }) =>
+  (input) => {
+    const parsed = schema.safeParse(input);
+    if (parsed.success) return { value: parsed.data };
+    const problem = validationProblem(parsed.error, httpPart === 'body' ? '' : `/${httpPart}`);
+    return { error: new ProblemError(problem) };
+  };
+
+/** What a route answers is held to its schema by the compiler of TypeScript: nothing is looked at again. */
+const buildSerializer = () => () => JSON.stringify;
+
+/** As the library shows a route, and with the headers of its answers, which it leaves out. */
+const showHeaders: typeof jsonSchemaTransform = (route) => {
+  const shown = jsonSchemaTransform(route);
+  const given = (route.schema?.response ?? {}) as Record<string, { headers?: unknown }>;
+  const answers =
+    (shown.schema as { response?: Record<string, { headers?: unknown }> } | undefined)?.response ?? {};
+  for (const [status, answer] of Object.entries(answers))
+    if (given[status]?.headers) answer.headers = given[status].headers;
+  return shown;
+};
+
+/** @throws {StartupError} when the port is taken or not allowed */
+export async function listen(
+  app: HttpServer,
+  { host, port, variable }: { host: string; port: number; variable: string },
+): Promise<void> {
+  try {
+    await app.listen({ host, port, listenTextResolver: () => `listening` });
+  } catch (error) {
+    const code = error instanceof Error && 'code' in error ? String(error.code) : 'unknown';
+    const reason = code === 'EADDRINUSE' ? 'is taken by another process' : `cannot be listened on (${code})`;
+    throw new StartupError(`port ${port} on ${host} ${reason}: set ${variable} or HOST`, { cause: error });
+  }
+}
+
+function sendProblem(request: FastifyRequest, reply: FastifyReply, problem: Problem): void {
+  const traceId = request.trace?.traceId;
+  // Serialised here: the body of an error is not any route's response schema.
+  reply
+    .code(problem.status)
+    .header('content-type', PROBLEM_CONTENT_TYPE)
+    .serializer((payload: unknown) => JSON.stringify(payload))
+    .send(traceId ? { ...problem, traceId } : problem);
+}
+
+function sendError(error: unknown, request: FastifyRequest, reply: FastifyReply): void {
+  if (error instanceof ProblemError && error.retryAfterSeconds !== undefined) {
+    reply.header('retry-after', String(error.retryAfterSeconds));
+  }
+  const problem = toProblem(error);
+  if (problem.status >= 500 && !(error instanceof ProblemError)) {
+    request.log.error({ err: error, traceId: request.trace?.traceId }, 'request failed');
+  }
+  sendProblem(request, reply, problem);
+}
+
+function toProblem(error: unknown): Problem {
+  if (error instanceof ProblemError) return error.problem;
+  const { statusCode = 500, message, code } = error as FastifyError;
+  if (statusCode >= 400 && statusCode < 500) {
+    return createProblem(
+      statusCode,
+      KIND_OF_STATUS[statusCode] ?? 'client-error',
+      code?.startsWith('FST_') ? quoted(message) : 'not valid JSON',
+    );
+  }
+  return createProblem(500, 'internal');
+}

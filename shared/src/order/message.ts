@@ -1,0 +1,266 @@
+import { promisify } from 'node:util';
+import zlib from 'node:zlib';
+import { bulkhead } from 'cockatiel';
+import { z } from 'zod';
+import { contentHash, type Order, orderSchema } from './order.ts';
+
+// The message on the queue: one CloudEvents 1.0 event in JSON (https://github.com/cloudevents/spec), its data plain
+// (`data`) or compressed (`data_base64`). The body alone decides; the message attributes only repeat a part of it
+// for tools that route without parsing.
+
+/** Versions that this code reads and writes. A consumer reads every version that was ever sent. */
+export const MESSAGE_VERSIONS = [1] as const;
+export type MessageVersion = (typeof MESSAGE_VERSIONS)[number];
+/** The second version is many messages in one (`packed-message.ts`); what is in it is of the first. */
+export const PACKED_TYPE = 'order.placed.v2';
+const NEWEST_VERSION = 2;
+
+/** How an order may be compressed in its message. */
+export const CONTENT_ENCODINGS = ['identity', 'gzip', 'zstd'] as const;
+export type ContentEncoding = (typeof CONTENT_ENCODINGS)[number];
+
+export const CONTENT_TYPE = 'application/cloudevents+json';
+/** An order cannot be larger than this when decompressed: the guard against decompression bombs. */
+export const MAX_ORDER_BYTES = 1024 * 1024;
+
+export type OrderMessage = { order: Order; contentHash: string; traceparent: string | undefined };
+export type EncodedMessage = { body: string; attributes: Readonly<Record<string, string>> };
+export type EncodeOptions = {
+  version: MessageVersion;
+  /** How data of at least `compressAboveBytes` is compressed; smaller data stays plain, since it does not pay. */
+  encoding: ContentEncoding;
+  compressAboveBytes: number;
+};
+
+/** Why a message can never be read. The codes are the reasons that operators see in the DLQ. */
+export const UNREADABLE_REASONS = [
+  'NOT_JSON',
+  'NOT_AN_ENVELOPE',
+  'UNKNOWN_VERSION',
+  'UNREADABLE_CONTENT',
+  'ATTRIBUTE_MISMATCH',
+  'INVALID_ORDER',
+  'CONTENT_HASH_MISMATCH',
+] as const;
+export type UnreadableReason = (typeof UNREADABLE_REASONS)[number];
+
+/** The message can never be read, by any release that knows its version. */
+export class UnreadableMessageError extends Error {
+  override readonly name = 'UnreadableMessageError';
+  readonly code: UnreadableReason;
+  /** Of the sender, where the message says it. */
+  traceparent: string | undefined;
+
+  constructor(code: UnreadableReason, message: string, options?: ErrorOptions) {
+    super(message, options);
+    this.code = code;
+  }
+}
+
+/** A newer release wrote the message: not an error, but nothing this release can do. */
+export class NewerVersionError extends Error {
+  override readonly name = 'NewerVersionError';
+  readonly code = 'NEWER_VERSION';
+  traceparent: string | undefined;
+}
+
+/** The order is larger than any consumer decompresses. */
+export class MessageTooLargeError extends Error {
+  override readonly name = 'MessageTooLargeError';
+  readonly code = 'MESSAGE_TOO_LARGE';
+}
+
+/** Made once for each kind of message: what is worked out of a frozen object is kept (`message-limits.ts`). */
+export const attributesOf = (version: number, contentEncoding: ContentEncoding) =>
+  Object.freeze({ contentType: CONTENT_TYPE, contentEncoding, schemaVersion: String(version) });
+const ATTRIBUTES = {
+  1: {
+    identity: attributesOf(1, 'identity'),
+    gzip: attributesOf(1, 'gzip'),
+    zstd: attributesOf(1, 'zstd'),
+  },
+} as const satisfies Record<MessageVersion, Record<ContentEncoding, object>>;
+
+const compress = { gzip: promisify(zlib.gzip), zstd: promisify(zlib.zstdCompress) };
+/** As many at once as libuv has threads: one that only waits for a thread holds a megabyte or two already. */
+const compressing = bulkhead(4, Number.POSITIVE_INFINITY);
+/** In this thread: at most a megabyte comes out, and another thread costs more than that. */
+const decompress = { gzip: zlib.gunzipSync, zstd: zlib.zstdDecompressSync };
+
+/** @throws {MessageTooLargeError} no consumer would decompress it: the limit is the same on both sides */
+export async function encodeOrderMessage(
+  message: OrderMessage,
+  options: EncodeOptions,
+): Promise<EncodedMessage> {
+  const { order, contentHash: contenthash, traceparent } = message;
+  const data = JSON.stringify(order);
+  const dataBytes = Buffer.byteLength(data);
+  if (dataBytes > MAX_ORDER_BYTES) {
+    throw new MessageTooLargeError(`the order has ${dataBytes} bytes, more than ${MAX_ORDER_BYTES}`);
+  }
+  const contentencoding = dataBytes >= options.compressAboveBytes ? options.encoding : ('identity' as const);
+  const envelope = JSON.stringify({
+    specversion: '1.0',
+    id: order.orderId,
+    type: `order.placed.v${options.version}`,
+    source: '/order-producer',
+    time: new Date().toISOString(),
+    datacontenttype: 'application/json',
+    contentencoding,
+    contenthash,
+    traceparent,
+  });
+  const payload =
+    contentencoding === 'identity'
+      ? `"data":${escapeSurrogates(data)}`
+      : `"data_base64":"${(await compressing.execute(() => compress[contentencoding](data))).toString('base64')}"`;
+  return {
+    body: `${envelope.slice(0, -1)},${payload}}`,
+    attributes: ATTRIBUTES[options.version][contentencoding],
+  };
+}
+
+/** The same JSON without a character above U+FFFF: SQS takes them, but not every emulator does. */
+function escapeSurrogates(json: string): string {
+  return json.replaceAll(/[\uD800-\uDFFF]/g, (half) => `\\u${half.charCodeAt(0).toString(16)}`);
+}
+
+/** The CloudEvents attributes of a message, and its data as it travels. */
+export const envelopeSchema = z
+  .looseObject({
+    id: z.string().min(1).describe('the orderId: the same order sent again is the same event'),
+    source: z.string().min(1),
+    time: z.iso.datetime({ offset: true }).optional(),
+    datacontenttype: z.literal('application/json').default('application/json'),
+    contentencoding: z.enum(CONTENT_ENCODINGS).default('identity').describe('how data_base64 is compressed'),
+    contenthash: z
+      .string()
+      .optional()
+      .describe('v1: and the SHA-256 of the order without orderId and createdAt, by RFC 8785'),
+    traceparent: z.string().optional().describe('W3C Trace Context'),
+    data: z.unknown().optional().describe('the order, when contentencoding is identity'),
+    data_base64: z
+      .base64()
+      .optional()
+      .describe('the compressed order in base64, for every other contentencoding'),
+  })
+  .refine((event) => (event.contentencoding === 'identity') === (event.data_base64 === undefined), {
+    error: 'compressed content, and nothing else, travels in data_base64',
+  });
+type Envelope = z.infer<typeof envelopeSchema>;
+
+/**
+ * Reads a message of any known version. A line of a packed message is compressed with the others, and not by itself: a
+ * few bytes could stand for a hundred megabytes.
+ * @throws {UnreadableMessageError} it can never be read, by this release or an older one
+ * @throws {NewerVersionError} a newer release may be able to read it
+ */
+export function decodeOrderMessage(
+  body: string,
+  attributes: Readonly<Record<string, string | undefined>> = {},
+  { packed = false } = {},
+): OrderMessage {
+  const json = parseJson(body, 'NOT_JSON');
+  try {
+    return readMessage(json, attributes, packed);
+  } catch (error) {
+    const { traceparent } = Object(json) as { traceparent?: unknown };
+    if (error instanceof UnreadableMessageError || error instanceof NewerVersionError) {
+      error.traceparent = typeof traceparent === 'string' ? traceparent : undefined;
+    }
+    throw error;
+  }
+}
+
+function readMessage(
+  json: unknown,
+  attributes: Readonly<Record<string, string | undefined>>,
+  packed: boolean,
+): OrderMessage {
+  const version = readVersion(json);
+  const parsed = envelopeSchema.safeParse(json);
+  if (!parsed.success) throw unreadable('NOT_AN_ENVELOPE', parsed.error);
+  const envelope = parsed.data;
+  if (packed && envelope.contentencoding !== 'identity')
+    throw new UnreadableMessageError('UNREADABLE_CONTENT', 'compressed content in a packed message');
+  checkAttributes(attributes, envelope, version);
+  const data = readData(envelope);
+  const order = orderSchema.safeParse(data);
+  if (!order.success) throw unreadable('INVALID_ORDER', order.error);
+  // zod leaves this key out of a record, without a word. HTTP's parser refuses it anywhere.
+  if (Object.hasOwn((data as Order).metadata ?? {}, '__proto__'))
+    throw new UnreadableMessageError('INVALID_ORDER', 'metadata: __proto__ is no key');
+  const computed = contentHash(order.data);
+  const { contenthash: given = computed, traceparent } = envelope;
+  if (/^v(?!1:)[1-9]\d*:/.test(given)) throw new NewerVersionError('contenthash of a newer scheme');
+  if (given !== computed) {
+    throw new UnreadableMessageError('CONTENT_HASH_MISMATCH', 'contenthash does not match the data');
+  }
+  return { order: order.data, contentHash: computed, traceparent };
+}
+
+function readVersion(json: unknown): MessageVersion {
+  const { specversion, type } = Object(json) as { specversion?: unknown; type?: unknown };
+  if (specversion !== '1.0' || typeof type !== 'string')
+    throw new UnreadableMessageError('NOT_AN_ENVELOPE', 'no CloudEvents 1.0 event with a type');
+  if (type === PACKED_TYPE) {
+    throw new UnreadableMessageError('UNREADABLE_CONTENT', 'packed orders that cannot be unpacked');
+  }
+  const version = Number(/^order\.placed\.v([1-9]\d{0,5})$/.exec(type)?.[1] ?? Number.NaN);
+  if (version > NEWEST_VERSION) {
+    throw new NewerVersionError(`version ${version} is newer than ${NEWEST_VERSION}`);
+  }
+  const known = MESSAGE_VERSIONS.find((each) => each === version);
+  if (known !== undefined) return known;
+  throw new UnreadableMessageError('UNKNOWN_VERSION', 'type is none that was ever written');
+}
+
+function checkAttributes(
+  attributes: Readonly<Record<string, string | undefined>>,
+  envelope: Envelope,
+  version: MessageVersion,
+) {
+  for (const [name, value] of Object.entries(ATTRIBUTES[version][envelope.contentencoding])) {
+    if (attributes[name] !== undefined && attributes[name] !== value) {
+      throw new UnreadableMessageError('ATTRIBUTE_MISMATCH', `attribute ${name} contradicts the envelope`);
+    }
+  }
+}
+
+function readData({ contentencoding, data, data_base64 = '' }: Envelope): unknown {
+  if (contentencoding === 'identity') return data;
+  return parseJson(decompressed(contentencoding, data_base64), 'UNREADABLE_CONTENT');
+}
+
+function decompressed(encoding: keyof typeof decompress, base64: string): string {
+  try {
+    const compressed = Buffer.from(base64, 'base64');
+    return decompress[encoding](compressed, { maxOutputLength: MAX_ORDER_BYTES }).toString('utf8');
+  } catch (cause) {
+    throw new UnreadableMessageError('UNREADABLE_CONTENT', `cannot decompress ${encoding} content`, {
+      cause,
+    });
+  }
+}
+
+function parseJson(text: string, code: UnreadableReason): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    // V8 quotes a part of the text in its message, and the text may hold personal data: not even as a cause, for
+    // loggers write causes too.
+    throw new UnreadableMessageError(code, 'not valid JSON');
+  }
+}
+
+/** Names the fields and what is wrong with them, never their values. Names that the sender chose are such values. */
+function unreadable(code: UnreadableReason, error: z.ZodError): UnreadableMessageError {
+  const fieldOf = ({ path }: z.core.$ZodIssue) =>
+    path[0] === 'metadata' ? 'metadata' : path.join('.') || '(root)';
+  const issues = error.issues
+    .slice(0, 5)
+    .map(
+      (issue) => `${fieldOf(issue)}: ${issue.code === 'unrecognized_keys' ? 'unknown field' : issue.message}`,
+    );
+  return new UnreadableMessageError(code, issues.join('; ').slice(0, 500));
+}

@@ -1,0 +1,262 @@
+import {
+  CreateQueueCommand,
+  DeleteQueueCommand,
+  GetQueueAttributesCommand,
+  GetQueueUrlCommand,
+  ListQueueTagsCommand,
+  QueueDoesNotExist,
+  SetQueueAttributesCommand,
+  type SQSClient,
+  TagQueueCommand,
+} from '@aws-sdk/client-sqs';
+import { type AppEnv, type CommonConfig, sqsEndpoint } from '../runtime/config.ts';
+import { StartupError } from '../runtime/startup-error.ts';
+import { ENVIRONMENT_TAG, foreignTo, type QueueTags } from './queue-environment.ts';
+import {
+  deadLetterQueueDefinition,
+  orderQueueDefinition,
+  type QueueAttributes,
+  type QueueDefinition,
+} from './queues.ts';
+
+export type QueueNames = { queue: string; deadLetterQueue: string };
+export type QueueUrls = { queueUrl: string; deadLetterQueueUrl: string };
+
+/** Of a queue, and what the definition says. Where it says nothing, `wanted` is `undefined`. */
+type Difference<Wanted = string> = { attribute: string; found: string | undefined; wanted: Wanted };
+
+/** What was done to one queue. */
+export type QueueChange = {
+  name: string;
+  url: string;
+  created: boolean;
+  /** Attributes that differed from the definition and were mended. */
+  drift: Difference[];
+  /** Attributes that differ and were left: a key that somebody chose, and what the definition does not know. */
+  left: Difference<string | undefined>[];
+};
+
+/**
+ * Creates both queues as defined, or mends what drifted, and tags them with their environment. Safe to call again and
+ * from several processes.
+ * @throws {StartupError} when one of them is another environment's; that one is left as it is
+ */
+export async function ensureQueues(
+  client: SQSClient,
+  appEnv: AppEnv,
+  names: QueueNames,
+  beforeMend: (change: QueueChange) => void = () => {},
+): Promise<{ queue: QueueChange; deadLetterQueue: QueueChange }> {
+  const ensure = (definition: QueueDefinition) => ensureQueue(client, appEnv, definition, beforeMend);
+  const deadLetterQueue = await ensure(deadLetterQueueDefinition(appEnv, names.deadLetterQueue));
+  const { QueueArn } = await queueAttributes(client, deadLetterQueue.url);
+  return {
+    deadLetterQueue,
+    queue: await ensure(orderQueueDefinition(appEnv, names.queue, QueueArn ?? '')),
+  };
+}
+
+async function ensureQueue(
+  client: SQSClient,
+  appEnv: AppEnv,
+  wanted: QueueDefinition,
+  beforeMend: (change: QueueChange) => void,
+): Promise<QueueChange> {
+  const { name } = wanted;
+  const tags = { [ENVIRONMENT_TAG]: appEnv };
+  const url = await findQueueUrl(client, name);
+  if (url === undefined) {
+    const { QueueUrl } = await client.send(
+      new CreateQueueCommand({ QueueName: name, Attributes: wanted.attributes, tags }),
+    );
+    return { name, url: QueueUrl ?? '', created: true, drift: [], left: [] };
+  }
+  const [found, foundTags] = await Promise.all([queueAttributes(client, url), queueTags(client, url)]);
+  const isTagged = foundTags[ENVIRONMENT_TAG] !== undefined;
+  const foreign = foreignTo(appEnv, found, foundTags);
+  // A queue with neither tag nor key is whose first claims it.
+  if (foreign && (isTagged || found.KmsMasterKeyId)) throw new StartupError(`${name} ${foreign}`);
+  if (!isTagged) await client.send(new TagQueueCommand({ QueueUrl: url, Tags: tags }));
+  const change = { name, url, created: false, ...compare(wanted.attributes, found) };
+  if (change.drift.length > 0) {
+    beforeMend(change);
+    const Attributes = Object.fromEntries(change.drift.map(({ attribute, wanted }) => [attribute, wanted]));
+    await client.send(new SetQueueAttributesCommand({ QueueUrl: url, Attributes }));
+  }
+  return change;
+}
+
+/**
+ * SQS answers these only where they are set, and all others always. An engine that leaves out one of the others does
+ * not have it and would refuse to set it (ElasticMQ): that is no drift.
+ */
+const LEFT_OUT_UNLESS_SET = ['RedrivePolicy', 'KmsMasterKeyId', 'KmsDataKeyReusePeriodSeconds'];
+const ENCRYPTION = ['KmsMasterKeyId', 'KmsDataKeyReusePeriodSeconds', 'SqsManagedSseEnabled'];
+/** Whose queue it is decides over these. */
+const UNKNOWN_TO_THE_DEFINITION = ['Policy', 'RedriveAllowPolicy'] as const;
+
+/**
+ * What of a queue is to be mended, and what is left. A key that somebody chose stays: to replace it would lock out who
+ * may use that one alone. A queue without a redrive policy in its definition must have none.
+ */
+function compare(wanted: QueueAttributes, found: QueueAttributes): Pick<QueueChange, 'drift' | 'left'> {
+  const hasOwnKey = Boolean(found.KmsMasterKeyId) && found.KmsMasterKeyId !== wanted.KmsMasterKeyId;
+  const drift = Object.entries({ RedrivePolicy: '', ...wanted })
+    .map(([attribute, value]) => ({
+      attribute,
+      found: found[attribute as keyof QueueAttributes],
+      wanted: value,
+    }))
+    .filter(({ attribute, found }) => found !== undefined || LEFT_OUT_UNLESS_SET.includes(attribute))
+    .filter(({ attribute }) => !(hasOwnKey && ENCRYPTION.includes(attribute)))
+    .filter(({ attribute, found = '', wanted }) =>
+      attribute === 'RedrivePolicy' ? !sameRedrivePolicy(found, wanted) : found !== wanted,
+    )
+    .toSorted((a, b) => a.attribute.localeCompare(b.attribute));
+  const key = {
+    attribute: 'KmsMasterKeyId',
+    found: found.KmsMasterKeyId,
+    wanted: wanted.KmsMasterKeyId ?? 'none',
+  };
+  const others = UNKNOWN_TO_THE_DEFINITION.filter((attribute) => found[attribute]).map((attribute) => ({
+    attribute,
+    found: found[attribute],
+    wanted: undefined,
+  }));
+  return { drift, left: [...(hasOwnKey ? [key] : []), ...others] };
+}
+
+/** SQS answers the policy with its own order of keys, and emulators with the count as text. */
+function sameRedrivePolicy(found: string, wanted: string): boolean {
+  const [a, b] = [JSON.parse(found || '{}'), JSON.parse(wanted || '{}')];
+  return (
+    a.deadLetterTargetArn === b.deadLetterTargetArn && String(a.maxReceiveCount) === String(b.maxReceiveCount)
+  );
+}
+
+/** Undefined when there is none of that name. */
+export async function findQueueUrl(client: SQSClient, name: string): Promise<string | undefined> {
+  try {
+    return (await client.send(new GetQueueUrlCommand({ QueueName: name }))).QueueUrl;
+  } catch (error) {
+    if (error instanceof QueueDoesNotExist) return undefined;
+    throw error;
+  }
+}
+
+/** All that SQS tells of the queue; what is not set may be left out. */
+export async function queueAttributes(client: SQSClient, url: string): Promise<QueueAttributes> {
+  const answer = await client.send(new GetQueueAttributesCommand({ QueueUrl: url, AttributeNames: ['All'] }));
+  return answer.Attributes ?? {};
+}
+
+export async function queueTags(client: SQSClient, url: string): Promise<QueueTags> {
+  return (await client.send(new ListQueueTagsCommand({ QueueUrl: url }))).Tags ?? {};
+}
+
+export type QueueDepth = {
+  /** Waits to be received. */
+  visible: number;
+  /** Received, neither deleted nor given back. */
+  inFlight: number;
+  /** Sent, and not to be received yet. */
+  delayed: number;
+};
+
+/**
+ * What the queue holds. On AWS the figures are approximate, and up to a minute late:
+ * https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_GetQueueAttributes.html
+ */
+export async function queueDepth(client: SQSClient, url: string): Promise<QueueDepth> {
+  return depthIn(await queueAttributes(client, url));
+}
+
+/** All messages in the queue, whatever their state; as approximate as {@link queueDepth}. */
+export async function messagesIn(client: SQSClient, url: string): Promise<number> {
+  const { visible, inFlight, delayed } = await queueDepth(client, url);
+  return visible + inFlight + delayed;
+}
+
+export function depthIn(attributes: QueueAttributes): QueueDepth {
+  return {
+    visible: Number(attributes.ApproximateNumberOfMessages ?? 0),
+    inFlight: Number(attributes.ApproximateNumberOfMessagesNotVisible ?? 0),
+    delayed: Number(attributes.ApproximateNumberOfMessagesDelayed ?? 0),
+  };
+}
+
+/** With all that is in it. SQS refuses a new queue of that name for a minute. */
+export async function deleteQueue(client: SQSClient, url: string): Promise<void> {
+  await client.send(new DeleteQueueCommand({ QueueUrl: url }));
+}
+
+type QueueConfig = Pick<
+  CommonConfig,
+  | 'APP_ENV'
+  | 'AWS_REGION'
+  | 'AWS_ENDPOINT_URL'
+  | 'AWS_ENDPOINT_URL_SQS'
+  | 'ORDER_QUEUE_NAME'
+  | 'ORDER_DLQ_NAME'
+> &
+  Partial<Pick<CommonConfig, 'AWS_PROFILE'>>;
+
+/**
+ * The URLs of both queues, for a service that starts. In development against an emulator it creates them too, since
+ * LocalStack forgets its queues at each restart.
+ * @throws {StartupError} saying what is missing: the queue, the credentials, or the way to SQS
+ */
+export async function resolveQueues(
+  client: SQSClient,
+  config: QueueConfig,
+  { createMissing = config.APP_ENV === 'dev' && sqsEndpoint(config) !== undefined } = {},
+): Promise<QueueUrls> {
+  const names = { queue: config.ORDER_QUEUE_NAME, deadLetterQueue: config.ORDER_DLQ_NAME };
+  try {
+    const [queueUrl, deadLetterQueueUrl] = await Promise.all([
+      findQueueUrl(client, names.queue),
+      findQueueUrl(client, names.deadLetterQueue),
+    ]);
+    if (queueUrl && deadLetterQueueUrl) return { queueUrl, deadLetterQueueUrl };
+    if (createMissing) {
+      const { queue, deadLetterQueue } = await ensureQueues(client, config.APP_ENV, names);
+      return { queueUrl: queue.url, deadLetterQueueUrl: deadLetterQueue.url };
+    }
+    const [variable, name] = queueUrl
+      ? ['ORDER_DLQ_NAME', names.deadLetterQueue]
+      : ['ORDER_QUEUE_NAME', names.queue];
+    throw new StartupError(
+      `queue "${name}" (${variable}) does not exist in ${config.AWS_REGION}; create it with scripts/manage-queues.sh create ${config.APP_ENV}`,
+    );
+  } catch (error) {
+    throw explainSqsError(error, config);
+  }
+}
+
+/** What a person can do about a call to SQS that failed: a {@link StartupError} that says it, for errors that are not one. */
+export function explainSqsError(
+  error: unknown,
+  config: Pick<QueueConfig, 'APP_ENV' | 'AWS_REGION' | 'AWS_ENDPOINT_URL' | 'AWS_ENDPOINT_URL_SQS'> &
+    Partial<Pick<CommonConfig, 'AWS_PROFILE'>>,
+): unknown {
+  if (error instanceof StartupError || !(error instanceof Error)) return error;
+  if (error.name === 'CredentialsProviderError') {
+    return new StartupError(
+      config.AWS_PROFILE
+        ? `no AWS credentials: the profile "${config.AWS_PROFILE}" (AWS_PROFILE) is not there, or has none`
+        : 'no AWS credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or give the workload a role',
+      { cause: error },
+    );
+  }
+  const endpoint = sqsEndpoint(config);
+  // Without what may be a secret in it.
+  const where = endpoint === undefined ? `SQS in ${config.AWS_REGION}` : new URL(endpoint).origin;
+  const code = 'code' in error && typeof error.code === 'string' ? error.code : error.name;
+  const isByDefault = endpoint !== undefined && !config.AWS_ENDPOINT_URL_SQS && !config.AWS_ENDPOINT_URL;
+  const hint = isByDefault
+    ? 'nothing else is set: npm start runs an emulator there; AWS_ENDPOINT_URL=aws means AWS'
+    : 'AWS_ENDPOINT_URL_SQS, AWS_ENDPOINT_URL, AWS_REGION';
+  return new StartupError(`cannot work with ${where}: ${code}: ${error.message || 'no answer'} (${hint})`, {
+    cause: error,
+  });
+}

@@ -1,0 +1,23 @@
+import type { AppEnv } from '../runtime/config.ts';
+import { KEY_ALIAS, type QueueAttributes } from './queues.ts';
+
+/** Names the environment that a queue belongs to: names of queues are equal everywhere. */
+export const ENVIRONMENT_TAG = 'order-pipeline/environment';
+
+export type QueueTags = Readonly<Record<string, string>>;
+
+/**
+ * Why a queue is not of that environment, as a sentence about it; undefined where nothing speaks against it. The tag
+ * decides. A queue without one is judged by its shape: only production's are encrypted by {@link KEY_ALIAS}.
+ */
+export function foreignTo(appEnv: AppEnv, attributes: QueueAttributes, tags: QueueTags): string | undefined {
+  const tagged = tags[ENVIRONMENT_TAG];
+  if (tagged !== undefined)
+    return tagged === appEnv ? undefined : `is tagged as that of ${tagged}, not of ${appEnv}`;
+  const key = attributes.KmsMasterKeyId || undefined;
+  if (key === KEY_ALIAS && appEnv !== 'production')
+    return `is encrypted with ${KEY_ALIAS}, as that of production is, not that of ${appEnv}`;
+  if (key === undefined && appEnv === 'production')
+    return 'has no key and no tag: that of production has both';
+  return undefined;
+}

@@ -1,0 +1,179 @@
+import { execFile, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtemp, readdir, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import {
+  CreateQueueCommand,
+  SendMessageCommand,
+  SetQueueAttributesCommand,
+  type SQSClient,
+} from '@aws-sdk/client-sqs';
+import { ensureQueues, findQueueUrl } from '@orders/shared/sqs/queue-admin.ts';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, onTestFinished } from 'vitest';
+import { startEmulator } from '../../dev/emulator.ts';
+import { sqsClient } from '../support/backends.ts';
+import { eventually } from '../support/eventually.ts';
+import { type OwnQueues, openQueues } from '../support/queues.ts';
+
+const ROOT = path.join(import.meta.dirname, '..', '..');
+
+type Answer = { status: unknown; stdout: string; stderr: string };
+
+function run(script: string, args: string[], env: NodeJS.ProcessEnv = {}): Promise<Answer> {
+  return new Promise((resolve) => {
+    execFile(
+      process.execPath,
+      [script, ...args],
+      // Nothing that is called wrongly comes as far as this endpoint.
+      { cwd: ROOT, env: { ...process.env, AWS_ENDPOINT_URL: 'http://127.0.0.1:1', ...env } },
+      (error, stdout, stderr) => resolve({ status: error ? error.code : 0, stdout, stderr }),
+    );
+  });
+}
+
+/** What each of them understands is tested in scripts/command.test.ts; here, that each does ask. */
+it.each([
+  ['scripts/deploy.ts', ['staging', '--image-tag=1']],
+  ['scripts/rollback.ts', ['staging']],
+  ['scripts/verify-deployment.ts', ['staging']],
+  ['scripts/watch-release.ts', ['--namespace=staging']],
+  ['scripts/check-images.ts', []],
+  ['scripts/generate-docs.ts', []],
+  ['bench/main.ts', []],
+  ['bench/performance-test.ts', []],
+  ['scripts/retention.ts', ['--keep-days=400', '--archive=old.gz']],
+  ['dev/demo.ts', []],
+  ['dev/start.ts', []],
+])('%s, called with a word too many, ends with 2 and the usage', async (script, args) => {
+  const { status, stdout, stderr } = await run(script, [...args, 'one-more']);
+  expect({ status, stdout }).toEqual({ status: 2, stdout: '' });
+  expect(stderr).toContain('usage: ');
+});
+
+it('a command that is asked for help prints its usage and ends with 0', async () => {
+  const { status, stdout, stderr } = await run('scripts/dlq.ts', ['--help']);
+  expect({ status, stderr }).toEqual({ status: 0, stderr: '' });
+  expect(stdout).toMatch(/^usage: scripts\/dlq.sh /);
+});
+
+it('performance-test.sh, broken off by Ctrl-C, leaves nothing behind', async () => {
+  const folder = await mkdtemp(path.join(tmpdir(), 'broken-off-'));
+  onTestFinished(() => rm(folder, { recursive: true, force: true }));
+  const child = spawn(process.execPath, ['bench/performance-test.ts'], {
+    cwd: ROOT,
+    env: { ...process.env, TMPDIR: folder },
+    stdio: 'ignore',
+  });
+  onTestFinished(() => void child.kill('SIGKILL'));
+  const ended = once(child, 'exit');
+  const begun = async () => (await readdir(folder)).filter((name) => name.startsWith('performance-test-'));
+  await eventually(async () => expect(await begun()).toHaveLength(1));
+  child.kill('SIGINT');
+  expect(await ended).toEqual([130, null]);
+  expect(await begun()).toEqual([]);
+});
+
+describe('on queues that are there', () => {
+  let emulator: Awaited<ReturnType<typeof startEmulator>>;
+  let queues: OwnQueues;
+  beforeAll(async () => {
+    emulator = await startEmulator({ port: 0 });
+    queues = await openQueues({ AWS_ENDPOINT_URL: emulator.endpoint });
+  });
+  afterAll(async () => {
+    await queues[Symbol.asyncDispose]();
+    await emulator.stop();
+  });
+
+  it.each([
+    ['scripts/manage-queues.ts', ['delete', 'dev', 'my-old-test-queue']],
+    ['scripts/dlq.ts', ['redrive', 'dev', '1']],
+  ])('%s %j is refused, and nothing is done', async (script, args) => {
+    const { status, stdout, stderr } = await run(script, args, queues.env as NodeJS.ProcessEnv);
+    expect({ status, stdout }).toEqual({ status: 2, stdout: '' });
+    expect(stderr).toContain('usage: ');
+    expect(await findQueueUrl(queues.client, queues.names.queue)).toBeDefined();
+  });
+});
+
+describe('manage-queues.sh', () => {
+  let emulator: Awaited<ReturnType<typeof startEmulator>>;
+  let client: SQSClient;
+  const env = () => ({
+    AWS_ENDPOINT_URL: emulator.endpoint,
+    AWS_ACCESS_KEY_ID: 'test',
+    AWS_SECRET_ACCESS_KEY: 'test',
+  });
+  const names = { queue: 'order-queue', deadLetterQueue: 'order-dlq' };
+  const manage = (...args: string[]) => run('scripts/manage-queues.ts', args, env());
+  const areThere = async () =>
+    (await Promise.all(Object.values(names).map((name) => findQueueUrl(client, name)))).map(
+      (url) => url !== undefined,
+    );
+  beforeEach(async () => {
+    emulator = await startEmulator({ port: 0 });
+    client = sqsClient(env());
+  });
+  afterEach(async () => {
+    client.destroy();
+    await emulator.stop();
+  });
+
+  it('delete, of queues that are tagged as those of another environment, refuses, whatever is confirmed', async () => {
+    await ensureQueues(client, 'production', names);
+    for (const environment of ['staging', 'dev']) {
+      const { status, stderr } = await manage('delete', environment, ...confirmation(environment));
+      expect(status).toBe(1);
+      expect(stderr).toContain('not deleted: order-queue is tagged as that of production');
+    }
+    expect(await areThere()).toEqual([true, true]);
+  });
+
+  it('delete, of queues without a tag that are shaped as those of another environment, refuses', async () => {
+    for (const QueueName of Object.values(names)) await client.send(new CreateQueueCommand({ QueueName }));
+    const { status, stderr } = await manage('delete', 'production', '--confirm=order-queue');
+    expect({ status, stderr }).toMatchObject({
+      status: 1,
+      stderr: expect.stringContaining('order-dlq has no key and no tag'),
+    });
+    expect(await areThere()).toEqual([true, true]);
+  });
+
+  it('delete, outside of dev, shows account, region, ARN and depth, and wants the name of the queue', async () => {
+    const { queue } = await ensureQueues(client, 'staging', names);
+    await client.send(new SendMessageCommand({ QueueUrl: queue.url, MessageBody: 'x' }));
+    for (const args of [[], ['--confirm=order-dlq']]) {
+      const { status, stdout, stderr } = await manage('delete', 'staging', ...args);
+      expect({ status, stderr }).toMatchObject({
+        status: 1,
+        stderr: expect.stringContaining('not confirmed (--confirm=order-queue'),
+      });
+      expect(stdout).toContain(
+        'order-queue: account 000000000000, region ap-northeast-2, arn:aws:sqs:ap-northeast-2:000000000000:order-queue, 1 messages\n',
+      );
+    }
+    expect(await areThere()).toEqual([true, true]);
+    expect(await manage('delete', 'staging', '--confirm=order-queue')).toMatchObject({ status: 0 });
+    expect(await areThere()).toEqual([false, false]);
+  });
+
+  it('create, of queues that differ by a key that somebody chose, says what it left', async () => {
+    const { queue } = await ensureQueues(client, 'staging', names);
+    await client.send(
+      new SetQueueAttributesCommand({
+        QueueUrl: queue.url,
+        Attributes: { DelaySeconds: '900', KmsMasterKeyId: 'alias/ours' },
+      }),
+    );
+    const { status, stdout } = await manage('create', 'staging');
+    expect(status).toBe(0);
+    expect(stdout).toContain('order-queue: DelaySeconds is 900, will be 0\n');
+    expect(stdout).toContain(
+      'order-queue: KmsMasterKeyId is left as it is: alias/ours, where the definition says none\n',
+    );
+  });
+});
+
+/** In dev, nobody is asked. */
+const confirmation = (environment: string) => (environment === 'dev' ? [] : ['--confirm=order-queue']);

@@ -1,7 +1,0 @@
-import { BACKENDS, STORES } from './backends.ts';
-import { describeScenarios } from './scenarios.ts';
-
-await describeScenarios(BACKENDS.localStack4, STORES.postgres);
-await describeScenarios(BACKENDS.localStack3, STORES.sqlite);
-await describeScenarios(BACKENDS.elasticMq, STORES.sqlite);
-await describeScenarios(BACKENDS.given, STORES.sqlite);

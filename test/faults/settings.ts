@@ -13,6 +13,8 @@ export const SETTINGS = {
   SHUTDOWN_GRACE_MS: String(GRACE_MS),
   SQS_CONNECT_TIMEOUT_MS: '1000',
   SQS_REQUEST_TIMEOUT_MS: '3000',
+  // Fewer than the growth of open files that counts as a leak.
+  SQS_MAX_SOCKETS: '20',
   BREAKER_MIN_OPEN_MS: '100',
   BREAKER_MAX_OPEN_MS: '1000',
   PUBLISH_TIMEOUT_MS: '5000',

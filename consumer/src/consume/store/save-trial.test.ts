@@ -42,6 +42,16 @@ describe('SaveTrial', () => {
     expect(JSON.stringify(orders).length).toBeGreaterThan(50_000);
   });
 
+  it('run, where the store holds a row that is no order, rehearses invented ones', async () => {
+    const { trial, repository, rehearsed } = aTrial();
+    const { order, ...row } = toStore();
+    for (const foreign of [{ obstacle: true }, { ...order, createdAt: 'yesterday' }, null]) {
+      repository.findAny = async () => ({ ...row, order: foreign as never, storedAt: new Date() });
+      expect(await trial.run()).toEqual(new Set());
+      expect(isInvented(rehearsed.at(-1) ?? [])).toBe(true);
+    }
+  });
+
   it('run, after an order was stored, rehearses that one under new ids', async () => {
     const { trial, rehearsed } = aTrial();
     const last = toStore({ customerId: 'C-7' });

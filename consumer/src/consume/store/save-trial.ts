@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { contentHash, type Order } from '@orders/shared/order/order.ts';
+import { contentHash, type Order, orderSchema } from '@orders/shared/order/order.ts';
 import { OrderRefusedError, StoreUnavailableError } from '../../domain/errors.ts';
 import type { OrderRepository, OrderToStore } from '../../domain/order-repository.ts';
 
@@ -67,8 +67,7 @@ export class SaveTrial {
    */
   async run(): Promise<ReadonlySet<string>> {
     const refusals = new Set<string>();
-    // A store that does not even answer this is tried all the same.
-    this.#storedLast ??= await this.#repository.findAny().catch(() => undefined);
+    this.#storedLast ??= await this.#findModel();
     const last = this.#storedLast;
     const ofLast = last ? [copiesOf(last), inventedOrders(last.order.customerId)] : [];
     for (const orders of [...ofLast, inventedOrders()]) {
@@ -81,6 +80,13 @@ export class SaveTrial {
       }
     }
     return refusals;
+  }
+
+  /** A stored order, if there is one. A store that does not even answer this is tried all the same. */
+  async #findModel(): Promise<OrderToStore | undefined> {
+    const found = await this.#repository.findAny().catch(() => undefined);
+    // Others may write into the table, too.
+    return found && orderSchema.safeParse(found.order).success ? found : undefined;
   }
 }
 

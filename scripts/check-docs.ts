@@ -1,7 +1,7 @@
 import { existsSync, globSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 
-/** Fails when a page links to a file or a heading that is not there, or when the translated README has fallen behind. */
+/** Fails when a page links to a file or a heading that is not there, or when a translation has fallen behind. */
 const root = path.join(import.meta.dirname, '..');
 const problems: string[] = [];
 
@@ -33,19 +33,25 @@ function anchorsOf(file: string): Set<string> {
   return anchors;
 }
 
-/** What must be the same in every language: how many headings and table rows, and the commands to type. */
+/** What must be the same in every language: the shape of the page, the commands to type, and what is set as code. */
 function structure(page: string) {
-  const lines = readFileSync(path.join(root, page), 'utf8').split('\n');
-  const commands = lines.filter((line) => /^(npm|scripts\/|curl|docker)/.test(line));
+  const text = readFileSync(path.join(root, page), 'utf8');
+  const lines = text.split('\n');
+  const commands = lines.filter((line) => /^ *(npm|scripts\/\S+|curl|docker\S*|kubectl|aws) /.test(line));
   return {
     headings: lines.filter((line) => line.startsWith('#') && !line.startsWith('# ')).length,
-    'table rows': lines.filter((line) => line.startsWith('|')).length,
+    'table rows': lines.filter((line) => line.trimStart().startsWith('|')).length,
+    'list items': lines.filter((line) => /^ *(-|\d+\.) /.test(line)).length,
     commands: commands.map((line) => line.replace(/\s+#.*$/, '')).join('\n'),
+    'words in code style': [...new Set(text.match(/(?<!`)`[^`\n]+`(?!`)/g))].sort().join('\n'),
   };
 }
-const [original, translation] = [structure('README.md'), structure('README.ko.md')];
-for (const part of ['headings', 'table rows', 'commands'] as const) {
-  if (original[part] !== translation[part]) problems.push(`README.ko.md is behind README.md: ${part} differ`);
+for (const original of ['README.md', 'docs/recovery.md']) {
+  const translation = original.replace('.md', '.ko.md');
+  const [wanted, found] = [structure(original), structure(translation)];
+  for (const part of Object.keys(wanted) as (keyof typeof wanted)[]) {
+    if (wanted[part] !== found[part]) problems.push(`${translation} is behind ${original}: ${part} differ`);
+  }
 }
 
 for (const problem of problems) console.error(problem);

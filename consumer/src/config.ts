@@ -29,74 +29,76 @@ export const consumerConfigSchema = withRules(
       .describe('where orders are stored: sqlite:PATH or postgres://user:password@host/database'),
     DATABASE_POOL_SIZE: integer(1, 500)
       .default(10)
-      .describe('connections to PostgreSQL, a quarter of them for look-ups'),
+      .describe('connections to PostgreSQL; a quarter of them is reserved for look-ups'),
     DATABASE_CONNECT_TIMEOUT_MS: integer(100, 60_000)
       .default(3_000)
-      .describe('limit of getting a connection'),
-    DATABASE_STATEMENT_TIMEOUT_MS: integer(100, 600_000).default(10_000).describe('limit of one statement'),
-    MAX_MESSAGES_PER_POLL: integer(1, 10).default(10).describe('messages asked for in one poll'),
+      .describe('timeout for getting a connection'),
+    DATABASE_STATEMENT_TIMEOUT_MS: integer(100, 600_000).default(10_000).describe('timeout of one statement'),
+    MAX_MESSAGES_PER_POLL: integer(1, 10).default(10).describe('maximum of messages per poll'),
     MAX_IN_WORK: integer(1, 10_000)
       .default(10)
       .describe(
-        'messages in work at once, until settled; polls ask only for free places; with PostgreSQL at most 20 for each connection',
+        'maximum of messages in work, from receive to settled; polls ask only for free slots; with PostgreSQL at most 20 per connection',
       ),
     MIN_IN_WORK: integer(1, 10_000)
       .optional()
       .describe(
-        'where set, the messages in work follow the rate, from here up to MAX_IN_WORK; absent: MAX_IN_WORK',
+        'if set, the number of messages in work follows the throughput, between this and MAX_IN_WORK; if unset, it is MAX_IN_WORK',
       ),
     POLLERS: integer(1, 100)
       .default(2)
-      .describe('polls at once at most, as far as places are free; one while the queue is empty'),
+      .describe('maximum of concurrent polls, as far as slots are free; one while the queue is empty'),
     SQS_WAIT_TIME_SECONDS: integer(0, 20)
       .default(WAIT_TIME_SECONDS)
-      .describe('long poll: how long an empty one waits'),
+      .describe('how long a long poll waits for messages'),
     VISIBILITY_TIMEOUT_SECONDS: integer(1, 43_200)
       .default(VISIBILITY_TIMEOUT_SECONDS)
       .describe('lease of a received message'),
     HEARTBEAT_SECONDS: seconds(21_600)
       .default(15)
-      .describe('how often the leases of messages in work are extended'),
+      .describe('interval at which the leases of messages in work are extended'),
     HANDLING_TIMEOUT_SECONDS: seconds(43_200)
       .default(20)
       .describe(
-        'longest handling of a message; one whose lease has less left is extended before work starts',
+        'longest handling time of a message; a lease with less time left is extended before work starts',
       ),
     LEASE_MARGIN_SECONDS: seconds(3_600)
       .default(10)
-      .describe('what the lease must have left beyond wait time and handling'),
+      .describe('time that the lease must last beyond wait time and handling'),
     MAX_FAILURES: integer(1, 1_000)
       .default(5)
-      .describe('counted failures of a message that send it to the DLQ'),
-    POLL_BACKOFF_MIN_MS: integer(1, 600_000).default(1_000).describe('wait after a first failed poll'),
-    POLL_BACKOFF_MAX_MS: integer(1, 600_000).default(10_000).describe('wait after many failed polls'),
+      .describe('number of counted failures that sends a message to the DLQ'),
+    POLL_BACKOFF_MIN_MS: integer(1, 600_000).default(1_000).describe('wait after the first failed poll'),
+    POLL_BACKOFF_MAX_MS: integer(1, 600_000)
+      .default(10_000)
+      .describe('longest wait after repeated failed polls'),
     RETRY_BACKOFF_MIN_SECONDS: seconds(43_200)
       .default(1)
       .describe('delay of a message after its first failure'),
     RETRY_BACKOFF_MAX_SECONDS: seconds(43_200)
       .default(300)
-      .describe('delay of a message after many failures'),
+      .describe('longest delay of a message after repeated failures'),
     OUTAGE_HOLD_SECONDS: seconds(3_600)
       .default(30)
-      .describe('store down: how long received messages are held for its return before they are released'),
+      .describe('how long received messages are held while the store is down, before they are released'),
     OUTAGE_RELEASE_MIN_SECONDS: seconds(43_200)
       .default(30)
       .describe(
-        'delay of a message released in an outage, at least; doubles with each further receive, up to 32 times',
+        'shortest delay of a message released in an outage; doubles with each further receive, up to 32 times',
       ),
     OUTAGE_RELEASE_MAX_SECONDS: seconds(43_200)
       .default(60)
       .describe(
-        'delay of a message released in an outage, at most; doubles with each further receive, up to 32 times',
+        'longest delay of a message released in an outage; doubles with each further receive, up to 32 times',
       ),
     NEWER_VERSION_REJECT_SECONDS: integer(0, 1_209_600)
       .default(3_600)
       .describe(
-        'how long messages of a newer version are released for a newer consumer before they go to the DLQ; both the clock and the delays so far must say so',
+        'how long messages of a newer version are released for a newer consumer before they go to the DLQ; both the clock and the sum of delays must have reached it',
       ),
     QUEUE_SAMPLE_SECONDS: integer(1, 3_600)
       .default(15)
-      .describe('how often the depth of both queues is sampled'),
+      .describe('interval at which the depth of both queues is sampled'),
   }),
   [
     {

@@ -66,12 +66,16 @@ export function createConsumerMetrics(version: string, gauges: ConsumerGauges): 
         this.set(value());
       },
     });
-  gauge('sqs_leases_in_flight', 'messages in work, whose leases the heartbeat keeps', gauges.leases);
-  gauge('sqs_work_limit', 'messages that may be in work at once', gauges.workLimit);
+  gauge(
+    'sqs_leases_in_flight',
+    'messages in work, whose leases are extended by the heartbeat',
+    gauges.leases,
+  );
+  gauge('sqs_work_limit', 'current maximum of messages in work', gauges.workLimit);
   let oldestSentAt: Date | undefined;
   gauge(
     'sqs_oldest_message_age_seconds',
-    'age of the oldest message of the last poll; 0 when it brought none',
+    'age of the oldest message in the last poll; 0 if it was empty',
     () => (oldestSentAt ? Math.max(0, Date.now() - oldestSentAt.getTime()) / 1_000 : 0),
   );
   new Gauge({
@@ -100,12 +104,12 @@ export function createConsumerMetrics(version: string, gauges: ConsumerGauges): 
       oldestSentAt = sentAt;
     },
     received: counter('sqs_messages_received_total', 'messages received'),
-    redelivered: counter('sqs_messages_redelivered_total', 'messages received that had been received before'),
-    emptyPolls: counter('sqs_empty_polls_total', 'polls that brought nothing'),
-    pollErrors: counter('sqs_poll_errors_total', 'polls that failed'),
+    redelivered: counter('sqs_messages_redelivered_total', 'messages received again'),
+    emptyPolls: counter('sqs_empty_polls_total', 'polls that returned no message'),
+    pollErrors: counter('sqs_poll_errors_total', 'failed polls'),
     outcomes: new Counter({
       name: 'orders_processed_total',
-      help: 'orders by outcome; a packed message that is released as it is counts once',
+      help: 'orders by outcome; a packed message that is released as a whole counts once',
       labelNames: ['outcome', 'cause'],
       registers,
     }),
@@ -116,9 +120,12 @@ export function createConsumerMetrics(version: string, gauges: ConsumerGauges): 
       labelNames: ['outcome'],
       registers,
     }),
-    lostLeases: counter('sqs_leases_lost_total', 'leases that ran out before their message was settled'),
-    processingDuration: histogram('order_processing_duration_seconds', 'from receive to outcome, a batch'),
-    queueTime: histogram('order_queue_time_seconds', 'from send to receive', [
+    lostLeases: counter('sqs_leases_lost_total', 'leases that expired before their message was settled'),
+    processingDuration: histogram(
+      'order_processing_duration_seconds',
+      'time from receive to outcome, per batch',
+    ),
+    queueTime: histogram('order_queue_time_seconds', 'time from send to receive', [
       ...LATENCY_BUCKETS,
       60,
       300,
@@ -127,15 +134,15 @@ export function createConsumerMetrics(version: string, gauges: ConsumerGauges): 
     ]),
     storeDuration: new Histogram({
       name: 'store_duration_seconds',
-      help: 'calls to the store',
+      help: 'duration of calls to the store',
       labelNames: ['operation', 'result'],
       buckets: LATENCY_BUCKETS,
       registers,
     }),
-    ordersStored: counter('orders_stored_total', 'orders stored, each once'),
+    ordersStored: counter('orders_stored_total', 'orders stored, each counted once'),
     queueMessages: new Gauge({
       name: 'sqs_queue_messages',
-      help: 'approximate messages of a queue',
+      help: 'approximate number of messages in a queue',
       labelNames: ['queue', 'state'],
       registers,
     }),

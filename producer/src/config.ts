@@ -20,11 +20,13 @@ export const producerConfigSchema = withRules(
       .url({ protocol: /^https?$/ })
       .optional()
       .describe(
-        'where clients look orders up, for Location; by default http://localhost:CONSUMER_PORT in dev, and no Location elsewhere',
+        'base URL for look-ups, sent as Location; defaults to http://localhost:CONSUMER_PORT in dev; elsewhere there is no Location without it',
       ),
     MAX_ORDER_BYTES: integer(1_024, MAX_ORDER_BYTES)
       .default(256 * 1_024)
-      .describe('largest order, and body of POST /orders; compressed, it must fit into a message'),
+      .describe(
+        'largest order, and largest body of POST /orders; the compressed order must fit into a message',
+      ),
     MAX_BATCH_BYTES: integer(1_024, 8 * 1_024 * 1_024)
       .default(4 * 1_024 * 1_024)
       .describe('largest body of POST /orders/batch'),
@@ -32,38 +34,42 @@ export const producerConfigSchema = withRules(
       .number()
       .pipe(z.literal(MESSAGE_VERSIONS))
       .default(1)
-      .describe('version of the messages that are written; raise it after all consumers read it'),
-    MESSAGE_ENCODING: z.enum(CONTENT_ENCODINGS).default('zstd').describe('how large orders are compressed'),
+      .describe('version of new messages; raise it only after all consumers can read it'),
+    MESSAGE_ENCODING: z.enum(CONTENT_ENCODINGS).default('zstd').describe('compression of large orders'),
     COMPRESS_ABOVE_BYTES: integer(0, 1_048_576)
       .default(4_096)
-      .describe('orders from this size on are compressed; below it that does not pay'),
+      .describe('orders of at least this size are compressed; it does not pay off for smaller ones'),
     PUBLISH_PACKING: z
       .enum(['on', 'off'])
       .default('off')
       .describe(
-        'whether the orders of POST /orders/batch travel up to 100 in a message; turn it on after all consumers read that',
+        'whether up to 100 orders of POST /orders/batch share one message; turn it on only after all consumers can read that',
       ),
     PUBLISH_LINGER_MS: integer(0, 1_000)
       .default(5)
-      .describe('how long an order waits for company while another batch is under way'),
-    PUBLISH_MAX_IN_FLIGHT: integer(1, 100).default(10).describe('batches on their way to SQS at once'),
+      .describe('how long an order waits for others to share its batch while another batch is in flight'),
+    PUBLISH_MAX_IN_FLIGHT: integer(1, 100).default(10).describe('maximum of batches in flight to SQS'),
     PUBLISH_BUFFER_ORDERS: integer(1, 100_000)
       .default(2_000)
-      .describe('orders waiting or on their way; one more is refused with 429'),
+      .describe('maximum of orders waiting or in flight; beyond it orders get a 429'),
     PUBLISH_TIMEOUT_MS: integer(100, 29_000)
       .default(10_000)
-      .describe('from accepting a request to answering 503'),
-    BREAKER_FAILURES: integer(1, 1_000).default(5).describe('failed batches in a row that open the breaker'),
+      .describe('time from accepting a request until it is answered with 503'),
+    BREAKER_FAILURES: integer(1, 1_000)
+      .default(5)
+      .describe('number of consecutive failed batches that opens the breaker'),
     ACCEPTANCE_JOURNAL: z
       .string()
       .regex(/^(?!(OFF|Off|STDOUT|Stdout)$)/, 'must be off or stdout in small letters, or a file')
       .default('off')
       .describe(
-        'where a line an accepted order is written, for scripts/reconcile.sh: off, stdout (among the log lines) or a file',
+        'where one line per accepted order is written, for scripts/reconcile.sh: off, stdout (among the log lines) or a file',
       ),
     SHUTDOWN_DELAY_MS: integer(0, 60_000)
       .default(0)
-      .describe('from readiness off to closing the port, for load balancers that need time to notice'),
+      .describe(
+        'delay between turning not ready and closing the port, for load balancers that need time to notice',
+      ),
   }),
   [
     {

@@ -42,30 +42,30 @@ export function createProducerMetrics(version: string, bufferedOrders: () => num
     }),
     ordersUnjournaled: new Counter({
       name: 'orders_unjournaled_total',
-      help: 'orders accepted without their line in the acceptance journal',
+      help: 'accepted orders whose line in the acceptance journal could not be written',
       registers,
     }),
     ordersPublished: new Counter({
       name: 'orders_published_total',
-      help: 'orders handed to SQS',
+      help: 'orders sent to SQS',
       labelNames: ['result'],
       registers,
     }),
     publishDuration: new Histogram({
       name: 'order_publish_duration_seconds',
-      help: 'from hand-over of an order to its confirmation by SQS',
+      help: 'time from handing an order to the publisher until SQS confirms it',
       buckets: LATENCY_BUCKETS,
       registers,
     }),
     batchSize: new Histogram({
       name: 'sqs_publish_batch_entries',
-      help: 'messages a request, of which one may hold 100 orders',
+      help: 'messages per request; a packed message holds up to 100 orders',
       buckets: [1, 2, 3, 4, 5, 6, 7, 8, 9, 10],
       registers,
     }),
     bufferedOrders: new Gauge({
       name: 'orders_buffered',
-      help: 'orders waiting for SQS or on their way',
+      help: 'orders waiting for or in flight to SQS',
       registers,
       collect() {
         this.set(bufferedOrders());

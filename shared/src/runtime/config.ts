@@ -23,32 +23,34 @@ const logLevel = z.enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal']);
 
 /** What both services are told by their environment. AWS's own names are used where they exist. */
 export const commonFields = {
-  APP_ENV: z.enum(['dev', 'staging', 'production']).default('dev').describe('which environment this is'),
+  APP_ENV: z.enum(['dev', 'staging', 'production']).default('dev').describe('the environment'),
   AWS_REGION: z.string().min(1).default('ap-northeast-2').describe('AWS region'),
-  AWS_PROFILE: z.string().optional().describe("whose credentials are taken, of those in AWS's own files"),
+  AWS_PROFILE: z.string().optional().describe("profile in AWS's own credential files"),
   AWS_ENDPOINT_URL_SQS: sqsEndpointUrl
     .optional()
-    .describe('an SQS emulator, or aws; wins over AWS_ENDPOINT_URL'),
+    .describe('URL of an SQS emulator, or aws; takes precedence over AWS_ENDPOINT_URL'),
   AWS_ENDPOINT_URL: sqsEndpointUrl
     .optional()
-    .describe('an emulator of AWS, or aws; absent, it is AWS, but in dev the emulator of npm start'),
-  ORDER_QUEUE_NAME: queueName.default('order-queue').describe('queue of orders'),
-  ORDER_DLQ_NAME: queueName.default('order-dlq').describe('dead-letter queue of orders'),
+    .describe('URL of an AWS emulator, or aws; if unset: AWS, in dev the emulator of npm start'),
+  ORDER_QUEUE_NAME: queueName.default('order-queue').describe('name of the order queue'),
+  ORDER_DLQ_NAME: queueName.default('order-dlq').describe('name of the dead-letter queue'),
   RELEASE_VERSION: z
     .string()
     .regex(/^[\w.-]{1,128}$/, 'must be 1 to 128 letters, digits, dots, hyphens or underscores')
     .optional()
     .describe(
-      "what runs, in logs, metrics and reasons in the DLQ; images carry it; the package's version by default",
+      "release, shown in logs, metrics and dead letters; set in the images; defaults to the package's version",
     ),
-  HOST: z.string().min(1).default('127.0.0.1').describe('address to listen on; 0.0.0.0 in a container'),
+  HOST: z.string().min(1).default('127.0.0.1').describe('address to listen on; use 0.0.0.0 in a container'),
   HTTP_MAX_CONNECTIONS: integer(1, 100_000)
     .default(5_000)
-    .describe('open connections of clients; what comes beyond is answered 503, or not taken'),
+    .describe(
+      'maximum of open client connections; beyond it requests get a 503, or the connection is not accepted',
+    ),
   HTTP_MAX_BYTES_IN_WORK: integer(MiB, 1_024 * MiB)
     .default(32 * MiB)
     .describe(
-      'bytes of request bodies and of large answers held at once; one more request is answered 429; memory needs up to eight times as much',
+      'maximum bytes of request bodies and large responses held at a time; requests beyond it get a 429; memory use can be up to eight times as much',
     ),
   CORS_ALLOWED_ORIGINS: z
     .string()
@@ -61,33 +63,39 @@ export const commonFields = {
     )
     .pipe(z.array(z.string().refine(isOrigin, 'must be origins such as https://shop.example')))
     .describe('origins of web pages that may call this service, separated by commas; none by default'),
-  LOG_LEVEL: logLevel.default('info').describe("level of the service's own log lines"),
+  LOG_LEVEL: logLevel.default('info').describe('log level of the service itself'),
   LIBRARY_LOG_LEVEL: logLevel
     .optional()
     .describe(
-      'level of log lines of libraries (AWS SDK, HTTP); debug in dev and staging, warn in production',
+      'log level of libraries (AWS SDK, HTTP); defaults to debug in dev and staging, warn in production',
     ),
   SQS_CONNECT_TIMEOUT_MS: integer(100, 60_000)
     .default(2_000)
-    .describe('limit of opening a connection to SQS'),
+    .describe('timeout for opening a connection to SQS'),
   SQS_REQUEST_TIMEOUT_MS: integer(100, 60_000)
     .default(5_000)
-    .describe('limit of one request to SQS, a long poll excepted'),
-  SQS_MAX_ATTEMPTS: integer(1, 10).default(3).describe('tries of one request to SQS inside the SDK'),
-  SQS_MAX_SOCKETS: integer(1, 1_000).default(50).describe('connections to SQS'),
+    .describe('timeout of one request to SQS, except for long polls'),
+  SQS_MAX_ATTEMPTS: integer(1, 10)
+    .default(3)
+    .describe('attempts per request to SQS inside the SDK, the first included'),
+  SQS_MAX_SOCKETS: integer(1, 1_000).default(50).describe('maximum of connections to SQS'),
   SQS_CLIENT: z
     .enum(['tuned', 'plain'])
     .default('tuned')
-    .describe('the AWS SDK past its middleware, at a quarter of its cost, or as it comes'),
+    .describe(
+      'tuned: the AWS SDK bypassing its middleware, at a quarter of the cost; plain: the unmodified SDK',
+    ),
   BREAKER_MIN_OPEN_MS: integer(10, 600_000)
     .default(1_000)
     .describe(
-      'first wait, at most, before a dependency that is down (SQS for the producer, the store for the consumer) is asked again',
+      'maximum of the first wait before a dependency that is down (producer: SQS, consumer: store) is tried again',
     ),
-  BREAKER_MAX_OPEN_MS: integer(10, 600_000).default(10_000).describe('longest wait between such questions'),
+  BREAKER_MAX_OPEN_MS: integer(10, 600_000).default(10_000).describe('longest wait between these attempts'),
   SHUTDOWN_GRACE_MS: integer(1_000, 600_000)
     .default(40_000)
-    .describe('from SIGTERM to exit; keep it below what the platform grants before it kills'),
+    .describe(
+      'maximum time from SIGTERM to exit; keep it below the time after which the platform kills the process',
+    ),
 };
 
 export const producerPort = port.default(8080).describe('port of order-producer');

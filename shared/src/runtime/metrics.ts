@@ -22,29 +22,31 @@ export function createMetrics(service: string, version: string): CommonMetrics {
   registry.setDefaultLabels({ service });
   collectDefaultMetrics({ register: registry });
   const registers = [registry];
-  new Gauge({ name: 'build_info', help: '1, with the version', labelNames: ['version'], registers }).set(
-    { version },
-    1,
-  );
+  new Gauge({
+    name: 'build_info',
+    help: 'always 1; the label carries the version',
+    labelNames: ['version'],
+    registers,
+  }).set({ version }, 1);
   return {
     registry,
     httpRequestDuration: new Histogram({
       name: 'http_server_request_duration_seconds',
-      help: 'answers to HTTP requests',
+      help: 'duration of HTTP requests, up to the response',
       labelNames: ['method', 'route', 'status'],
       buckets: LATENCY_BUCKETS,
       registers,
     }),
     sqsRequestDuration: new Histogram({
       name: 'sqs_request_duration_seconds',
-      help: 'requests to SQS, each attempt on its own',
+      help: 'duration of requests to SQS, per attempt',
       labelNames: ['operation', 'result'],
       buckets: LATENCY_BUCKETS,
       registers,
     }),
     breakerState: new Gauge({
       name: 'circuit_breaker_state',
-      help: '0 closed, 1 open, 2 half open',
+      help: 'state of the circuit breaker: 0 closed, 1 open, 2 half-open',
       labelNames: ['breaker'],
       registers,
     }),

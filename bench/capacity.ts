@@ -37,16 +37,16 @@ export function capacitySection({ at, machine, load, report }: Capacity): string
     )} |`;
   return `## Capacity of a pod
 
-\`scripts/performance-test.sh --messages=${report.messages} --concurrent=${report.concurrent}\`, ${at.slice(0, 16).replace('T', ' ')} UTC, ${machine}, load average ${load} (the test's own
-included): ${round(report.ordersPerSecond)} orders/s with emulator, both services and load on one machine; answers in ${report.responseMs.mean} ms
-(p99 ${report.responseMs.p99}), stored ${report.acceptedToStoredMs.p50} ms after that (p99 ${report.acceptedToStoredMs.p99}).
+\`scripts/performance-test.sh --messages=${report.messages} --concurrent=${report.concurrent}\`, ${at.slice(0, 16).replace('T', ' ')} UTC, ${machine}, load average ${load} (including
+the test): ${round(report.ordersPerSecond)} orders/s with emulator, both services and load generator on one machine; responses in ${report.responseMs.mean} ms
+on average (p99 ${report.responseMs.p99}), stored ${report.acceptedToStoredMs.p50} ms later at the median (p99 ${report.acceptedToStoredMs.p99}).
 
-| | orders/s a CPU core | peak RSS MB | SQS requests per 1,000 orders | their price per million orders, US$ |
+| | orders/s per CPU core | peak RSS MB | SQS requests per 1,000 orders | their price per million orders, US$ |
 | --- | --- | --- | --- | --- |
 ${row('order-producer', producer)}
 ${row('order-consumer', consumer)}
 
-A core's orders/s are the orders that were stored, by the CPU seconds that the service took: what a pod with one core does at
-most. Plan for half of it. Prices are list prices of standard queues, orders below 6 KB.
+Orders/s per core is the number of stored orders divided by the CPU seconds the service used: the maximum of a pod with one core.
+Plan for half of it. Prices are list prices of standard queues, for orders below 6 KB.
 `;
 }

@@ -77,7 +77,7 @@ const WRITTEN: [file: string, where: RegExp, figure: keyof typeof figures][] = [
   [HPA, /capacity test \(docs\/performance\.md\) ([\d,]+) orders\/s/, 'hpa'],
   [README, /= ([\d,]+); ten pods/, 'hpa'],
   [ADR, /([\d,]+) orders\/s per pod/, 'hpa'],
-  [README, /([\d,]+) orders\/s a pod \|/, 'hpaPacked'],
+  [README, /([\d,]+) orders\/s per pod \|/, 'hpaPacked'],
   [KEDA, /at the ([\d,]+) a second that one poller/, 'onePoller'],
   [README, /([\d,]+) \(\*one poller, 15 ms away\*\)/, 'onePoller'],
   [ADR, /at the ([\d,]+) orders\/s of one poller/, 'onePoller'],

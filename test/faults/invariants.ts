@@ -151,33 +151,33 @@ const STORED_WITHIN_MS = 3 * 24 * 60 * 60 * 1_000;
 
 /** What is promised, by the code of its violation. The report prints it. */
 export const INVARIANTS: Record<ViolationCode, string> = {
-  LOST: 'what was answered with 202 is stored, or in the DLQ with its reason; so is every unreadable message in the DLQ',
+  LOST: 'every order answered with 202 is stored, or in the DLQ with the reason; every unreadable message is in the DLQ',
   NOT_JOURNALED:
-    'each 202 has a line in the acceptance journal, whatever happens to the producer after it; less those of which the producer itself says that it could not write',
+    'each 202 has a line in the acceptance journal, whatever happens to the producer afterwards, except for those that the producer itself reports as not written',
   STORED_TWICE: 'an order has one row, whatever was sent or delivered twice',
-  NOT_SENT: 'what is stored or dead-lettered was sent, and was not refused',
-  ALTERED: 'what is stored, dead-lettered or still queued is what was sent, field by field',
-  WRONGLY_DEAD_LETTERED: `the DLQ holds unreadable messages, conflicts, and what failed ${MAX_FAILURES} times by its own fault, each with its own reason: no outage puts anything there`,
-  WRONGLY_FAILED: 'a failure is counted only of an order that the database refuses, and of each of those',
-  LOOK_UP_DIFFERS: 'GET answers what the table holds, and when that was stored',
-  NOT_SETTLED: 'the queue empties, nothing stays in flight, all leases are given back',
-  NOT_READY: 'both services are ready again within 120 s of the end of the faults',
-  NOT_DRAINED: 'a consumer that was stopped in good health leaves nothing in flight',
+  NOT_SENT: 'every stored or dead-lettered order was sent, and was not refused',
+  ALTERED: 'every stored, dead-lettered or queued order equals what was sent, field by field',
+  WRONGLY_DEAD_LETTERED: `the DLQ holds unreadable messages, conflicts, and messages that failed ${MAX_FAILURES} times through their own fault, each with its own reason; no outage puts anything there`,
+  WRONGLY_FAILED: 'failures are counted for every order that the database refuses, and for no other',
+  LOOK_UP_DIFFERS: 'GET returns what the table holds, and when it was stored',
+  NOT_SETTLED: 'the queue empties, nothing stays in flight, all leases are released',
+  NOT_READY: 'both services are ready again within 120 s after the faults end',
+  NOT_DRAINED: 'a consumer that was stopped while healthy leaves nothing in flight',
   CRASHED: 'no crash, no unhandled rejection, no FATAL line',
-  BAD_STOP: 'SIGTERM is answered by exit status 0 within the grace period',
-  LEAK: `open files and sockets of a process do not grow by more than ${MAX_OPEN_FILES_GROWTH} from when it is ready until its end`,
+  BAD_STOP: 'SIGTERM ends a service with exit status 0 within the grace period',
+  LEAK: `open files and sockets of a process grow by at most ${MAX_OPEN_FILES_GROWTH} from ready to the end`,
   ODD_ANSWER:
-    'orders are answered with 202, 429 or 503, contradictory ones with 422, or with 429 before they are read',
+    'orders are answered with 202, 429 or 503; contradictory ones with 422, or with 429 before they are read',
   UNANSWERED:
-    'a request gets an answer within PUBLISH_TIMEOUT_MS and 7 s, unless the producer dies or stands still',
+    'a request is answered within PUBLISH_TIMEOUT_MS and 7 s, unless the producer dies or is suspended',
   DEAD_LETTERED_TWICE:
-    'a message has one copy in the DLQ: a second one only where its consumer died or stood still, SQS was away, or a request about the message failed',
-  OVER_LIMIT: 'messages received and not settled are at most MAX_IN_WORK, beside deletes on their way (100)',
-  TOO_MUCH_MEMORY: `resident memory of a process, with the flags of the images, is ${MAX_PEAK_BYTES / 1e6} MB at its peak`,
-  STARVED: `a good order is stored within ${STARVED_AFTER_MS / 1_000} s of the end of the faults, whatever bad ones are beside it`,
+    'a message has one copy in the DLQ; a second one only if its consumer died or was suspended, SQS was away, or a request about the message failed',
+  OVER_LIMIT: 'at most MAX_IN_WORK messages are received and not settled, besides deletes in flight (100)',
+  TOO_MUCH_MEMORY: `resident memory of a process, with the flags of the images, peaks at ${MAX_PEAK_BYTES / 1e6} MB at most`,
+  STARVED: `a good order is stored within ${STARVED_AFTER_MS / 1_000} s after the faults end, whatever bad orders are around it`,
   ARCHIVE_UNREADABLE:
-    'what retention took out of the store is in archives that can be read whole, whatever happened to its runs',
-  TOOL_FAILED: 'redrives and retention end, also two at once',
+    'orders that retention removed from the store are in archives that can be read completely, whatever happened to its runs',
+  TOOL_FAILED: 'redrives and retention finish, even two at a time',
 };
 
 /** Judges what was found. Empty when every promise was kept. */

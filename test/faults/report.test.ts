@@ -46,7 +46,7 @@ describe('renderReport', () => {
     );
     expect(report).toContain('| trials | 3 |');
     expect(report).toContain('| orders accepted (202) | 600 |');
-    expect(report).toContain('counted | 45 |');
+    expect(report).toContain('that the database refused | 45 |');
     expect(report).toContain('| both services ready | 2.0 s | 3.0 s | 3.0 s |');
     expect(report).toContain('start to verdict | 15.0 s | 21.0 s | 21.0 s |');
     expect(report).toContain('| consumer killed | 0 | 0 | 3 | 0 |');
@@ -82,7 +82,7 @@ describe('renderReport', () => {
       [trial(), trial({ unjournaled: 0, violations }), trial({ unjournaled: 2 })],
       [],
     );
-    expect(report).toContain('acceptance journal, in 2 trials that looked for it | 1 |');
+    expect(report).toContain('acceptance journal, in 2 trials that checked it | 1 |');
     expect(report).toContain('logged by the producer itself | 2 |');
   });
 
@@ -133,7 +133,7 @@ describe('renderReport', () => {
     expect(report).toContain('| producer | resident memory | 100.0 MB | 102.0 MB | 2.0 % |');
     expect(report).toContain('| consumer | handles | 60 | 66 | +6 |');
     expect(report).toContain('| consumer | open files | 80 | 80 | 0 |');
-    expect(report).toContain('open files when they grew by more than 3 and by more than 5 %');
+    expect(report).toContain('open files grow by more than 3 and by more than 5 %');
     expect(report).toContain('1 lost and 0 stored');
     expect(report).toContain('**Problems**: reconcile: wrong.');
     expect(renderReport([], [])).not.toContain('## Soak');

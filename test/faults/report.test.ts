@@ -148,7 +148,7 @@ describe('renderReport', () => {
   test('of a mutation that another check caught, says so', () => {
     const report = renderReport([], [{ ...mutation, caughtBy: ['CRASHED'] }]);
     expect(report).toContain(
-      '| delete before commit | `CRASHED`, **not by `LOST`**, which was to catch it | disk full | 1/0 |',
+      '| delete before commit | `CRASHED`, **not by `LOST`**, which should catch it | disk full | 1/0 |',
     );
   });
 });

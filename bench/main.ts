@@ -19,25 +19,26 @@ const SUITES: Record<string, Suite> = { ...BY_DEFAULT, steps, growth };
 
 export const command = defineCommand({
   name: 'npm run bench --',
-  summary: 'Each contestant runs in a process of its own, in rounds that take turns; medians count.',
+  summary:
+    'Runs benchmarks. Each contestant runs in its own process; the contestants take turns over several rounds, and medians count.',
   positionals: {
     suites: {
       schema: z.array(z.enum(Object.keys(SUITES))),
       description:
-        'consume publish http store e2e memory, all of them by default (20 minutes); steps (6 minutes) and growth (up to 2 hours) only when they are named, or with --quick',
+        'consume publish http store e2e memory, all of them by default (20 minutes); steps (6 minutes) and growth (up to 2 hours) only if named, or with --quick',
     },
   },
   options: {
     quick: flag(
-      'one short round of every suite (3 minutes): only finds out whether everything runs, and holds requests per 1,000 orders to their bars',
+      'one short round of every suite (3 minutes): only checks that everything runs, and that requests per 1,000 orders meet their bars',
     ),
-    rounds: { takes: 'N', description: 'so many rounds', schema: wholeNumber(1, 100).optional() },
+    rounds: { takes: 'N', description: 'number of rounds', schema: wholeNumber(1, 100).optional() },
     report: flag('keeps the results and writes docs/performance.md with its plots'),
   },
-  changes: '--report writes into bench/results and docs.',
+  changes: '--report writes to bench/results and docs.',
   exitStatuses: {
-    0: 'all ran',
-    1: 'something does not run, or costs too many requests; never for being slow',
+    0: 'everything ran',
+    1: 'something failed, or takes too many requests; never because it is slow',
   },
 });
 

@@ -27,37 +27,37 @@ import { growth, readAll, type ServiceFigures, watchPeakMemory } from './service
 export const command = defineCommand({
   name: 'scripts/performance-test.sh',
   summary:
-    'Posts orders over many connections and waits until every accepted one is stored. Starts the emulator and both services for it, uses those that run (--target), or measures what is deployed (--namespace): then look-ups and the figures of all pods come through the API server, and dead letters from the own queue of the environment.',
+    "Posts orders over many connections and waits until every accepted one is stored. Starts the emulator and both services, uses running ones (--target), or measures a deployment (--namespace). For a deployment, look-ups and the metrics of all pods go through the API server, and dead letters are read from the environment's own queue.",
   positionals: {},
   options: {
-    messages: { takes: 'N', description: 'so many orders', schema: wholeNumber(1).default(10_000) },
-    concurrent: { takes: 'N', description: 'over so many connections', schema: wholeNumber(1).default(50) },
+    messages: { takes: 'N', description: 'number of orders', schema: wholeNumber(1).default(10_000) },
+    concurrent: { takes: 'N', description: 'number of connections', schema: wholeNumber(1).default(50) },
     target: {
       takes: 'URL',
-      description: 'of the order-producer that is measured, or of its load balancer',
+      description: 'the order-producer to measure, or its load balancer',
       schema: httpUrl.optional(),
     },
     consumer: {
       takes: 'URL',
-      description: 'of the order-consumer that belongs to --target; http://localhost:8081 by default',
+      description: 'the order-consumer that belongs to --target; http://localhost:8081 by default',
       schema: httpUrl.optional(),
     },
     namespace: {
       takes: 'dev|staging',
-      description: 'measures what is deployed there, in the cluster that kubectl is set to; needs --target',
+      description: "measures the deployment in this namespace of kubectl's current cluster; needs --target",
       // Orders that are nobody's have no place in production.
       schema: z.enum(['dev', 'staging']).optional(),
     },
-    json: flag('the report for machines'),
-    report: flag('writes the figures into docs/performance.md'),
+    json: flag('prints the report as JSON'),
+    report: flag('writes the figures to docs/performance.md'),
   },
-  changes: 'with --target the orders stay in the store of that environment; --report writes into docs.',
+  changes: 'with --target, the orders stay in the store of that environment; --report writes to docs.',
   needs:
-    'with --target AWS_ENDPOINT_URL, where it is an emulator; with --namespace kubectl, and the variables of scripts/dlq.sh.',
+    'with --target, AWS_ENDPOINT_URL if that is an emulator; with --namespace, kubectl and the variables of scripts/dlq.sh.',
   exitStatuses: {
-    0: 'all limits are kept',
-    1: 'below 1,000 orders a second, above a mean of 100 ms or 512 MB, or anything is lost or doubled',
-    130: 'broken off: nothing is left of it',
+    0: 'within all limits',
+    1: 'below 1,000 orders per second, above a mean of 100 ms or 512 MB, or something was lost or stored twice',
+    130: 'interrupted, and cleaned up',
   },
 });
 

@@ -17,20 +17,20 @@ import { readOrders } from './sample-orders/open-orders.ts';
 export const command = defineCommand({
   name: 'npm run demo --',
   summary:
-    'Publishes the orders of a file, waits until all are worked off and prints what became of them. Uses what npm start runs, or starts the same and stops it again.',
+    'Publishes the orders of a file, waits until all are processed and prints what became of them. Uses the services of npm start if they run; otherwise starts them and stops them again.',
   positionals: {},
   options: {
     file: {
       takes: 'FILE',
       description:
-        'one order of our format per line (NDJSON), or purchases of the CDNOW data set; a sample of the latter by default',
+        'orders in our own format, one per line (NDJSON), or purchases of the CDNOW data set; defaults to a sample of the latter',
       schema: z.string().optional(),
     },
     limit: { takes: 'N', description: 'only the first N', schema: wholeNumber(1).optional() },
   },
-  changes: 'the orders are placed, and stay in the store.',
+  changes: 'places the orders, which stay in the store.',
   exitStatuses: {
-    0: 'every accepted order is in the store or, with its reason, in the dead-letter queue',
+    0: 'every accepted order is in the store, or in the dead-letter queue with the reason',
     1: 'orders are missing, or none was accepted',
   },
 });

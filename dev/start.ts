@@ -13,15 +13,15 @@ const local = (url: string) => url.replace('127.0.0.1', 'localhost');
 export const command = defineCommand({
   name: 'npm start',
   summary:
-    'Starts an SQS emulator and both services, each started again when it dies, until Ctrl-C stops them; a second one at once.',
+    'Starts an SQS emulator and both services, and restarts each of them if it dies. Ctrl-C stops them; a second Ctrl-C stops them at once.',
   positionals: {},
   options: {},
-  changes: 'orders, queues and logs are kept in .data (DATA_DIR).',
+  changes: 'keeps orders, queues and logs in .data (DATA_DIR).',
   needs:
-    'nothing. EMULATOR_PORT, PRODUCER_PORT and CONSUMER_PORT choose other ports; both services are told what else the environment says.',
+    'nothing. EMULATOR_PORT, PRODUCER_PORT and CONSUMER_PORT choose other ports; both services get the rest of the environment.',
   exitStatuses: {
     0: 'stopped',
-    1: 'cannot start, and why; or .data was deleted under it',
+    1: 'could not start, with the reason; or .data was deleted while it ran',
     130: 'ended by a second Ctrl-C',
   },
 });

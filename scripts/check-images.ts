@@ -14,18 +14,18 @@ import { bytesOf, differences, faults, type Listing, onTopOf, parseListing } fro
 export const command = defineCommand({
   name: 'npm run images:check --',
   summary:
-    'Builds both images, or one, the second time from a copy of the sources with other times and modes, and checks that both have the same files; what is in them; and that they start, answer, and stop, without a shell and with a read-only root.',
+    'Builds both images, or one of them, twice: the second time from a copy of the sources with other timestamps and modes. Checks that both builds have the same files, what the images contain, and that they start, respond and stop without a shell and with a read-only root.',
   positionals: {},
   options: {
     quick: flag('builds once, with the cache'),
     service: {
       takes: 'NAME',
-      description: 'only this one',
+      description: 'only this service',
       schema: z.enum(['producer', 'consumer']).optional(),
     },
   },
-  changes: 'the images stay, as order-producer:check and order-consumer:check.',
-  needs: 'Docker. NODE_IMAGE names another base image.',
+  changes: 'leaves the images order-producer:check and order-consumer:check.',
+  needs: 'Docker. NODE_IMAGE selects another base image.',
   exitStatuses: { 0: 'all is well', 1: 'something is wrong' },
 });
 

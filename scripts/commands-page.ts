@@ -8,13 +8,13 @@ export function commandsPage(commands: readonly Command[]): string {
   );
   return `# Commands
 
-Generated from the commands' own definitions by \`npm run docs\`; \`npm run check\` fails when it drifts.
+Generated from the commands' own definitions by \`npm run docs\`; \`npm run check\` fails if this page is outdated.
 
-Every command prints its usage with \`--help\`. What it does not understand exactly (an unknown option, a word too many, an
-option given twice, an empty value as of a variable that is not set) is refused with exit status 2 and the usage on standard
-error, before anything is done. What a command was asked for goes to standard output, all else to standard error.
+Every command prints its usage with \`--help\`. It rejects anything it does not understand (an unknown option, an extra argument,
+an option given twice, an empty value such as that of an unset variable) with exit status 2 and the usage on standard error,
+before it does anything. The result goes to standard output, everything else to standard error.
 
-| command | may change | exit status |
+| command | changes | exit status |
 | --- | --- | --- |
 ${all.join('\n')}
 ${commands.map(section).join('')}`;

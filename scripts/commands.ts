@@ -17,11 +17,11 @@ import { command as watchRelease } from './watch-release.ts';
 export const docs = defineCommand({
   name: 'npm run docs --',
   summary:
-    'Writes what is derived from the code: docs/configuration.md, docs/commands.md, docs/asyncapi.yaml and .env.example.',
+    'Generates files from the code: docs/configuration.md, docs/commands.md, docs/asyncapi.yaml and .env.example.',
   positionals: {},
-  options: { check: flag('writes nothing, and fails when a file is not what it would write') },
+  options: { check: flag('writes nothing, and fails if a file is outdated') },
   changes: 'those files.',
-  exitStatuses: { 0: 'written, or as they should be', 1: 'a file is not what it would write' },
+  exitStatuses: { 0: 'written, or up to date', 1: 'a file is outdated' },
 });
 
 /** All that people type, in the order in which one meets it. */

@@ -11,58 +11,59 @@ import { createTool, environment, SQS_VARIABLES } from './sqs-tool.ts';
 
 export const command = defineCommand({
   name: 'scripts/dlq.sh',
-  summary: 'Looks into the dead-letter queue, and moves messages back to the order queue.',
+  summary: 'Shows the dead-letter queue, and moves messages back to the order queue.',
   positionals: {
     action: {
       schema: z.enum(['status', 'peek', 'redrive']),
       description: {
         status: 'how many messages are in the dead-letter queue',
-        peek: 'shows messages and why they are there, without taking them out',
+        peek: 'shows messages and their reasons, and leaves them in the queue',
         redrive:
-          'moves messages back to the order queue; what is dead-lettered after it began stays for the next time; several may run at once',
+          'moves messages back to the order queue; messages dead-lettered after it started are left for the next run; several may run at the same time',
       },
     },
-    environment: { schema: environment.default('dev'), description: 'dev unless named' },
+    environment: { schema: environment.default('dev'), description: 'dev by default' },
   },
   options: {
     limit: {
       takes: 'N',
       only: ['peek', 'redrive'],
-      description: 'at most so many messages; 10 where they are shown, all where they are moved',
+      description: 'maximum number of messages; by default peek shows 10 and redrive moves all',
       schema: wholeNumber(1).optional(),
     },
     rate: {
       takes: 'N',
       only: ['redrive'],
-      description: 'so many messages a second, instead of as many as it can',
+      description: 'messages per second; by default as fast as possible',
       schema: wholeNumber(1).optional(),
     },
     'dry-run': flag('says what would be moved, and moves nothing', { only: ['redrive'] }),
     'code-version': {
       takes: 'V',
       only: ['redrive'],
-      description: 'only what that release sent there',
+      description: 'only messages that this release dead-lettered',
       schema: z.string().optional(),
     },
     since: {
       takes: 'TIME',
       only: ['redrive'],
-      description: 'with --code-version: not what was there before, such as 2026-11-22T09:00:00Z',
+      description:
+        'with --code-version: only messages dead-lettered since then, such as 2026-11-22T09:00:00Z',
       schema: time.optional(),
     },
     conflicts: flag(
-      'those of reason CONFLICT too: they come back while the other order with their id is stored, and are stored under its id once that one has been archived',
+      'also messages with reason CONFLICT: they come back while the other order with their id is stored, and are stored under its id once that order has been archived',
       { only: ['redrive'] },
     ),
     'move-task': flag(
-      'lets SQS move everything by itself, so needs --conflicts, and takes --rate alone (AWS only)',
+      'lets SQS move everything by itself; requires --conflicts, and accepts only --rate besides (AWS only)',
       { only: ['redrive'] },
     ),
   },
   changes:
     'redrive takes messages out of the dead-letter queue and sends them to the order queue; status and peek change nothing.',
   needs: SQS_VARIABLES,
-  exitStatuses: { 0: 'done', 1: 'not done, and why' },
+  exitStatuses: { 0: 'done', 1: 'not done, with the reason' },
 });
 
 if (import.meta.main) await runCommand(command, main);

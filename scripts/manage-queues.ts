@@ -21,39 +21,39 @@ import { createTool, environment, SQS_VARIABLES, type ToolConfig } from './sqs-t
 
 export const command = defineCommand({
   name: 'scripts/manage-queues.sh',
-  summary: 'Creates, mends, deletes and shows the order queue and its dead-letter queue.',
+  summary: 'Creates, repairs, deletes and shows the order queue and its dead-letter queue.',
   positionals: {
     action: {
       schema: z.enum(['create', 'delete', 'status']),
       description: {
         create:
-          'creates both queues as defined in shared/src/sqs/queues.ts, and mends attributes that drifted, showing them first',
+          'creates both queues as defined in shared/src/sqs/queues.ts, and repairs attributes that drifted, after showing them',
         delete:
-          "deletes both queues and all messages in them, unless they are tagged or shaped as those of another environment; but for an emulator's in dev, it shows them first and asks for the queue's name",
+          "deletes both queues and all messages in them, but refuses queues that are tagged or configured like another environment's. It shows them first and asks for the queue's name, except on an emulator in dev",
         status:
-          "depth, in flight, delayed and age of both queues, with warnings. SQS does not tell the age of a queue's oldest message: order-consumer does, and of the dead-letter queue up to ten messages are looked at",
+          "depth, in flight, delayed and age of both queues, with warnings. SQS does not report the age of a queue's oldest message: the order queue's comes from order-consumer, the dead-letter queue's from up to ten of its messages",
       },
     },
-    environment: { schema: environment, description: 'whose queues' },
+    environment: { schema: environment, description: 'the environment of the queues' },
   },
   options: {
     confirm: {
       takes: 'QUEUE_NAME',
       only: ['delete'],
-      description: 'the name of the order queue, where nobody can be asked for it',
+      description: 'the name of the order queue, if nobody can be asked for it',
       schema: z.string().optional(),
     },
     consumer: {
       takes: 'URL',
       only: ['status'],
-      description: 'of order-consumer; http://localhost:CONSUMER_PORT by default',
+      description: 'order-consumer; http://localhost:CONSUMER_PORT by default',
       schema: httpUrl.optional(),
     },
   },
   changes:
-    'create makes and mends the two queues, and tags them with their environment; delete deletes both; status changes nothing.',
+    'create creates or repairs both queues, and tags them with their environment; delete deletes both; status changes nothing.',
   needs: SQS_VARIABLES,
-  exitStatuses: { 0: 'done, and no warnings', 1: 'not done, and why; or warnings' },
+  exitStatuses: { 0: 'done, no warnings', 1: 'not done, with the reason; or warnings' },
 });
 
 /** Messages that wait. The goal is below 10. */

@@ -22,50 +22,49 @@ import { storeUrl } from './store-url.ts';
 export const command = defineCommand({
   name: 'scripts/reconcile.sh',
   summary:
-    'Is every order that was accepted (202) stored, archived, or in the dead-letter queue? More than a few lines that cannot be read are never "all well".',
+    'Checks that every accepted order (202) is stored, archived, or in the dead-letter queue. If more than a few lines cannot be read, the result is never "all well".',
   positionals: {
-    environment: { schema: environment.default('dev'), description: 'dev unless named' },
+    environment: { schema: environment.default('dev'), description: 'dev by default' },
     journal: {
       schema: z.array(z.string()).min(1),
       description:
-        'a file that order-producer writes with ACCEPTANCE_JOURNAL, a log that holds its lines among others, or - for standard input; gzip is unpacked',
+        'a file written by order-producer with ACCEPTANCE_JOURNAL, a log that contains its lines among others, or - for standard input; gzip is unpacked',
     },
   },
   options: {
     since: {
       takes: 'TIME',
-      description: 'only orders accepted from then on, such as 2026-11-22T09:00:00Z',
+      description: 'only orders accepted at or after this time, such as 2026-11-22T09:00:00Z',
       schema: time.optional(),
     },
-    until: { takes: 'TIME', description: 'only orders accepted before', schema: time.optional() },
+    until: { takes: 'TIME', description: 'only orders accepted before this time', schema: time.optional() },
     archive: {
       takes: 'FILE',
       repeated: true,
-      description: 'also looks into archives, named as scripts/retention.sh was told (once or more)',
+      description: 'also reads archives, by the name given to scripts/retention.sh (may be repeated)',
       schema: z.array(z.string()).optional(),
     },
     'keep-days': {
       takes: 'N',
-      description:
-        'without archives: what was accepted more than N days ago, and is nowhere, may be archived',
+      description: 'without archives: orders accepted more than N days ago and found nowhere may be archived',
       schema: wholeNumber(0, 36_500).optional(),
     },
-    'no-dlq': flag('does not look into the dead-letter queue, only counts it'),
-    strict: flag('orders that are stored and were never accepted are a fault too'),
+    'no-dlq': flag('only counts the dead-letter queue, without reading it'),
+    strict: flag('stored orders that were never accepted are an error too'),
     list: {
       takes: 'N',
-      description: 'names at most so many orders of each kind',
+      description: 'maximum number of orders listed per kind',
       schema: wholeNumber(0).default(20),
     },
-    json: flag('the report for machines'),
+    json: flag('prints the report as JSON'),
   },
   changes: 'nothing.',
-  needs: `DATABASE_URL, which must be set outside of dev. ${SQS_VARIABLES} SELECT on the store; sqs:GetQueueUrl and GetQueueAttributes on both queues; without --no-dlq sqs:ReceiveMessage and ChangeMessageVisibility on the dead-letter queue.`,
+  needs: `DATABASE_URL, required outside dev. ${SQS_VARIABLES} SELECT on the store; sqs:GetQueueUrl and GetQueueAttributes on both queues; without --no-dlq sqs:ReceiveMessage and ChangeMessageVisibility on the dead-letter queue.`,
   exitStatuses: {
     0: 'all well',
     1: 'missing, or stored twice',
-    2: 'could not be checked, or there was nothing to check; or wrong usage',
-    3: 'unresolved: orders are missing, but not everything is worked off, or was looked at',
+    2: 'could not check, or there was nothing to check; or wrong usage',
+    3: 'unresolved: orders are missing, but not everything is processed, or was read',
   },
   // 1 means that something is missing, and is not said when nobody looked.
   failureStatus: 2,

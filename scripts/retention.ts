@@ -14,26 +14,25 @@ const PAGE_ORDERS = 1_000;
 export const command = defineCommand({
   name: 'scripts/retention.sh',
   summary:
-    'Moves the orders that were stored more than N days ago out of the store into an archive: one line of JSON per order, under gzip. Each run writes a file of its own and tells its name. Only when that file is on the disk, and was read back whole, the orders leave the store. Stopped half-way, and run again, some may be in two archives, and none is lost. A file that ends in .part is of a run that was killed: nothing was removed for it, delete it. Another run at the same store is refused.',
+    'Moves orders stored more than N days ago from the store to an archive: one line of JSON per order, compressed with gzip. Each run writes its own file and prints its name. The orders leave the store only after that file is on disk and has been read back completely. If a run is stopped half-way and repeated, some orders may be in two archives, but none is lost. A file ending in .part comes from a killed run: nothing was removed for it, so delete it. A second run on the same store is refused.',
   positionals: {},
   options: {
     'keep-days': {
       takes: 'N',
-      description: `at least ${MIN_KEEP_DAYS}; for as long as an order is in the store, the same id or key finds it: docs/recovery.md`,
+      description: `at least ${MIN_KEEP_DAYS}; an order is recognised by its id or key only while it is in the store: docs/recovery.md`,
       schema: wholeNumber(MIN_KEEP_DAYS, MAX_KEEP_DAYS),
     },
     archive: {
       takes: 'FILE',
       description:
-        'old.gz makes old-20261127T001500123Z.gz, a folder orders-20261127T001500123Z.ndjson.gz in it',
+        'old.gz becomes old-20261127T001500123Z.gz; in a folder, the file is named orders-20261127T001500123Z.ndjson.gz',
       schema: z.string(),
     },
-    'dry-run': flag('says how many would be moved'),
+    'dry-run': flag('says how many orders would be moved'),
   },
-  changes: 'writes an archive, and deletes from the store what is in it.',
-  needs:
-    'DATABASE_URL, which must be set outside of dev (APP_ENV); SELECT and DELETE on the table of orders.',
-  exitStatuses: { 0: 'done', 1: 'not done, and why' },
+  changes: 'writes an archive, and deletes its orders from the store.',
+  needs: 'DATABASE_URL, required outside dev (APP_ENV); SELECT and DELETE on the orders table.',
+  exitStatuses: { 0: 'done', 1: 'not done, with the reason' },
 });
 
 if (import.meta.main) await runCommand(command, main);

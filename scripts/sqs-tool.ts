@@ -37,4 +37,4 @@ export const environment = z.enum(['dev', 'staging', 'production']);
 
 /** What these commands are told by their environment. */
 export const SQS_VARIABLES =
-  'AWS_ENDPOINT_URL, AWS_REGION, ORDER_QUEUE_NAME and ORDER_DLQ_NAME are respected; in dev the endpoint is that of npm start unless one is named.';
+  'AWS_ENDPOINT_URL, AWS_REGION, ORDER_QUEUE_NAME and ORDER_DLQ_NAME are respected; in dev the endpoint defaults to that of npm start.';

@@ -40,7 +40,7 @@ export function asyncApiDocument(version: string): object {
     {
       name: `order.placed.v${messageVersion}`,
       title: 'An order was placed',
-      description: `contentencoding says where the order is. identity, or none: it is data. gzip (RFC 1952) or zstd (RFC 8878): data_base64 is, in base64 (RFC 4648), the order as JSON in UTF-8, packed so; unpacked it has at most ${MAX_ORDER_BYTES} bytes.`,
+      description: `contentencoding says where the order is. With identity, or without it, data is the order. With gzip (RFC 1952) or zstd (RFC 8878), data_base64 is the order as JSON in UTF-8, compressed and in base64 (RFC 4648); uncompressed it has at most ${MAX_ORDER_BYTES} bytes.`,
       contentType: CONTENT_TYPE,
       headers: {
         type: 'object',
@@ -69,7 +69,7 @@ export function asyncApiDocument(version: string): object {
     {
       name: PACKED_TYPE,
       title: `Up to ${MAX_PACKED_ORDERS} messages in one, a line each, under zstd`,
-      description: `data_base64 is, in base64 (RFC 4648), text in UTF-8, packed with zstd (RFC 8878); unpacked it has at most ${MAX_ORDER_BYTES} bytes. Each of its lines, which a line feed (U+000A) separates, is the body of an ${MESSAGE_VERSIONS.map((version) => `order.placed.v${version}`).join(' or ')}, with contentencoding identity, and means what that means by itself; there are at most ${MAX_PACKED_ORDERS}.`,
+      description: `data_base64 is text in UTF-8, compressed with zstd (RFC 8878) and in base64 (RFC 4648); uncompressed it has at most ${MAX_ORDER_BYTES} bytes. Its lines are separated by a line feed (U+000A). Each line is the body of an ${MESSAGE_VERSIONS.map((version) => `order.placed.v${version}`).join(' or ')}, with contentencoding identity, and has the meaning of that message sent alone. There are at most ${MAX_PACKED_ORDERS} lines.`,
       contentType: CONTENT_TYPE,
       headers: {
         type: 'object',
@@ -92,13 +92,13 @@ export function asyncApiDocument(version: string): object {
       version,
       license: { name: 'Apache-2.0' },
       description:
-        'CloudEvents 1.0 in JSON on Amazon SQS. Delivered at least once, in no order: the orderId identifies.',
+        'CloudEvents 1.0 in JSON on Amazon SQS. Messages are delivered at least once and in any order; the orderId identifies an order.',
     },
     channels: {
       orderQueue: { address: 'order-queue', messages: Object.fromEntries(refs) },
       deadLetterQueue: {
         address: 'order-dlq',
-        description: `Any body, as it came, with the reason as JSON in the message attribute ${DEAD_LETTER_ATTRIBUTE}.`,
+        description: `The body as it was received, whatever it is, with the reason as JSON in the message attribute ${DEAD_LETTER_ATTRIBUTE}.`,
         messages: { deadLetter: { $ref: '#/components/messages/deadLetter' } },
       },
     },

@@ -11,15 +11,15 @@ import type { ReceivedMessage } from './received-message.ts';
  */
 export const deadLetterSchema = z.object({
   reason: z.string().describe('stable code: NOT_JSON, INVALID_ORDER, CONFLICT, MAX_FAILURES, …'),
-  detail: z.string().describe('what exactly, without values of the order'),
+  detail: z.string().describe('details, without values of the order'),
   errorClass: z.string(),
   attempts: z.int().describe('how often SQS delivered the message'),
-  failures: z.int().describe('how often its handling failed, as far as the consumer that gave up knows'),
+  failures: z.int().describe('how often its handling failed, as counted by the consumer that rejected it'),
   firstSeenAt: z.string(),
   deadLetteredAt: z.string(),
-  codeVersion: z.string().describe('release that gave up'),
+  codeVersion: z.string().describe('release that rejected it'),
   traceId: z.string(),
-  messageId: z.string().describe('of the message in the order queue'),
+  messageId: z.string().describe('id of the message in the order queue'),
   movedAttributes: z
     .record(
       z.string(),
@@ -30,7 +30,7 @@ export const deadLetterSchema = z.object({
       }),
     )
     .optional()
-    .describe('attributes that had no room beside this one; binary values in base64'),
+    .describe('attributes that did not fit next to this one; binary values in base64'),
 });
 
 export type DeadLetter = z.infer<typeof deadLetterSchema>;

@@ -128,7 +128,7 @@ function escapeSurrogates(json: string): string {
 /** The CloudEvents attributes of a message, and its data as it travels. */
 export const envelopeSchema = z
   .looseObject({
-    id: z.string().min(1).describe('the orderId: the same order sent again is the same event'),
+    id: z.string().min(1).describe('the orderId: an order that is sent again is the same event'),
     source: z.string().min(1),
     time: z.iso.datetime({ offset: true }).optional(),
     datacontenttype: z.literal('application/json').default('application/json'),
@@ -136,13 +136,15 @@ export const envelopeSchema = z
     contenthash: z
       .string()
       .optional()
-      .describe('v1: and the SHA-256 of the order without orderId and createdAt, by RFC 8785'),
+      .describe(
+        'v1: followed by the SHA-256 of the order without orderId and createdAt, in the canonical form of RFC 8785',
+      ),
     traceparent: z.string().optional().describe('W3C Trace Context'),
-    data: z.unknown().optional().describe('the order, when contentencoding is identity'),
+    data: z.unknown().optional().describe('the order, if contentencoding is identity'),
     data_base64: z
       .base64()
       .optional()
-      .describe('the compressed order in base64, for every other contentencoding'),
+      .describe('the compressed order in base64, for any other contentencoding'),
   })
   .refine((event) => (event.contentencoding === 'identity') === (event.data_base64 === undefined), {
     error: 'compressed content, and nothing else, travels in data_base64',

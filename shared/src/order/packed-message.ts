@@ -50,9 +50,9 @@ export const packedEnvelopeSchema = z.looseObject({
   type: z.literal(PACKED_TYPE),
   source: z.string().min(1),
   time: z.iso.datetime({ offset: true }).optional(),
-  datacontenttype: z.literal('application/x-ndjson').describe('a message of the queue a line'),
+  datacontenttype: z.literal('application/x-ndjson').describe('one queue message per line'),
   contentencoding: z.literal(CONTENT_ENCODING),
-  data_base64: z.base64().describe('the packed lines in base64'),
+  data_base64: z.base64().describe('the compressed lines in base64'),
 });
 
 /**

@@ -37,7 +37,8 @@ function anchorsOf(file: string): Set<string> {
 function structure(page: string) {
   const text = readFileSync(path.join(root, page), 'utf8');
   const lines = text.split('\n');
-  const commands = lines.filter((line) => /^ *(npm|scripts\/\S+|curl|docker\S*|kubectl|aws) /.test(line));
+  const code = [...text.matchAll(/^( *)```.*?^\1```|^ {6}\S.*$/gms)].flatMap(([block]) => block.split('\n'));
+  const commands = code.filter((line) => /^ *(npm|scripts\/\S+|curl|docker\S*|kubectl|aws) /.test(line));
   return {
     headings: lines.filter((line) => line.startsWith('#') && !line.startsWith('# ')).length,
     'table rows': lines.filter((line) => line.trimStart().startsWith('|')).length,
@@ -46,7 +47,7 @@ function structure(page: string) {
     'words in code style': [...new Set(text.match(/(?<!`)`[^`\n]+`(?!`)/g))].sort().join('\n'),
   };
 }
-for (const original of ['README.md', 'docs/recovery.md']) {
+for (const original of ['README.md', 'docs/deploy.md', 'docs/recovery.md']) {
   const translation = original.replace('.md', '.ko.md');
   const [wanted, found] = [structure(original), structure(translation)];
   for (const part of Object.keys(wanted) as (keyof typeof wanted)[]) {

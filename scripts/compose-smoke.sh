@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Brings docker-compose.dev.yml up in a project and on ports of its own, sends an order through, restarts LocalStack
-# under the running services, sends another one, stops, and removes everything again.
+# Starts docker-compose.dev.yml in a project and on ports of its own, sends an order through, restarts LocalStack under
+# the running services, sends another order, stops everything, and removes it.
 #   scripts/compose-smoke.sh [LOCALSTACK_VERSION]      4.14.0 by default
-# One PASS or FAIL line a check; exit status 0 when all passed.
+# Prints one PASS or FAIL line per check; the exit status is 0 if all pass.
 set -euo pipefail
 CDPATH='' cd -- "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")/.."
 case ${1:-} in -*) echo 'usage: scripts/compose-smoke.sh [LOCALSTACK_VERSION]' >&2; exit 2 ;; esac
@@ -53,7 +53,7 @@ check() {
   fi
 }
 
-# within SECONDS COMMAND...: tries once a second until the command succeeds.
+# within SECONDS COMMAND...: tries once per second until the command succeeds.
 within() {
   local deadline=$((SECONDS + $1))
   shift
@@ -68,7 +68,7 @@ state() { docker inspect --format "$1" "${containers[@]}"; }
 is_healthy() { [ "$(state '{{.State.Health.Status}}' | sort -u)" = healthy ]; }
 answers() { curl -fsS --max-time 5 -o /dev/null "$1" 2>>"$log"; }
 
-# Leaves in $location where the order can be looked up.
+# Sets $location to the URL where the order can be looked up.
 accept_order() {
   local headers
   headers=$(curl -sS --max-time 15 -o /dev/null -D - -H 'content-type: application/json' -d "$order" \
@@ -83,7 +83,7 @@ send_order() {
 }
 
 never_restarted() { [ "$(state '{{.RestartCount}}' | sort -u)" = 0 ]; }
-# The consumer audits the queues when it starts, and warns.
+# The consumer audits the queues at startup, and logs warnings.
 audit_is_clean() {
   local lines
   lines=$(docker logs "$consumer" 2>&1) && ! grep 'queue audit' <<<"$lines"

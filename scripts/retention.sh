@@ -1,3 +1,3 @@
 #!/usr/bin/env bash
-# See --help. npm tells it the folder that it was called from.
+# See --help. npm passes on the folder it was called from.
 exec npm --prefix "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")/.." run --silent retention -- "$@"

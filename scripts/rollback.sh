@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# See --help. Not through npm, which keeps signals from it: Ctrl-C goes back in good order.
+# See --help. Does not go through npm, which would not pass on signals.
 CDPATH='' cd -- "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")/.." && node scripts/prepare.mjs || exit
 export PATH="$PWD/node_modules/.bin:$PATH"
 exec node scripts/rollback.ts "$@"

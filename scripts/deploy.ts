@@ -23,7 +23,7 @@ export const command = defineCommand({
     'Brings a release to the cluster that kubectl is set to: order-consumer gradually, then order-producer blue-green. What is worse than what runs goes back by itself. Safe to run again: it goes on where it broke off.',
   positionals: { environment: deployerEnvironment },
   options: {
-    'image-tag': { takes: 'TAG', description: 'the release; must be named', schema: tag },
+    'image-tag': { takes: 'TAG', description: 'the release; required', schema: tag },
     'producer-digest': digest('order-producer'),
     'consumer-digest': digest('order-consumer'),
     'dry-run': flag('says what it would do'),
@@ -36,17 +36,17 @@ export const command = defineCommand({
     'timeout-seconds': timeoutSeconds,
     'lock-wait-seconds': {
       takes: 'N',
-      description: 'how long to wait for another deployment to end, or its lock; not at all by default',
+      description: 'how long to wait until another deployment, or its lock, ends; by default does not wait',
       schema: wholeNumber(1, 3_600).optional(),
     },
     first: flag(
-      'replaces what is there without comparing: for the first one, or when nothing serves any more',
+      'replaces what is there without comparing: for the first deployment, or if nothing serves any more',
     ),
   },
   changes:
-    'workloads, Services and the lock in the namespace; going back redrives dead letters; ALERT_WEBHOOK_URL gets a POST at the end.',
-  needs: `${NEEDS_KUBECTL} The variables of scripts/dlq.sh, for going back.`,
-  exitStatuses: { 0: 'deployed', 1: 'not deployed, and why' },
+    'workloads, Services and the lock in the namespace; a rollback redrives dead letters; ALERT_WEBHOOK_URL gets a POST at the end.',
+  needs: `${NEEDS_KUBECTL} The variables of scripts/dlq.sh, for a rollback.`,
+  exitStatuses: { 0: 'deployed', 1: 'not deployed, with the reason' },
 });
 
 if (import.meta.main) await runCommand(command, main);

@@ -19,12 +19,12 @@ const LOCK_WAIT_SECONDS = 90;
 export const command = defineCommand({
   name: 'scripts/rollback.sh',
   summary:
-    'Brings both services back to the release before, takes away what a broken-off deployment left, and redrives what the release that is left had dead-lettered.',
+    'Rolls both services back to the previous release, removes what an interrupted deployment left, and redrives what the abandoned release had dead-lettered.',
   positionals: { environment: deployerEnvironment },
   options: {
     to: {
       takes: 'TAG[,CONSUMER_TAG]',
-      description: 'to this release instead, if it is one of the last ten',
+      description: 'roll back to this release instead; it must be one of the last ten',
       schema: tags.optional(),
     },
     'dry-run': flag('says what it would do'),
@@ -32,14 +32,14 @@ export const command = defineCommand({
     'lock-wait-seconds': {
       takes: 'N',
       description:
-        'how long to wait for a deployment to end, or its lock, which one that was killed keeps for 60',
+        'how long to wait until a deployment, or its lock, ends; a killed one keeps its lock for 60 s',
       schema: wholeNumber(1, 3_600).default(LOCK_WAIT_SECONDS),
     },
   },
   changes:
     'workloads, Services and the lock in the namespace; redrives dead letters; ALERT_WEBHOOK_URL gets a POST at the end.',
   needs: `${NEEDS_KUBECTL} The variables of scripts/dlq.sh.`,
-  exitStatuses: { 0: 'done', 1: 'not done, and why' },
+  exitStatuses: { 0: 'done', 1: 'not done, with the reason' },
 });
 
 if (import.meta.main) await runCommand(command, main);

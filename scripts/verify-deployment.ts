@@ -6,12 +6,12 @@ import { verify } from './deploy/verify.ts';
 export const command = defineCommand({
   name: 'scripts/verify-deployment.sh',
   summary:
-    'The health check after a deployment: rolled out, nothing half-way, healthy, an order gets through to the store, and for a while nothing fails and the dead-letter queue does not grow.',
+    'Health check after a deployment. Checks that it is rolled out, complete and healthy, that an order reaches the store, and that for a while nothing fails and the dead-letter queue does not grow.',
   positionals: { environment: deployerEnvironment },
   options: { 'watch-seconds': watchSeconds },
-  changes: 'one order of its own is placed and stored.',
+  changes: 'places one order of its own, which is stored.',
   needs: NEEDS_KUBECTL,
-  exitStatuses: { 0: 'all is well', 1: 'something is not, and what' },
+  exitStatuses: { 0: 'all is well', 1: 'something is wrong, and what' },
 });
 
 if (import.meta.main) {

@@ -11,12 +11,12 @@ const MAX_PAUSE_SECONDS = 24 * 60 * 60;
 export const command = defineCommand({
   name: 'npm run watch-release --',
   summary:
-    'Looks at the figures of scripts/watch-release/limits.ts in a Prometheus, again and again, and goes on beyond its time while something is in doubt.',
+    'Repeatedly checks the figures of scripts/watch-release/limits.ts in a Prometheus. Continues beyond its time while a figure is in doubt.',
   positionals: {},
   options: {
     namespace: {
       takes: 'NAME',
-      description: 'where the release runs',
+      description: 'namespace of the release',
       schema: z
         .string()
         .regex(/^[a-z0-9-]+$/, 'must be a name in Kubernetes')
@@ -24,20 +24,20 @@ export const command = defineCommand({
     },
     minutes: {
       takes: 'N',
-      description: 'for so long; 0 is one look',
+      description: 'duration in minutes; 0 checks once',
       schema: decimal(0, 7 * 24 * 60).default(30),
     },
     every: {
       takes: 'SECONDS',
-      description: 'a look every so many seconds',
+      description: 'interval between checks',
       schema: decimal(0.001, MAX_PAUSE_SECONDS).default(30),
     },
   },
   changes: 'nothing.',
-  needs: 'PROMETHEUS_URL, and PROMETHEUS_TOKEN as bearer token where it is set.',
+  needs: 'PROMETHEUS_URL, and PROMETHEUS_TOKEN as the bearer token if it is set.',
   exitStatuses: {
     0: 'the release stays',
-    1: 'a figure is beyond its limit in three looks in a row, or cannot be had in ten: the release must go back',
+    1: 'a figure is beyond its limit in three checks in a row, or unavailable in ten: the release must be rolled back',
   },
 });
 

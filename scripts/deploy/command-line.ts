@@ -16,11 +16,11 @@ const ROLLOUT_TIMEOUT_SECONDS = 180;
 
 const seconds = wholeNumber(1, 3_600);
 
-export const NEEDS_KUBECTL = 'kubectl, set to the cluster.';
+export const NEEDS_KUBECTL = 'kubectl with access to the cluster.';
 
 export const deployerEnvironment = {
   schema: z.enum(['staging', 'production']),
-  description: 'the namespace in the cluster that kubectl is set to',
+  description: "the namespace in kubectl's current cluster",
 };
 
 /** https://github.com/opencontainers/distribution-spec: what a tag may be. */
@@ -32,7 +32,7 @@ export const tag = z
 /** Of an image: runs what was verified, also where somebody has moved the tag since. */
 export const digest = (service: string) => ({
   takes: 'sha256:DIGEST',
-  description: `digest that the image of ${service} must have; by default that of the tag`,
+  description: `digest that the image of ${service} must have; defaults to that of the tag`,
   schema: z
     .string()
     .regex(/^sha256:[0-9a-f]{64}$/, 'is no digest: sha256: and 64 hexadecimal digits')

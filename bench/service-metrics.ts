@@ -1,3 +1,5 @@
+import { scrape } from '../scripts/prometheus-text.ts';
+
 /** Figures of a service, read from its Prometheus endpoint. */
 export type ServiceFigures = {
   residentBytes: number;
@@ -27,17 +29,8 @@ export function growth(
   }, 0);
 }
 
-const SAMPLE = /^([a-z_]+)(?:\{[^}]*\})? ([-+.\deE]+)$/gm;
-
 export async function readFigures(url: string): Promise<ServiceFigures> {
-  const response = await fetch(`${url}/metrics`);
-  // Nothing read would be nothing used, which passes every limit.
-  if (!response.ok) throw new Error(`${url}/metrics answers ${response.status}`);
-  const text = await response.text();
-  const sums = new Map<string, number>();
-  for (const [, name = '', value] of text.matchAll(SAMPLE))
-    sums.set(name, (sums.get(name) ?? 0) + Number(value));
-  const sum = (name: string) => sums.get(name) ?? 0;
+  const { sum } = await scrape(url);
   return {
     residentBytes: sum('process_resident_memory_bytes'),
     cpuSeconds: sum('process_cpu_seconds_total'),

@@ -2,16 +2,7 @@ import { createConsumerMetrics } from '@orders/consumer/metrics.ts';
 import { createProducerMetrics } from '@orders/producer/metrics.ts';
 import { describe, expect, test } from 'vitest';
 import { NO_FIGURES } from './judge.ts';
-import { figuresOf, growth, parseSamples } from './pod-figures.ts';
-
-describe('parseSamples', () => {
-  test('sample, with labels that hold quotes, is read', () => {
-    expect(parseSamples('# HELP a b\na_total{x="1",y="say \\"hi\\""} 3\nb 1.5e3\n')).toEqual([
-      { name: 'a_total', labels: { x: '1', y: 'say \\"hi\\"' }, value: 3 },
-      { name: 'b', labels: {}, value: 1_500 },
-    ]);
-  });
-});
+import { figuresOf, growth } from './pod-figures.ts';
 
 /** From the services' own registries, so that a renamed metric is found here. */
 describe('figuresOf', () => {

@@ -1,30 +1,13 @@
+import { type Labels, type Metrics, parseMetrics } from '../prometheus-text.ts';
 import type { PodHttp } from './cluster-http.ts';
 import { hasCode } from './errors.ts';
 import { type Figures, NO_FIGURES } from './judge.ts';
 import type { Kubectl, PodObject } from './kubectl.ts';
 import { PORTS, podLabels, type ServiceName, type Track } from './manifests.ts';
 
-type Sample = { name: string; labels: Record<string, string>; value: number };
-
-const LINE = /^([a-z_]+)(?:\{([^}]*)\})? (\S+)$/gm;
-const LABEL = /(\w+)="((?:[^"\\]|\\.)*)"/g;
-
-/** Samples of the Prometheus text format, as prom-client writes it. */
-export function parseSamples(text: string): Sample[] {
-  return [...text.matchAll(LINE)].map(([, name = '', labels = '', value]) => ({
-    name,
-    labels: Object.fromEntries([...labels.matchAll(LABEL)].map(([, label, text]) => [label, text])),
-    value: Number(value),
-  }));
-}
-
 /** What a pod has done since it started. */
 export function figuresOf(service: ServiceName, metrics: string): Omit<Figures, 'restarts'> {
-  const samples = parseSamples(metrics);
-  const sum: Sum = (name, where = () => true) =>
-    samples.reduce((total, sample) => {
-      return sample.name === name && where(sample.labels) ? total + sample.value : total;
-    }, 0);
+  const { sum } = parseMetrics(metrics);
   if (service === 'order-producer') return { ...ordersOf(sum), deadLettered: 0 };
   return {
     handled: sum('orders_processed_total', ({ cause }) => cause !== 'stopping'),
@@ -39,8 +22,6 @@ export function figuresOf(service: ServiceName, metrics: string): Omit<Figures, 
   };
 }
 
-type Sum = (name: string, where?: (labels: Record<string, string>) => boolean) => number;
-
 /** Refusals for which no client is to blame. */
 const OUR_REFUSALS = ['queue_unavailable', 'buffer_full'];
 
@@ -48,8 +29,8 @@ const OUR_REFUSALS = ['queue_unavailable', 'buffer_full'];
  * Counts orders and not requests: a batch is answered with 207 whatever became of its orders. Orders of a batch that met
  * an unknown error are in no counter; a batch from which nothing came, neither accepted nor refused, shows them.
  */
-function ordersOf(sum: Sum) {
-  const requests = (where: (labels: Record<string, string>) => boolean) =>
+function ordersOf(sum: Metrics['sum']) {
+  const requests = (where: (labels: Labels) => boolean) =>
     sum('http_server_request_duration_seconds_count', (labels) => isOrders(labels) && where(labels));
   const accepted = sum('orders_accepted_total');
   const refused = sum('orders_refused_total');
@@ -70,8 +51,7 @@ function ordersOf(sum: Sum) {
   };
 }
 
-const isOrders = ({ route, method }: Record<string, string>) =>
-  method === 'POST' && (route?.startsWith('/orders') ?? false);
+const isOrders = ({ route, method }: Labels) => method === 'POST' && (route?.startsWith('/orders') ?? false);
 
 export type FiguresByPod = Map<string, Figures>;
 

@@ -1,6 +1,7 @@
 import { Client } from 'pg';
 import { Network, type StartedNetwork } from 'testcontainers';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { scrape } from '../../scripts/prometheus-text.ts';
 import {
   createDatabase,
   LOCALSTACK_4,
@@ -56,11 +57,8 @@ const isReady = async (url: string) => (await fetch(`${url}/readyz`)).status ===
 
 async function storeBreakerStopsPolling(scene: Scene): Promise<void> {
   const receives = async () => {
-    const metrics = await (await fetch(`${scene.pair.consumerUrl}/metrics`)).text();
-    const counts = metrics.matchAll(
-      /^sqs_request_duration_seconds_count\{.*operation="ReceiveMessage".*\} (\d+)/gm,
-    );
-    return [...counts].reduce((sum, [, count]) => sum + Number(count), 0);
+    const { value } = await scrape(scene.pair.consumerUrl);
+    return value('sqs_request_duration_seconds_count', ({ operation }) => operation === 'ReceiveMessage');
   };
   const opened = (times: number) =>
     eventually(() =>

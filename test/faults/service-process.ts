@@ -3,6 +3,7 @@ import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { SERVICE_FLAGS, SERVICE_SCRIPT } from '../../dev/services.ts';
 import { type ProcessEvent, SupervisedProcess } from '../../dev/supervised-process.ts';
+import { scrape } from '../../scripts/prometheus-text.ts';
 
 const ROOT = path.join(import.meta.dirname, '..', '..');
 const PROBE_TIMEOUT_MS = 2_500;
@@ -147,11 +148,10 @@ export class ServiceProcess {
   }
 
   async metric(name: string): Promise<number | undefined> {
-    const text = await fetch(`${this.url}/metrics`, { signal: AbortSignal.timeout(PROBE_TIMEOUT_MS) })
-      .then((response) => response.text())
-      .catch(() => '');
-    const value = new RegExp(`^${name}(?:\\{[^}]*\\})? (\\S+)$`, 'm').exec(text)?.[1];
-    return value === undefined ? undefined : Number(value);
+    const timeout = { signal: AbortSignal.timeout(PROBE_TIMEOUT_MS) };
+    return scrape(this.url, timeout)
+      .then(({ value }) => value(name))
+      .catch(() => undefined);
   }
 
   log(): string {

@@ -8,11 +8,11 @@ import type { Environment } from '@orders/shared/runtime/config.ts';
 import { expect } from 'vitest';
 import { type PipelineEvent, startPipeline } from '../../dev/pipeline.ts';
 import { SERVICE_FLAGS } from '../../dev/services.ts';
+import { scrape } from '../../scripts/prometheus-text.ts';
 import { type FoundQueues, findQueues } from '../support/queues.ts';
 import { MAX_PEAK_BYTES, peakBytes } from '../support/watched-process.ts';
 
 const SAMPLE_MS = 250;
-const OLD_SPACE = /^nodejs_heap_space_size_used_bytes\{[^}]*space="old"[^}]*\} (\S+)$/m;
 const OLD_SPACE_LIMIT_BYTES =
   Number(/--max-old-space-size=(\d+)/.exec(SERVICE_FLAGS.join())?.[1]) * 1024 ** 2;
 const SERVICES = ['producer', 'consumer'] as const;
@@ -51,8 +51,9 @@ export async function openHostileScene(env: Environment = {}): Promise<HostileSc
   const watch = async () => {
     while (!watching.signal.aborted) {
       for (const service of SERVICES) {
-        const metrics = await (await fetch(`${urls[service]}/metrics`)).text();
-        peaks[service] = Math.max(peaks[service], Number(OLD_SPACE.exec(metrics)?.[1]));
+        const { value } = await scrape(urls[service]);
+        const oldSpace = value('nodejs_heap_space_size_used_bytes', ({ space }) => space === 'old');
+        peaks[service] = Math.max(peaks[service], oldSpace);
       }
       await sleep(SAMPLE_MS, undefined, { signal: watching.signal }).catch(() => {});
     }

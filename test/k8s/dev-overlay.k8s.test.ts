@@ -2,6 +2,7 @@ import { SetQueueAttributesCommand } from '@aws-sdk/client-sqs';
 import { queueAttributes } from '@orders/shared/sqs/queue-admin.ts';
 import { MAX_RECEIVE_COUNT } from '@orders/shared/sqs/queues.ts';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { parseMetrics } from '../../scripts/prometheus-text.ts';
 import { sqsClient } from '../support/backends.ts';
 import {
   BACKEND_IMAGES,
@@ -298,10 +299,7 @@ async function processedBy({ metadata: { name } }: Resource): Promise<number> {
     '--raw',
     `/api/v1/namespaces/${NAMESPACE}/pods/${name}:8081/proxy/metrics`,
   );
-  const counts = [...metrics.matchAll(/^orders_processed_total\{.*\} (\d+)/gm)].map(([, count]) =>
-    Number(count),
-  );
-  return counts.reduce((sum, count) => sum + count, 0);
+  return parseMetrics(metrics).sum('orders_processed_total');
 }
 
 /** Orders are accepted after all that happened, each client's next ones among them. */

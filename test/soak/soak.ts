@@ -11,6 +11,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { postOrder } from '../../bench/load.ts';
 import { type Pipeline, startPipeline } from '../../dev/pipeline.ts';
+import { scrape } from '../../scripts/prometheus-text.ts';
 import { countOpenFiles } from '../faults/process-watch.ts';
 import { growthsOf, type Sample, type Windows, windowsOf } from './verdict.ts';
 
@@ -86,15 +87,13 @@ async function sample(
   atMs: number,
   ours: () => number,
 ): Promise<Sample> {
-  const metrics = await (await fetch(`${url}/metrics`, { headers: { connection: 'close' } })).text();
-  const metric = (name: string) =>
-    Number(new RegExp(`^${name}(?:\\{[^}]*\\})? (\\S+)$`, 'm').exec(metrics)?.[1]);
+  const { value } = await scrape(url, { headers: { connection: 'close' } });
   return {
     atMs,
-    residentBytes: residentBytes(pid) ?? metric('process_resident_memory_bytes'),
-    heapUsedBytes: metric('nodejs_heap_size_used_bytes'),
-    handles: metric('nodejs_active_handles_total') - ours(),
-    openFiles: (countOpenFiles(pid) ?? metric('process_open_fds')) - ours(),
+    residentBytes: residentBytes(pid) ?? value('process_resident_memory_bytes'),
+    heapUsedBytes: value('nodejs_heap_size_used_bytes'),
+    handles: value('nodejs_active_handles_total') - ours(),
+    openFiles: (countOpenFiles(pid) ?? value('process_open_fds')) - ours(),
   };
 }
 

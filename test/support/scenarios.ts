@@ -15,6 +15,7 @@ import { ensureQueues, queueAttributes } from '@orders/shared/sqs/queue-admin.ts
 import { anOrderRequest } from '@orders/shared/testing/orders.ts';
 import { describe, expect, test, vi } from 'vitest';
 import { findStored } from '../../dev/order-follower.ts';
+import { scrape } from '../../scripts/prometheus-text.ts';
 import { hostileMessages, sendAndAccountFor } from '../hostile/messages.ts';
 import type { Backend, Capabilities, Store } from './backends.ts';
 import { eventually } from './eventually.ts';
@@ -386,10 +387,7 @@ const SCENARIOS: Record<string, Play> = {
   'poll under way at a stop, is left to finish, and what it brings is worked off': {
     env: { SQS_WAIT_TIME_SECONDS: '3', POLLERS: '1' },
     play: async ({ pair, settled, depth }) => {
-      const emptyPolls = async () => {
-        const metrics = await (await fetch(`${pair.consumerUrl}/metrics`)).text();
-        return Number(/^sqs_empty_polls_total\S* (\d+)/m.exec(metrics)?.[1]);
-      };
+      const emptyPolls = async () => (await scrape(pair.consumerUrl)).value('sqs_empty_polls_total');
       // Behind a poll that ended just now, the next has its whole wait time before it.
       const before = await emptyPolls();
       await eventually(async () => expect(await emptyPolls()).toBeGreaterThan(before));

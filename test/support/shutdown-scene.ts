@@ -12,6 +12,7 @@ import {
   type PipelineOptions,
   startPipeline,
 } from '../../dev/pipeline.ts';
+import { scrape } from '../../scripts/prometheus-text.ts';
 import { eventually } from './eventually.ts';
 import { allStored, startLoad } from './load.ts';
 import { post } from './pair.ts';
@@ -110,7 +111,7 @@ export function describeStopUnderLoad(
       const { pipeline } = scene;
       const load = startLoad(pipeline.producerUrl, { clients: 8, pauseMs: 2 });
       await load.more(50);
-      const stored = () => metric(pipeline.consumerUrl, 'orders_stored_total');
+      const stored = async () => (await scrape(pipeline.consumerUrl)).value('orders_stored_total');
       const pid = pipeline.pid('consumer') as number;
       process.kill(pid, 'SIGSTOP');
       const backlog = await placeBatches(pipeline.producerUrl, 2);
@@ -129,7 +130,7 @@ export function describeStopUnderLoad(
       await scene.queuesAreEmpty();
       // The next one had work left, and none of it had been received by the first.
       expect(await stored()).toBeGreaterThan(100);
-      expect(await metric(pipeline.consumerUrl, 'sqs_messages_redelivered_total')).toBe(0);
+      expect((await scrape(pipeline.consumerUrl)).value('sqs_messages_redelivered_total')).toBe(0);
     });
 
     test('producer, refuses nothing before its delay is over, answers what it took, and ends with status 0', async () => {
@@ -200,9 +201,4 @@ async function placeBatches(producerUrl: string, batches: number): Promise<strin
     }),
   );
   return orders.map(({ orderId }) => orderId ?? '');
-}
-
-async function metric(url: string, name: string): Promise<number> {
-  const metrics = await (await fetch(`${url}/metrics`)).text();
-  return Number(new RegExp(`^${name}\\S* (\\d+)`, 'm').exec(metrics)?.[1]);
 }

@@ -2,43 +2,51 @@ import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { createInterface } from 'node:readline';
 import { promisify } from 'node:util';
+import { PORTS, type ServiceName } from './deploy/manifests.ts';
 
 const run = promisify(execFile);
-const PORTS = { 'order-producer': 8080, 'order-consumer': 8081 } as const;
-type Service = keyof typeof PORTS;
 
 /**
  * What is deployed in a namespace of the cluster that kubectl is set to, as URLs on this machine: through `kubectl proxy`
  * and the API server, with the rights of `k8s/deployer`.
  */
 export type KubectlProxy = {
-  service: (name: Service) => string;
+  /** @param target `services/NAME:PORT` or `pods/NAME:PORT` */
+  url: (target: string) => string;
+  service: (name: ServiceName) => string;
   /** Of each pod that runs now, by its name. */
-  pods: (name: Service) => Promise<Map<string, string>>;
+  pods: (name: ServiceName) => Promise<Map<string, string>>;
 } & AsyncDisposable;
+
+/**
+ * Ends what it runs also when this process was killed: nobody else would close that port. Ctrl-C does not reach it, as the
+ * way back needs it.
+ */
+const WHILE_STDIN_IS_OPEN =
+  'exec 3<&0; "$@" & child=$!; (cat <&3 >/dev/null; kill $child 2>/dev/null) & wait $child 2>/dev/null';
 
 /** @throws when kubectl cannot be had; whether the cluster answers shows with the first request */
 export async function openKubectlProxy(namespace: string): Promise<KubectlProxy> {
-  const child = spawn(
-    'kubectl',
-    ['proxy', '--port=0', `--accept-paths=^/api/v1/namespaces/${namespace}/(pods|services)/[^/]+/proxy/`],
-    { stdio: ['ignore', 'pipe', 'inherit'] },
-  );
-  const failed = once(child, 'error').then(([error]) => Promise.reject(error));
-  const base = `${await Promise.race([address(child), failed])}/api/v1/namespaces/${namespace}`;
+  // The port is open to everyone on this machine while it lasts: nothing but this namespace's pods and Services.
+  const paths = `^/api/v1/namespaces/${namespace}/(pods|services)/[^/]+/proxy/`;
+  const command = ['kubectl', 'proxy', '--port=0', `--accept-paths=${paths}`];
+  const child = spawn('sh', ['-c', WHILE_STDIN_IS_OPEN, 'sh', ...command], {
+    stdio: ['pipe', 'pipe', 'inherit'],
+  });
+  const base = `${await address(child)}/api/v1/namespaces/${namespace}`;
+  const url = (target: string) => `${base}/${target}/proxy`;
   return {
-    service: (name) => `${base}/services/${name}:${PORTS[name]}/proxy`,
+    url,
+    service: (name) => url(`services/${name}:${PORTS[name]}`),
     pods: async (name) => {
       const selection = [`--selector=app=${name}`, '--field-selector=status.phase=Running', '--output=name'];
       const { stdout } = await run('kubectl', [`--namespace=${namespace}`, 'get', 'pods', ...selection]);
       const names = stdout.split('\n').filter(Boolean);
-      return new Map(
-        names.map((pod) => [pod, `${base}/${pod.replace('pod/', 'pods/')}:${PORTS[name]}/proxy`] as const),
-      );
+      return new Map(names.map((pod) => [pod, url(`${pod.replace('pod/', 'pods/')}:${PORTS[name]}`)]));
     },
     [Symbol.asyncDispose]: async () => {
       if (child.exitCode !== null || child.signalCode !== null) return;
-      child.kill();
+      child.stdin.end();
       await once(child, 'exit');
     },
   };
@@ -51,5 +59,5 @@ async function address({ stdout }: ChildProcess): Promise<string> {
       if (found) return `http://${found}`;
     }
   }
-  throw new Error('kubectl proxy ended');
+  throw new Error('kubectl proxy does not start: is kubectl on the PATH?');
 }

@@ -1,10 +1,10 @@
 import { randomUUID } from 'node:crypto';
 import type { OrderRequest } from '@orders/shared/order/order.ts';
-import type { PodHttp } from './cluster-http.ts';
 import type { Context } from './context.ts';
 import { DeploymentError, hasCode } from './errors.ts';
 import { PORTS, type ServiceName } from './manifests.ts';
 import { pause } from './pause.ts';
+import type { PodHttp } from './pod-http.ts';
 import { THRESHOLDS } from './thresholds.ts';
 
 const LOOK_EVERY_MS = 250;

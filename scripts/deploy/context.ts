@@ -1,7 +1,7 @@
-import type { PodHttp } from './cluster-http.ts';
 import type { Kubectl } from './kubectl.ts';
 import type { Facts } from './lock.ts';
 import type { Manifests } from './manifests.ts';
+import type { PodHttp } from './pod-http.ts';
 
 /** What every command works with. */
 export type Session = {

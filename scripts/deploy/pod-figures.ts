@@ -1,9 +1,9 @@
 import { type Labels, type Metrics, parseMetrics } from '../prometheus-text.ts';
-import type { PodHttp } from './cluster-http.ts';
 import { hasCode } from './errors.ts';
 import { type Figures, NO_FIGURES } from './judge.ts';
 import type { Kubectl, PodObject } from './kubectl.ts';
 import { PORTS, podLabels, type ServiceName, type Track } from './manifests.ts';
+import type { PodHttp } from './pod-http.ts';
 
 /** What a pod has done since it started. */
 export function figuresOf(service: ServiceName, metrics: string): Omit<Figures, 'restarts'> {

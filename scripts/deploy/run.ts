@@ -1,10 +1,11 @@
-import { ClusterHttp } from './cluster-http.ts';
+import { openKubectlProxy } from '../kubectl-proxy.ts';
 import type { Settings } from './command-line.ts';
 import type { Session } from './context.ts';
-import { DeploymentError, hasCode } from './errors.ts';
+import { DeploymentError, hasCode, messageOf } from './errors.ts';
 import { Kubectl } from './kubectl.ts';
 import { checkNamespace, describeSituation } from './live.ts';
 import { DeploymentLock } from './lock.ts';
+import { podHttp } from './pod-http.ts';
 import { redriveRelease } from './redrive.ts';
 
 export const say = (line: string) => console.log(line);
@@ -22,7 +23,10 @@ export async function runInCluster(
   const { signal, abort } = interruption();
   try {
     await checkNamespace(kubectl);
-    await using http = await ClusterHttp.open(environment, signal);
+    await using proxy = await openKubectlProxy(environment).catch((cause) => {
+      throw new DeploymentError('KUBECTL', messageOf(cause), { cause });
+    });
+    const http = podHttp(proxy, signal);
     const redrive: Session['redrive'] = (codeVersion, since) =>
       redriveRelease(environment, codeVersion, since, say);
     return await work({ kubectl, http, redrive, say, signal, watchSeconds, rolloutTimeoutSeconds });

@@ -1,4 +1,3 @@
-import type { PodHttp } from '../cluster-http.ts';
 import { DeploymentError } from '../errors.ts';
 import {
   type DeploymentObject,
@@ -7,6 +6,7 @@ import {
   type KubernetesObject,
   type ServiceObject,
 } from '../kubectl.ts';
+import type { PodHttp } from '../pod-http.ts';
 import { type FakePod, FakeWorkload } from './fake-workload.ts';
 
 type Answer = { status: number; stdout: string; stderr: string };

@@ -1,9 +1,9 @@
 import { randomUUID } from 'node:crypto';
-import type { ClusterResponse } from '../cluster-http.ts';
 import { DeploymentError } from '../errors.ts';
 import type { DeploymentObject } from '../kubectl.ts';
 import { releaseOf } from '../manifests.ts';
 import { pause } from '../pause.ts';
+import type { ClusterResponse } from '../pod-http.ts';
 
 /** What is wrong with a release. */
 export type Fault = {

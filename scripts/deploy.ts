@@ -1,4 +1,3 @@
-import { spawnSync } from 'node:child_process';
 import { z } from 'zod';
 import { defineCommand, flag, runCommand, type ValuesOf, wholeNumber } from './command.ts';
 import { alert } from './deploy/alert.ts';
@@ -12,15 +11,15 @@ import {
   watchSeconds,
 } from './deploy/command-line.ts';
 import { deployRelease, findLeftOver, planSteps, type Request } from './deploy/deploy-release.ts';
-import { DeploymentError } from './deploy/errors.ts';
 import { DeploymentLock } from './deploy/lock.ts';
-import { readManifests, SERVICES } from './deploy/manifests.ts';
+import { defaultOverlay, readManifests, SERVICES } from './deploy/manifests.ts';
+import { renderOverlay } from './deploy/overlay.ts';
 import { locked, runInCluster, say } from './deploy/run.ts';
 
 export const command = defineCommand({
   name: 'scripts/deploy.sh',
   summary:
-    'Brings a release to the cluster that kubectl is set to: order-consumer gradually, then order-producer blue-green. What is worse than what runs goes back by itself. Safe to run again: it goes on where it broke off.',
+    'Brings a release to the cluster that kubectl is set to: order-consumer gradually, then order-producer blue-green. What is worse than what runs goes back by itself. Safe to run again: what a run that broke off has left goes back first.',
   positionals: { environment: deployerEnvironment },
   options: {
     'image-tag': { takes: 'TAG', description: 'the release; required', schema: tag },
@@ -53,15 +52,15 @@ if (import.meta.main) await runCommand(command, main);
 
 async function main(values: ValuesOf<typeof command>): Promise<number> {
   const settings = settingsOf(values);
-  const { environment, 'image-tag': tag, overlay = `k8s/overlays/${environment}` } = values;
+  const { environment, 'image-tag': tag, overlay = defaultOverlay(environment) } = values;
   const webhook = process.env['ALERT_WEBHOOK_URL'];
-  const manifests = readManifests(render(overlay), tag, {
+  const manifests = readManifests(await renderOverlay(overlay), tag, {
     'order-producer': values['producer-digest'],
     'order-consumer': values['consumer-digest'],
   });
 
   const status = await runInCluster(settings, async (session) => {
-    const request = { ...session, manifests, tag, isFirst: values.first };
+    const request = { ...session, manifests, tag, overlay, isFirst: values.first };
     if (values['dry-run']) return dryRun(request);
     await locked(session, settings, (held, lock) => deployRelease({ ...request, ...held }, lock));
     await alert(webhook, { severity: 'info', text: `${tag} is deployed to ${environment}` }, say);
@@ -75,7 +74,7 @@ async function main(values: ValuesOf<typeof command>): Promise<number> {
 
 async function dryRun(request: Request): Promise<number> {
   const state = await DeploymentLock.readState(request.kubectl);
-  const leftOver = await findLeftOver(request, state);
+  const leftOver = request.isFirst ? undefined : await findLeftOver(request, state);
   if (leftOver) {
     const releases = SERVICES.map((service) => leftOver.previous[service].release);
     say(
@@ -84,17 +83,8 @@ async function dryRun(request: Request): Promise<number> {
     say('nothing was changed; the steps are known when that is done');
     return 0;
   }
-  const { steps } = await planSteps(request, state);
+  const { steps } = await planSteps({ ...request, record: { state, setState: async () => {} } });
   for (const [index, { title }] of steps.entries()) say(`would do ${index + 1}/${steps.length}: ${title}`);
   say(steps.length > 0 ? 'nothing was changed' : `${request.tag} is deployed already`);
   return 0;
-}
-
-function render(overlay: string): string {
-  const { status, stdout, stderr } = spawnSync('kubectl', ['kustomize', overlay], { encoding: 'utf8' });
-  if (status === 0) return stdout;
-  throw new DeploymentError(
-    'MANIFEST',
-    `kubectl kustomize ${overlay}: ${stderr?.trim() || 'kubectl is not on the PATH'}`,
-  );
 }

@@ -1,6 +1,7 @@
 import { defineCommand, runCommand } from './command.ts';
 import { deployerEnvironment, NEEDS_KUBECTL, settingsOf, watchSeconds } from './deploy/command-line.ts';
-import { runInCluster, say } from './deploy/run.ts';
+import { DeploymentLock } from './deploy/lock.ts';
+import { runInCluster } from './deploy/run.ts';
 import { verify } from './deploy/verify.ts';
 
 export const command = defineCommand({
@@ -16,6 +17,9 @@ export const command = defineCommand({
 
 if (import.meta.main) {
   await runCommand(command, (values) =>
-    runInCluster(settingsOf(values), async (session) => ((await verify(session, say)) ? 0 : 1)),
+    runInCluster(settingsOf(values), async (session) => {
+      const problems = await verify(session, await DeploymentLock.readState(session.kubectl));
+      return problems.length === 0 ? 0 : 1;
+    }),
   );
 }

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { z } from 'zod';
 import { decimal, defineCommand, httpUrl, runCommand, UsageError, type ValuesOf } from './command.ts';
-import { type Breach, Judge } from './watch-release/judge.ts';
+import { explain, Judge, text } from './judge.ts';
 import { LIMITS } from './watch-release/limits.ts';
 import { ask, type Prometheus } from './watch-release/prometheus.ts';
 
@@ -74,17 +74,4 @@ function prometheusOf({ PROMETHEUS_URL, PROMETHEUS_TOKEN }: NodeJS.ProcessEnv): 
   const url = httpUrl.safeParse(PROMETHEUS_URL);
   if (!url.success) throw new UsageError(`PROMETHEUS_URL ${url.error.issues[0]?.message}`);
   return { url: url.data, token: PROMETHEUS_TOKEN };
-}
-
-function explain({ limit, figure, looks }: Breach): string {
-  const wanted = [
-    ...(limit.min === undefined ? [] : [`at least ${limit.min}`]),
-    ...(limit.max === undefined ? [] : [`at most ${limit.max}`]),
-  ].join(', ');
-  return `${limit.name}: ${text(figure)}; must be ${wanted}; ${looks}. look in a row`;
-}
-
-function text(figure: Breach['figure']): string {
-  if (figure instanceof Error) return figure.message;
-  return figure === undefined ? 'no value' : String(Number(figure.toPrecision(4)));
 }

@@ -1,52 +1,44 @@
 import { isDeepStrictEqual } from 'node:util';
 import type { Context, Session, Step } from './context.ts';
-import { hasCode, isOutOfReach, messageOf } from './errors.ts';
-import type { Kubectl, KubernetesObject, ServiceObject } from './kubectl.ts';
+import { DeploymentError, messageOf } from './errors.ts';
+import { type Kubectl, type KubernetesObject, lastApplied, type ServiceObject } from './kubectl.ts';
 import { trackOf } from './live.ts';
-import type { Facts } from './lock.ts';
-import type { Manifests, Track } from './manifests.ts';
-import { lastApplied } from './rollout.ts';
-import { checkUnharmed } from './watch.ts';
+import type { DeploymentState } from './lock.ts';
+import { defaultOverlay, type RunningReleases, type Track } from './manifests.ts';
+import { verify } from './verify.ts';
 
-/**
- * Not looked at: what they hold has another name when it changes, so that pods keep theirs; and a deployer may not read
- * Secrets.
- */
-const HARMLESS = new Set(['ConfigMap', 'Secret']);
+/** What they hold has another name when it changes, so that pods keep theirs; and a deployer may not read Secrets. */
+const isHarmless = ({ kind }: KubernetesObject) => kind === 'ConfigMap' || kind === 'Secret';
 
-/** What applying an overlay's configuration would change, and what it was before. */
-export type Changes = Required<Pick<Facts, 'configuration' | 'added'>>;
+const nameOf = ({ kind, metadata: { name } }: KubernetesObject) => `${kind} ${name}`;
 
-/** Everything of the overlay but the two Deployments, as it differs from what was applied last. */
-export async function findChanges(kubectl: Kubectl, { others }: Manifests): Promise<Changes> {
-  const wanted = others.filter(({ kind }) => !HARMLESS.has(kind));
-  const live = await kubectl.findAll(wanted);
-  const changes: Changes = { configuration: [], added: [] };
-  for (const object of wanted) {
-    const { kind, metadata } = object;
-    const found = live.find((each) => each.kind === kind && each.metadata.name === metadata.name);
-    const before = found && (lastApplied(found) ?? bare(found));
-    if (!before) changes.added.push([kindOf(object), metadata.name]);
-    else if (!isDeepStrictEqual(comparable(before), comparable(object))) changes.configuration.push(before);
-  }
-  return changes;
+/** What of the overlay, but for the two Deployments, is new or other than what was applied last. */
+export async function findChanges(kubectl: Kubectl, objects: KubernetesObject[]): Promise<string[]> {
+  const wanted = objects.filter((object) => !isHarmless(object));
+  const live = new Map((await kubectl.findAll(wanted)).map((object) => [nameOf(object), object]));
+  const changed = wanted.filter((object) => {
+    const found = live.get(nameOf(object));
+    const applied = found && lastApplied(found);
+    return !applied || !isDeepStrictEqual(comparable(applied), comparable(object));
+  });
+  return changed.map(nameOf);
 }
 
+/** kubectl notes annotations also where there are none, and a switch may have changed where the Service leads. */
+const comparable = ({ metadata: { annotations = {}, ...metadata }, ...rest }: KubernetesObject) =>
+  withTrack('stable', { ...rest, metadata: { ...metadata, annotations } });
+
 /** Applies it, and looks whether what serves stands it: no candidate stands between it and the live pods. */
-export function configurationStep(context: Context, changes: Changes): Step {
-  const { kubectl, manifests, memory } = context;
-  const { configuration, added } = changes;
-  const names = [
-    ...configuration.map(({ kind, metadata: { name } }) => `${kind} ${name}`),
-    ...added.map(([kind, name]) => `${kind} ${name}`),
-  ];
+export function configurationStep(context: Context, changes: string[]): Step {
+  const { kubectl, manifests, record, say } = context;
   return {
-    title: `configuration of the overlay${names.length > 0 ? `: ${names.join(', ')}` : ''}`,
+    title: `configuration of the overlay${changes.length > 0 ? `: ${changes.join(', ')}` : ''}`,
     run: async () => {
-      // A run that goes on sees what the one before has applied: what was there first is what counts.
-      await memory.remember({ configuration, added, ...memory.facts });
       await apply(kubectl, manifests.others);
-      if (names.length > 0) await checkUnharmed(context, memory.facts.before);
+      if (changes.length === 0) return;
+      const indented = { ...context, say: (line: string) => say(`  ${line}`) };
+      const problems = await verify(indented, record.state, { ordering: true });
+      if (problems.length > 0) throw new DeploymentError('CHECK_FAILED', problems.join('; '));
     },
   };
 }
@@ -54,51 +46,35 @@ export function configurationStep(context: Context, changes: Changes): Step {
 /** Applies all of it, the Service to where it leads: nothing but a switch moves traffic. */
 export async function apply(kubectl: Kubectl, objects: KubernetesObject[]): Promise<void> {
   const track = await trackOf(kubectl);
-  await kubectl.apply(...objects.map((object) => withTrack(track, object)));
-}
-
-/** Puts the overlay's objects back to what they were. What a deployer may not delete is left, and named. */
-export async function restoreConfiguration(session: Session, { configuration, added }: Facts): Promise<void> {
-  const { kubectl, say } = session;
-  await apply(kubectl, configuration ?? []);
-  for (const [kind, name] of added ?? []) {
-    await kubectl.delete(kind, name).catch((error) => {
-      if (isOutOfReach(error) || !hasCode(error, 'FORBIDDEN', 'KUBECTL')) throw error;
-      say(`  ${kind} ${name} is new and stays: ${messageOf(error)}`);
-    });
-  }
-}
-
-/** kubectl notes annotations also where there are none, and a switch has changed where the Service leads. */
-function comparable(object: KubernetesObject): KubernetesObject {
-  const { annotations = {}, ...metadata } = object.metadata;
-  return withTrack('stable', { ...object, metadata: { ...metadata, annotations } });
+  await kubectl.apply(objects.map((object) => withTrack(track, object)));
 }
 
 function withTrack(track: Track, object: KubernetesObject): KubernetesObject {
-  if (object.kind !== 'Service' || object.metadata.name !== 'order-producer') return object;
+  if (nameOf(object) !== 'Service order-producer') return object;
   const service = structuredClone(object) as ServiceObject;
   service.spec.selector['track'] = track;
   return service;
 }
 
-/** As kubectl takes it, whatever else in the cluster has a kind of that name. */
-function kindOf({ apiVersion, kind }: KubernetesObject): string {
-  const [group, version] = apiVersion.split('/');
-  return version === undefined ? kind : `${kind}.${version}.${group}`;
-}
-
-/** A live object without what the API server wrote into it. */
-function bare(object: KubernetesObject): KubernetesObject {
-  const { status: _status, metadata, ...rest } = object as KubernetesObject & { status?: unknown };
-  const { name, namespace, labels, annotations } = metadata;
-  return structuredClone({
-    ...rest,
-    metadata: {
-      name,
-      ...(namespace ? { namespace } : {}),
-      ...(labels ? { labels } : {}),
-      ...(annotations ? { annotations } : {}),
-    },
-  });
+/**
+ * Applies the overlay as it was at the commit of the release to go back to. Where git cannot say, what the release that
+ * is left brought stays; and so does what is new with it. Both are told.
+ */
+export async function restoreConfiguration(
+  { kubectl, configurationAt, say }: Session,
+  { release, overlay = defaultOverlay(kubectl.namespace) }: DeploymentState,
+  previous: RunningReleases,
+): Promise<void> {
+  const of = async (release: string) =>
+    (await configurationAt(release, overlay)).filter((object) => !isHarmless(object));
+  let wanted: KubernetesObject[];
+  try {
+    wanted = await of(previous['order-producer'].release);
+  } catch (error) {
+    return say(`  configuration stays as it is: ${messageOf(error)}`);
+  }
+  await apply(kubectl, wanted);
+  const names = new Set(wanted.map(nameOf));
+  const left = await of(release ?? '').catch(() => []);
+  for (const name of left.map(nameOf).filter((name) => !names.has(name))) say(`  ${name} is new and stays`);
 }

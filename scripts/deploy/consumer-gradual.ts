@@ -2,7 +2,7 @@ import type { Context, Step } from './context.ts';
 import type { DeploymentObject } from './kubectl.ts';
 import { candidateName, candidateOf } from './manifests.ts';
 import { codeVersionOf } from './redrive.ts';
-import { isRolledOut, put, rolledOut, wouldChange } from './rollout.ts';
+import { put, rolledOut, wouldChange } from './rollout.ts';
 import { watch } from './watch.ts';
 
 const SERVICE = 'order-consumer';
@@ -11,21 +11,21 @@ const CANDIDATE = candidateName(SERVICE);
 /** So many candidates that a quarter of all pods are new. The stable ones are left alone, as an autoscaler owns them. */
 export const aQuarterOf = (stableReplicas: number) => Math.max(1, Math.ceil(stableReplicas / 3));
 
-/** One pod, a quarter, all: each step is watched before the next. */
+/** One pod, a quarter, all: each step is watched before the next. None where nothing would change. */
 export async function consumerSteps(context: Context, live: DeploymentObject): Promise<Step[]> {
-  const { kubectl, manifests, memory, tag, watchSeconds } = context;
+  const { kubectl, manifests, record, tag, watchSeconds } = context;
   const wanted = manifests.deployments[SERVICE];
   const { image } = wanted.spec.template.spec.containers[0];
   const replicas = live.spec.replicas ?? 1;
+  const before = () => record.state.before?.[SERVICE];
 
   const candidates = (count: number): Step => ({
     title: `${SERVICE}: ${count} candidate${count > 1 ? 's' : ''} beside ${replicas}, watched for ${watchSeconds} s`,
     run: async () => {
       await put(kubectl, candidateOf(wanted, count));
       await rolledOut(context, CANDIDATE);
-      await memory.remember({ codeVersion: await codeVersionOf(context, tag) });
-      const before = memory.facts.before?.[SERVICE];
-      await watch(context, { service: SERVICE, track: 'candidate', ...(before ? { before } : {}) });
+      await record.setState({ ...record.state, codeVersion: await codeVersionOf(context, tag) });
+      await watch(context, { service: SERVICE, track: 'candidate', before: before() });
     },
   });
   const all: Step = {
@@ -33,8 +33,7 @@ export async function consumerSteps(context: Context, live: DeploymentObject): P
     run: async () => {
       await put(kubectl, wanted);
       await rolledOut(context, SERVICE);
-      const reference = memory.facts.before?.[SERVICE];
-      await watch(context, { service: SERVICE, track: 'stable', image, ...(reference ? { reference } : {}) });
+      await watch(context, { service: SERVICE, track: 'stable', image, before: before() });
     },
   };
   const remove: Step = {
@@ -42,10 +41,7 @@ export async function consumerSteps(context: Context, live: DeploymentObject): P
     run: () => kubectl.delete('deployment', CANDIDATE),
   };
 
+  if (!(await wouldChange(kubectl, wanted))) return [];
   const quarter = aQuarterOf(replicas);
-  if (await wouldChange(kubectl, wanted)) {
-    return [candidates(1), ...(quarter > 1 ? [candidates(quarter)] : []), all, remove];
-  }
-  const leftOver = await kubectl.find('deployment', CANDIDATE);
-  return leftOver || !isRolledOut(live) ? [all, remove] : [];
+  return [candidates(1), ...(quarter > 1 ? [candidates(quarter)] : []), all, remove];
 }

@@ -1,5 +1,5 @@
-import type { Kubectl } from './kubectl.ts';
-import type { Facts } from './lock.ts';
+import type { Kubectl, KubernetesObject } from './kubectl.ts';
+import type { DeploymentRecord } from './lock.ts';
 import type { Manifests } from './manifests.ts';
 import type { PodHttp } from './pod-http.ts';
 
@@ -9,6 +9,8 @@ export type Session = {
   http: PodHttp;
   /** Moves back to the queue what a release dead-lettered since then. @returns how many messages */
   redrive: (codeVersion: string, since: Date) => Promise<number>;
+  /** What an overlay held besides the two Deployments, at a release's commit. @throws where git does not have it */
+  configurationAt: (release: string, overlay: string) => Promise<KubernetesObject[]>;
   /** A line for the operator. */
   say: (line: string) => void;
   /** Aborted by Ctrl-C, or when the lock was lost. */
@@ -19,10 +21,7 @@ export type Session = {
 };
 
 /** What the steps of a deployment work with. */
-export type Context = Session & { tag: string; manifests: Manifests; memory: Memory };
-
-/** What one step found out for later ones, and for the run that goes on where this one broke off. */
-export type Memory = { readonly facts: Facts; remember: (more: Facts) => Promise<void> };
+export type Context = Session & { tag: string; manifests: Manifests; record: DeploymentRecord };
 
 /** Safe to run again: what is there already is left as it is. */
 export type Step = { title: string; run: () => Promise<void> };

@@ -5,7 +5,7 @@ import type { DeploymentObject, PodObject } from './kubectl.ts';
 import { isAvailable, trackOf } from './live.ts';
 import type { DeploymentState } from './lock.ts';
 import { candidateName, type RunningReleases, SERVICES, type ServiceName } from './manifests.ts';
-import { pause } from './pause.ts';
+import { within } from './pause.ts';
 import { removeCandidate, switchTo } from './producer-blue-green.ts';
 import { othersGone, restoreStrategy, revert } from './rollout.ts';
 
@@ -20,49 +20,13 @@ const LOOK_EVERY_MS = 1_000;
  */
 export async function goBack(
   session: Session,
-  { release = '', startedAt, facts = {} }: DeploymentState,
+  state: DeploymentState,
   previous: RunningReleases,
   { redrive = true } = {},
 ): Promise<string | undefined> {
-  const { kubectl, say } = session;
-  const startedBackAt = performance.now();
-  const { part, problems } = collectProblems(session);
-  let leftToDo: string | undefined;
-
-  say(`going back to ${describe(previous)}`);
-  await part(() => trafficToStable(session, startedBackAt));
-  await part(() => kubectl.delete('deployment', candidateName('order-consumer')));
-  for (const service of ['order-consumer', 'order-producer'] as const) {
-    await part(() => revert(kubectl, service, previous[service]));
-  }
-  await part(() => restoreConfiguration(session, facts));
-
-  const consumer = part(async () => {
-    await onlyRevertedPods(session, 'order-consumer');
-    await restoreStrategy(session, 'order-consumer');
-    say(
-      `  order-consumer: only ${previous['order-consumer'].release} after ${secondsSince(startedBackAt)} s`,
-    );
-    if (!redrive) return;
-    leftToDo = await redriveOrTell(session, facts.codeVersion ?? release, new Date(startedAt ?? 0));
-  });
-  const producer = part(async () => {
-    await stableIsAvailable(session);
-    await trafficToStable(session, startedBackAt);
-    await onlyRevertedPods(session, 'order-producer');
-    await restoreStrategy(session, 'order-producer');
-    say(
-      `  order-producer: only ${previous['order-producer'].release} after ${secondsSince(startedBackAt)} s`,
-    );
-  });
-  for (const result of await Promise.allSettled([consumer, producer])) {
-    if (result.status === 'rejected') throw result.reason;
-  }
-  if (problems.length === 0) return leftToDo;
-  throw new DeploymentError('NOT_BACK', `not all is back: ${problems.join('; ')}. Run this again`);
-}
-
-function collectProblems({ say, signal }: Session) {
+  const { kubectl, say, signal } = session;
+  const startedAt = performance.now();
+  const seconds = () => ((performance.now() - startedAt) / 1_000).toFixed(1);
   const problems: string[] = [];
   const part = async (work: () => Promise<void>) => {
     try {
@@ -73,17 +37,45 @@ function collectProblems({ say, signal }: Session) {
       say(`  ${messageOf(error)}`);
     }
   };
-  return { part, problems };
+  let leftToDo: string | undefined;
+  const only = async (service: ServiceName) => {
+    await onlyRevertedPods(session, service);
+    await restoreStrategy(session, service);
+    say(`  ${service}: only ${previous[service].release} after ${seconds()} s`);
+  };
+
+  const releases = SERVICES.map((service) => previous[service].release);
+  say(`going back to ${[...new Set(releases)].join(' and ')}`);
+  await part(() => trafficToStable(session));
+  await part(() => kubectl.delete('deployment', candidateName('order-consumer')));
+  for (const service of ['order-consumer', 'order-producer'] as const) {
+    await part(() => revert(kubectl, service, previous[service]));
+  }
+  await part(() => restoreConfiguration(session, state, previous));
+
+  const consumer = part(async () => {
+    await only('order-consumer');
+    if (redrive) leftToDo = await redriveOrTell(session, state);
+  });
+  const producer = part(async () => {
+    await stableIsAvailable(session);
+    await trafficToStable(session);
+    await only('order-producer');
+  });
+  for (const result of await Promise.allSettled([consumer, producer])) {
+    if (result.status === 'rejected') throw result.reason;
+  }
+  if (problems.length === 0) return leftToDo;
+  throw new DeploymentError('NOT_BACK', `not all is back: ${problems.join('; ')}. Run this again`);
 }
 
 /** Without the rights for it, a deployment may be back all the same: the dead letters wait. */
 async function redriveOrTell(
   { redrive, say }: Session,
-  codeVersion: string,
-  since: Date,
+  { release = '', codeVersion = release, startedAt }: DeploymentState,
 ): Promise<string | undefined> {
   try {
-    const redriven = await redrive(codeVersion, since);
+    const redriven = await redrive(codeVersion, new Date(startedAt ?? 0));
     say(`  ${redriven} messages that ${codeVersion} had dead-lettered are back in the queue`);
     return undefined;
   } catch (error) {
@@ -92,35 +84,26 @@ async function redriveOrTell(
   }
 }
 
-export const secondsSince = (startedAt: number) => ((performance.now() - startedAt) / 1_000).toFixed(1);
-
-const describe = (releases: RunningReleases) =>
-  [...new Set(SERVICES.map((service) => releases[service].release))].join(' and ');
+const isStableAvailable = async ({ kubectl }: Session) =>
+  isAvailable(await kubectl.get<DeploymentObject>('deployment', 'order-producer'));
 
 /** As long as no stable pod is there, the candidate keeps it: a bad release is better than none. */
-async function trafficToStable({ kubectl, say }: Session, startedAt: number): Promise<void> {
-  const isOnCandidate = (await trackOf(kubectl)) === 'candidate';
-  if (isOnCandidate && !isAvailable(await kubectl.get<DeploymentObject>('deployment', 'order-producer'))) {
-    say('  order-producer: no stable pod is available yet, traffic stays with the candidate');
-    return;
-  }
-  if (isOnCandidate) {
+async function trafficToStable(session: Session): Promise<void> {
+  const { kubectl, say } = session;
+  if ((await trackOf(kubectl)) === 'candidate') {
+    if (!(await isStableAvailable(session)))
+      return say('  order-producer: no stable pod is available yet, traffic stays with the candidate');
     await switchTo(kubectl, 'stable');
-    say(`  order-producer: new connections to stable ${secondsSince(startedAt)} s after the decision`);
+    say('  order-producer: new connections to stable');
   }
   await removeCandidate(kubectl);
 }
 
-async function stableIsAvailable({ kubectl, signal, rolloutTimeoutSeconds }: Session): Promise<void> {
-  const giveUpAt = performance.now() + rolloutTimeoutSeconds * 1_000;
-  while (!isAvailable(await kubectl.get<DeploymentObject>('deployment', 'order-producer'))) {
-    if (performance.now() > giveUpAt)
-      throw new DeploymentError(
-        'NOT_READY',
-        `no stable order-producer is available in ${rolloutTimeoutSeconds} s`,
-      );
-    await pause(signal, LOOK_EVERY_MS);
-  }
+async function stableIsAvailable(session: Session): Promise<void> {
+  const { signal, rolloutTimeoutSeconds: seconds } = session;
+  const look = async () => (await isStableAvailable(session)) || undefined;
+  if (await within(signal, seconds, LOOK_EVERY_MS, look)) return;
+  throw new DeploymentError('NOT_READY', `no stable order-producer is available in ${seconds} s`);
 }
 
 /**
@@ -135,8 +118,6 @@ async function onlyRevertedPods(session: Session, service: ServiceName): Promise
     session.say(`  ${metadata.name} does not end: is its node dead?`);
   const alive = left.filter((pod) => !isEnding(pod)).map(({ metadata }) => metadata.name);
   if (alive.length === 0) return;
-  throw new DeploymentError(
-    'NOT_READY',
-    `${alive.join(', ')} still runs after ${session.rolloutTimeoutSeconds} s`,
-  );
+  const problem = `${alive.join(', ')} still runs after ${session.rolloutTimeoutSeconds} s`;
+  throw new DeploymentError('NOT_READY', problem);
 }

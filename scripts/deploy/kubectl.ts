@@ -69,7 +69,8 @@ const ERROR_PATTERNS: [DeploymentErrorCode, RegExp][] = [
   ['FORBIDDEN', /\(Forbidden\)|is forbidden/],
   ['NOT_FOUND', /\(NotFound\)/],
   ['ALREADY_EXISTS', /\(AlreadyExists\)/],
-  ['CONFLICT', /\(Conflict\)|the object has been modified/],
+  // The second is what becomes of a JSON patch whose `test` fails.
+  ['CONFLICT', /\(Conflict\)|The request is invalid: the server rejected/],
   [
     'UNREACHABLE',
     /Unable to connect|connection refused|connection reset|i\/o timeout|no such host|TLS handshake timeout|unexpected EOF|ServiceUnavailable|Client\.Timeout|context deadline exceeded|connection to the server/,
@@ -125,16 +126,19 @@ export class Kubectl {
   }
 
   /** Creates what is not there and changes what differs. */
-  async apply(...objects: KubernetesObject[]): Promise<void> {
+  async apply(objects: KubernetesObject[]): Promise<void> {
     if (objects.length > 0) await this.run(['apply', '-f', '-'], listOf(objects));
   }
 
-  /** Writes one object, which must be as it was read: @throws {DeploymentError} CONFLICT, ALREADY_EXISTS */
-  async write<T extends KubernetesObject>(verb: 'create' | 'replace', object: T): Promise<T> {
-    return JSON.parse(await this.run([verb, '-f', '-', '-o', 'json'], JSON.stringify(object)));
+  /** @throws {DeploymentError} ALREADY_EXISTS */
+  async create(object: KubernetesObject): Promise<void> {
+    await this.run(['create', '-f', '-'], JSON.stringify(object));
   }
 
-  /** @param patch members to merge (RFC 7396), or operations on single paths (RFC 6902) */
+  /**
+   * @param patch members to merge (RFC 7396), or operations on single paths (RFC 6902)
+   * @throws {DeploymentError} CONFLICT when a `test` among these fails
+   */
   async patch<T extends KubernetesObject>(
     kind: string,
     name: string,
@@ -153,6 +157,14 @@ export class Kubectl {
 }
 
 const listOf = (items: KubernetesObject[]) => JSON.stringify({ apiVersion: 'v1', kind: 'List', items });
+
+export const LAST_APPLIED = 'kubectl.kubernetes.io/last-applied-configuration';
+
+/** What `kubectl apply`, or a deployment, noted as the manifest of an object. */
+export function lastApplied<T extends KubernetesObject>({ metadata }: T): T | undefined {
+  const noted = metadata.annotations?.[LAST_APPLIED];
+  return noted === undefined ? undefined : JSON.parse(noted);
+}
 
 function toError(args: string[], stderr: string): DeploymentError {
   const said = stderr.trim().split('\n').at(-1) ?? '';

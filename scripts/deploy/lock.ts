@@ -1,18 +1,13 @@
 import { randomUUID } from 'node:crypto';
 import { hostname, userInfo } from 'node:os';
 import { DeploymentError, hasCode } from './errors.ts';
-import type { Observed } from './judge.ts';
 import type { Kubectl, KubernetesObject } from './kubectl.ts';
 import type { RunningReleases, ServiceName } from './manifests.ts';
 import { pause } from './pause.ts';
+import type { Observed } from './pod-figures.ts';
 
 type Lease = KubernetesObject & {
-  spec: {
-    holderIdentity?: string;
-    leaseDurationSeconds?: number;
-    acquireTime?: string;
-    renewTime?: string;
-  };
+  spec: { holderIdentity?: string; leaseDurationSeconds?: number; acquireTime?: string; renewTime?: string };
 };
 
 /** What is known of the last deployment, also after it broke off. */
@@ -24,102 +19,85 @@ export type DeploymentState = {
   startedAt?: string;
   /** The step that was begun last; absent when the deployment has ended. */
   step?: string;
-  facts?: Facts;
-};
-
-/** What a deployment has found out on its way. */
-export type Facts = {
+  /** The folder of the kustomize overlay. */
+  overlay?: string;
   /** What the services did before anything was changed. */
   before?: Record<ServiceName, Observed>;
-  /** Objects of the overlay that the release changes, as they were applied before. */
-  configuration?: KubernetesObject[];
-  /** Such that were not there before, as kind and name. */
-  added?: [kind: string, name: string][];
   /** What the release's consumers call themselves in dead letters. */
   codeVersion?: string;
 };
 
-const LEASE_NAME = 'order-pipeline-deployment';
-const STATE_ANNOTATION = 'order-pipeline/deployment';
+/** The state as the steps of a deployment see it. */
+export type DeploymentRecord = {
+  readonly state: DeploymentState;
+  setState: (state: DeploymentState) => Promise<void>;
+};
+
+const NAME = 'order-pipeline-deployment';
+const STATE = 'order-pipeline/deployment';
+const STATE_PATH = `/metadata/annotations/${STATE.replace('/', '~1')}`;
 const DURATION_SECONDS = 60;
 const RENEW_EVERY_MS = 15_000;
 const LOOK_EVERY_MS = 2_000;
 
 /**
- * One deployment a namespace at a time: a Lease that its holder renews, and that others may take a minute after the
- * holder has vanished. The same object keeps the state, so that nobody writes it without the lock.
+ * One deployment per namespace at a time: a Lease that its holder renews, and that others may take a minute after the
+ * holder has vanished. The same object keeps the state, so that nobody writes it without the lock. Each write is a patch
+ * that the API server refuses when another holds the Lease; so it may be repeated when its answer was lost.
  */
-export class DeploymentLock implements AsyncDisposable {
+export class DeploymentLock implements DeploymentRecord, AsyncDisposable {
   readonly #kubectl: Kubectl;
+  readonly #holder: string | undefined;
   readonly #lost = new AbortController();
   readonly #timer: ReturnType<typeof setInterval>;
-  #lease: Lease;
-  #writing: Promise<void> = Promise.resolve();
+  #state: DeploymentState;
+  #renewedAt = performance.now();
 
-  private constructor(kubectl: Kubectl, lease: Lease) {
+  private constructor(kubectl: Kubectl, { metadata, spec }: Lease) {
     this.#kubectl = kubectl;
-    this.#lease = lease;
+    this.#holder = spec.holderIdentity;
+    this.#state = stateOf(metadata);
     this.#timer = setInterval(() => void this.#renew(), RENEW_EVERY_MS);
   }
 
-  /** @throws {DeploymentError} LOCKED while another holds it */
-  static async acquire(kubectl: Kubectl, now = new Date()): Promise<DeploymentLock> {
-    const found = await kubectl.find<Lease>('lease', LEASE_NAME);
-    const expiresAt = found && expiry(found);
-    if (found?.spec.holderIdentity && expiresAt && expiresAt > now) {
-      throw new DeploymentError(
-        'LOCKED',
-        `${found.spec.holderIdentity} deploys to ${kubectl.namespace} since ${found.spec.acquireTime}. ` +
-          `If it has died, its lock ends at ${expiresAt.toISOString()}`,
-      );
-    }
-    const wanted: Lease = {
-      ...(found ?? {
-        apiVersion: 'coordination.k8s.io/v1',
-        kind: 'Lease',
-        metadata: { name: LEASE_NAME, namespace: kubectl.namespace },
-      }),
-      spec: {
-        holderIdentity: `${userInfo().username}@${hostname()} (process ${process.pid}, run ${randomUUID().slice(0, 8)})`,
-        leaseDurationSeconds: DURATION_SECONDS,
-        acquireTime: microTime(now),
-        renewTime: microTime(now),
-      },
-    };
-    try {
-      return new DeploymentLock(kubectl, await store(kubectl, found ? 'replace' : 'create', wanted));
-    } catch (cause) {
-      if (!hasCode(cause, 'CONFLICT', 'ALREADY_EXISTS')) throw cause;
-      throw new DeploymentError('LOCKED', `another deployment to ${kubectl.namespace} has just begun`, {
-        cause,
-      });
-    }
-  }
-
-  /** The same, waiting for so long: a holder that was killed leaves its lock for a minute. */
-  static async waitFor(
+  /**
+   * Waits for another holder to end, or to have vanished for a minute.
+   * @throws {DeploymentError} LOCKED when that takes longer than it may
+   */
+  static async acquire(
     kubectl: Kubectl,
-    { signal, say, waitSeconds }: { signal: AbortSignal; say: (line: string) => void; waitSeconds: number },
+    { waitSeconds = 0, say = (_line: string) => {}, signal = new AbortController().signal } = {},
   ): Promise<DeploymentLock> {
     const giveUpAt = performance.now() + waitSeconds * 1_000;
-    for (let looks = 0; ; looks++) {
-      try {
-        return await DeploymentLock.acquire(kubectl);
-      } catch (error) {
-        if (!hasCode(error, 'LOCKED') || performance.now() >= giveUpAt) throw error;
-        if (looks === 0) say(`waits up to ${waitSeconds} s: ${(error as DeploymentError).message}`);
-        await pause(signal, LOOK_EVERY_MS);
+    const holder = `${userInfo().username}@${hostname()} (process ${process.pid}, run ${randomUUID().slice(0, 8)})`;
+    for (let isFirstLook = true; ; ) {
+      const lease = await kubectl.find<Lease>('lease', NAME);
+      if (lease?.spec.holderIdentity === holder) return new DeploymentLock(kubectl, lease);
+      const endsAt = lease ? expiry(lease) : new Date(0);
+      if (!lease?.spec.holderIdentity || endsAt <= new Date()) {
+        // Whoever is second, or gets no answer, looks again who has it.
+        await take(kubectl, holder, lease).catch((error) => {
+          if (!hasCode(error, 'CONFLICT', 'ALREADY_EXISTS')) throw error;
+        });
+        continue;
       }
+      const { holderIdentity, acquireTime } = lease.spec;
+      const since = `${holderIdentity} deploys to ${kubectl.namespace} since ${acquireTime}`;
+      const problem = `${since}. If it has died, its lock ends at ${endsAt.toISOString()}`;
+      if (performance.now() >= giveUpAt) throw new DeploymentError('LOCKED', problem);
+      if (isFirstLook) say(`waits up to ${waitSeconds} s: ${problem}`);
+      isFirstLook = false;
+      await pause(signal, LOOK_EVERY_MS);
     }
   }
 
   /** The state without the lock, to look at. */
   static async readState(kubectl: Kubectl): Promise<DeploymentState> {
-    return stateOf(await kubectl.find<Lease>('lease', LEASE_NAME));
+    return stateOf((await kubectl.find<Lease>('lease', NAME))?.metadata);
   }
 
   get state(): DeploymentState {
-    return stateOf(this.#lease);
+    return this.#state;
   }
 
   /** Aborted when the lock was lost: nothing more must be changed then. */
@@ -128,75 +106,56 @@ export class DeploymentLock implements AsyncDisposable {
   }
 
   async setState(state: DeploymentState): Promise<void> {
-    const annotation = { [STATE_ANNOTATION]: JSON.stringify(state) };
-    await this.#write(({ metadata, ...lease }) =>
-      renewed({
-        ...lease,
-        metadata: { ...metadata, annotations: { ...metadata.annotations, ...annotation } },
-      }),
-    );
+    await this.#write({ op: 'add', path: STATE_PATH, value: JSON.stringify(state) });
+    this.#state = state;
   }
 
   /** Gives the lock up; the state stays. */
   async [Symbol.asyncDispose](): Promise<void> {
     clearInterval(this.#timer);
-    const givenUp = (lease: Lease) => ({ ...lease, spec: { ...lease.spec, holderIdentity: '' } });
-    if (!this.signal.aborted) await this.#write(givenUp).catch(() => {});
+    if (this.signal.aborted) return;
+    await this.#write({ op: 'replace', path: '/spec/holderIdentity', value: '' }).catch(() => {});
   }
 
   async #renew(): Promise<void> {
-    await this.#write(renewed).catch((error) => {
-      const expired = (expiry(this.#lease) ?? new Date(0)) <= new Date();
-      if (expired) this.#lost.abort(error);
+    await this.#write().catch((error) => {
+      if (performance.now() > this.#renewedAt + DURATION_SECONDS * 1_000) this.#lost.abort(error);
     });
   }
 
-  /** One after the other: each write needs what the one before has made, its version and its state. */
-  #write(change: (lease: Lease) => Lease): Promise<void> {
-    const written = this.#writing.then(async () => {
-      this.#lease = await store(this.#kubectl, 'replace', change(this.#lease));
-    });
-    this.#writing = written.catch((error) => {
+  async #write(...changes: object[]): Promise<void> {
+    const isOurs = { op: 'test', path: '/spec/holderIdentity', value: this.#holder };
+    const renewal = { op: 'replace', path: '/spec/renewTime', value: microTime(new Date()) };
+    const startedAt = performance.now();
+    try {
+      await this.#kubectl.patch('lease', NAME, [isOurs, renewal, ...changes]);
+      this.#renewedAt = startedAt;
+    } catch (error) {
       if (hasCode(error, 'CONFLICT', 'NOT_FOUND')) this.#lost.abort(error);
-    });
-    return written;
+      throw error;
+    }
   }
 }
 
-const renewed = (lease: Lease): Lease => ({
-  ...lease,
-  spec: { ...lease.spec, renewTime: microTime(new Date()) },
-});
-
-/**
- * Writes the lease. Where the answer to a write was lost, its repetition meets what the first one has stored: a lease that
- * this very run holds is no conflict.
- */
-async function store(kubectl: Kubectl, verb: 'create' | 'replace', wanted: Lease): Promise<Lease> {
-  try {
-    return await kubectl.write(verb, wanted);
-  } catch (error) {
-    if (!hasCode(error, 'CONFLICT', 'ALREADY_EXISTS')) throw error;
-    const { metadata, spec } = await kubectl.get<Lease>('lease', LEASE_NAME);
-    if (!spec.holderIdentity || spec.holderIdentity !== wanted.spec.holderIdentity) throw error;
-    const { resourceVersion } = metadata;
-    return kubectl.write('replace', {
-      ...wanted,
-      metadata: { ...wanted.metadata, ...(resourceVersion ? { resourceVersion } : {}) },
-    });
-  }
+/** @throws {DeploymentError} CONFLICT, ALREADY_EXISTS when another was faster */
+async function take(kubectl: Kubectl, holder: string, found: Lease | undefined): Promise<void> {
+  if (!found)
+    return kubectl.create({ apiVersion: 'coordination.k8s.io/v1', kind: 'Lease', metadata: { name: NAME } });
+  const { resourceVersion, annotations } = found.metadata;
+  const now = microTime(new Date());
+  const times = { leaseDurationSeconds: DURATION_SECONDS, acquireTime: now, renewTime: now };
+  await kubectl.patch('lease', NAME, [
+    { op: 'test', path: '/metadata/resourceVersion', value: resourceVersion },
+    { op: 'add', path: '/metadata/annotations', value: { [STATE]: '{}', ...annotations } },
+    { op: 'add', path: '/spec', value: { holderIdentity: holder, ...times } },
+  ]);
 }
 
-function expiry({ spec }: Lease): Date | undefined {
-  if (!spec.renewTime) return undefined;
-  return new Date(Date.parse(spec.renewTime) + (spec.leaseDurationSeconds ?? 0) * 1_000);
-}
+const expiry = ({ spec: { renewTime = '', leaseDurationSeconds = 0 } }: Lease) =>
+  new Date((Date.parse(renewTime) || 0) + leaseDurationSeconds * 1_000);
 
-function stateOf(lease: Lease | undefined): DeploymentState {
-  return JSON.parse(lease?.metadata.annotations?.[STATE_ANNOTATION] ?? '{}');
-}
+const stateOf = (metadata: Lease['metadata'] | undefined): DeploymentState =>
+  JSON.parse(metadata?.annotations?.[STATE] ?? '{}');
 
 /** Kubernetes' MicroTime takes six digits and no fewer. */
-function microTime(date: Date): string {
-  return date.toISOString().replace('Z', '000Z');
-}
+const microTime = (date: Date) => date.toISOString().replace('Z', '000Z');

@@ -49,6 +49,8 @@ export function readManifests(rendered: string, tag: string, digests: Digests = 
   };
 }
 
+export const defaultOverlay = (environment: string) => `k8s/overlays/${environment}`;
+
 /** The tag of the image; a digest alone counts as one. */
 export function releaseOf({ spec }: Pick<DeploymentObject, 'spec'>): string {
   return tagOf(spec.template.spec.containers[0].image);
@@ -70,12 +72,13 @@ function withTag(deployment: DeploymentObject, tag: string, digest: string | und
   for (const container of [...containers, ...initContainers]) {
     if (repositoryOf(container.image) === repository) container.image = image;
   }
-  copy.metadata.annotations = { ...copy.metadata.annotations, ...changeCause(tag) };
+  // What `kubectl rollout history` shows.
+  copy.metadata.annotations = {
+    ...copy.metadata.annotations,
+    'kubernetes.io/change-cause': `release ${tag}`,
+  };
   return copy;
 }
-
-/** What `kubectl rollout history` shows. */
-export const changeCause = (tag: string) => ({ 'kubernetes.io/change-cause': `release ${tag}` });
 
 const repositoryOf = (image: string) => image.replace(IMAGE, '');
 

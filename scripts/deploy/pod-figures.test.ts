@@ -1,8 +1,7 @@
 import { createConsumerMetrics } from '@orders/consumer/metrics.ts';
 import { createProducerMetrics } from '@orders/producer/metrics.ts';
 import { describe, expect, test } from 'vitest';
-import { NO_FIGURES } from './judge.ts';
-import { figuresOf, growth } from './pod-figures.ts';
+import { figuresOf, growth, NO_FIGURES } from './pod-figures.ts';
 
 /** From the services' own registries, so that a renamed metric is found here. */
 describe('figuresOf', () => {

@@ -3,7 +3,7 @@ import type { Context, Step } from './context.ts';
 import type { DeploymentObject, Kubectl } from './kubectl.ts';
 import { candidateName, candidateOf, PORTS, PREVIEW_SERVICE, previewOf, type Track } from './manifests.ts';
 import { pause } from './pause.ts';
-import { isRolledOut, put, rolledOut, wouldChange } from './rollout.ts';
+import { put, rolledOut, wouldChange } from './rollout.ts';
 import { quiet, watch } from './watch.ts';
 
 const SERVICE = 'order-producer';
@@ -17,36 +17,10 @@ const PREVIEW_TARGET = `services/${PREVIEW_SERVICE}:${PORTS[SERVICE]}`;
  * so `deployment/order-producer` is what runs before and after, and `kubectl rollout undo` works.
  */
 export async function producerSteps(context: Context, live: DeploymentObject): Promise<Step[]> {
-  const { kubectl, manifests, tag } = context;
+  const { kubectl, manifests, record, tag, say } = context;
   const wanted = manifests.deployments[SERVICE];
   const replicas = live.spec.replicas ?? 1;
-
-  const change = await wouldChange(kubectl, wanted);
-  const leftOver = await kubectl.find<DeploymentObject>('deployment', CANDIDATE);
-  if (!change && !leftOver && isRolledOut(live)) return [];
-  return [
-    ...(change ? candidateSteps(context, replicas) : []),
-    {
-      title: `${SERVICE}: ${tag} on the stable ${replicas}`,
-      run: async () => {
-        await put(kubectl, wanted);
-        await rolledOut(context, SERVICE);
-      },
-    },
-    {
-      title: `${SERVICE}: traffic back to stable, the candidate goes`,
-      run: async () => {
-        await handOver(context, 'stable');
-        await quiet(context, SERVICE, 'candidate');
-        await removeCandidate(kubectl);
-      },
-    },
-  ];
-}
-
-function candidateSteps(context: Context, replicas: number): Step[] {
-  const { kubectl, manifests, memory, tag, say } = context;
-  const wanted = manifests.deployments[SERVICE];
+  if (!(await wouldChange(kubectl, wanted))) return [];
 
   /** It carries the whole load: as many pods as an autoscaler keeps by now, and never fewer than it has. */
   const asManyAsStable = async () => {
@@ -61,22 +35,40 @@ function candidateSteps(context: Context, replicas: number): Step[] {
     {
       title: `${SERVICE}: ${replicas} candidate${replicas > 1 ? 's' : ''} beside ${replicas}, without traffic`,
       run: async () => {
-        await kubectl.apply(previewOf(manifests.producerService));
+        await kubectl.apply([previewOf(manifests.producerService)]);
         await asManyAsStable();
       },
     },
     {
       title: `${SERVICE}: checks through ${PREVIEW_SERVICE}`,
-      run: async () => say(`  ${await checkProducer(context, PREVIEW_TARGET, tag)}`),
+      run: async () => say(`  ${await checkProducer(context, PREVIEW_TARGET)}`),
     },
     {
       title: `${SERVICE}: traffic to the candidate, watched for ${context.watchSeconds} s`,
       run: async () => {
         await asManyAsStable();
         await handOver(context, 'candidate');
-        const reference = memory.facts.before?.[SERVICE];
-        await watch(context, { service: SERVICE, track: 'candidate', ...(reference ? { reference } : {}) });
+        await watch(context, {
+          service: SERVICE,
+          track: 'candidate',
+          before: record.state.before?.[SERVICE],
+        });
         await quiet(context, SERVICE, 'stable');
+      },
+    },
+    {
+      title: `${SERVICE}: ${tag} on the stable ${replicas}`,
+      run: async () => {
+        await put(kubectl, wanted);
+        await rolledOut(context, SERVICE);
+      },
+    },
+    {
+      title: `${SERVICE}: traffic back to stable, the candidate goes`,
+      run: async () => {
+        await handOver(context, 'stable');
+        await quiet(context, SERVICE, 'candidate');
+        await removeCandidate(kubectl);
       },
     },
   ];

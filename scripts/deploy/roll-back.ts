@@ -1,6 +1,6 @@
 import type { Session } from './context.ts';
 import { DeploymentError } from './errors.ts';
-import { goBack, secondsSince } from './go-back.ts';
+import { goBack } from './go-back.ts';
 import type { Kubectl } from './kubectl.ts';
 import { findLive, releasesOf } from './live.ts';
 import type { DeploymentLock, DeploymentState } from './lock.ts';
@@ -32,14 +32,9 @@ async function choose(
   { previous, release }: DeploymentState,
   named?: string,
 ): Promise<RunningReleases> {
-  const [producer, consumer] = named?.split(',') ?? [];
   // The release before, named by the producer's: the consumer may have had another one.
-  if (
-    previous &&
-    consumer === undefined &&
-    [undefined, previous['order-producer'].release].includes(producer)
-  )
-    return previous;
+  if (previous && [undefined, previous['order-producer'].release].includes(named)) return previous;
+  const [producer, consumer] = named?.split(',') ?? [];
   if (producer !== undefined) return to(producer, consumer);
   const [current, ...earlier] = await revisions(kubectl, 'order-producer');
   const before = earlier.find((revision) => revision.release !== current?.release);
@@ -67,15 +62,14 @@ export async function rollBack(
   if (!live)
     throw new DeploymentError('NOTHING_TO_GO_BACK_TO', `nothing is deployed in ${kubectl.namespace}`);
   const current = releasesOf(live);
-  const left = lock.state.release ?? current['order-consumer'].release;
+  const release = lock.state.release ?? current['order-consumer'].release;
   for (const service of SERVICES) say(`${service}: ${current[service].release} → ${target[service].release}`);
-  // Broken off, it is half a deployment like any other: the next run goes on, or clears it away.
-  const state = { ...lock.state, release: left, previous: target, step: 'rollback' };
-  await lock.setState(state);
-  const leftToDo = await goBack(session, state, target, {
-    redrive: left !== target['order-consumer'].release,
-  });
+  // Broken off, it is half a deployment like any other: the next run goes back first.
+  await lock.setState({ ...lock.state, release, previous: target, step: 'rollback' });
+  const redrive = release !== target['order-consumer'].release;
+  const leftToDo = await goBack(session, lock.state, target, { redrive });
   await lock.setState({ release: target['order-producer'].release });
-  say(`${target['order-producer'].release} runs again after ${secondsSince(startedAt)} s`);
+  const seconds = ((performance.now() - startedAt) / 1_000).toFixed(1);
+  say(`${target['order-producer'].release} runs again after ${seconds} s`);
   return leftToDo;
 }

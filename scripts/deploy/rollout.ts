@@ -1,10 +1,10 @@
 import { isDeepStrictEqual } from 'node:util';
-import type { Context } from './context.ts';
+import type { Session } from './context.ts';
 import { DeploymentError } from './errors.ts';
-import type { DeploymentObject, Kubectl, PodObject } from './kubectl.ts';
+import { type DeploymentObject, type Kubectl, LAST_APPLIED, lastApplied, type PodObject } from './kubectl.ts';
 import { revisionOf } from './live.ts';
-import { changeCause, podLabels, type Running, releaseOf, type ServiceName } from './manifests.ts';
-import { pause } from './pause.ts';
+import { podLabels, type Running, releaseOf, type ServiceName } from './manifests.ts';
+import { pause, within } from './pause.ts';
 
 const LOOK_EVERY_MS = 1_000;
 /** Each question is a process of kubectl, a tenth of a second of a processor. */
@@ -15,12 +15,8 @@ const HOPELESS = new Set(['ImagePullBackOff', 'InvalidImageName', 'ErrImageNever
 /** One that died once while it started may have met a passing fault of what it needs. */
 const HOPELESS_RESTARTS = 2;
 
-export const LAST_APPLIED = 'kubectl.kubernetes.io/last-applied-configuration';
-/** As a JSON pointer (RFC 6901). */
-const LAST_APPLIED_PATH = LAST_APPLIED.replace('/', '~1');
-
 type ReplicaSet = DeploymentObject;
-type Rollout = Pick<Context, 'kubectl' | 'signal' | 'rolloutTimeoutSeconds'>;
+type Rollout = Pick<Session, 'kubectl' | 'signal' | 'rolloutTimeoutSeconds'>;
 
 /**
  * Makes a Deployment what the manifest says: each member of its `spec` is replaced as a whole. Merging, as `kubectl
@@ -29,35 +25,31 @@ type Rollout = Pick<Context, 'kubectl' | 'signal' | 'rolloutTimeoutSeconds'>;
  */
 export async function put(kubectl: Kubectl, manifest: DeploymentObject): Promise<void> {
   const live = await kubectl.find<DeploymentObject>('deployment', manifest.metadata.name);
-  if (!live) await kubectl.apply(manifest);
+  if (!live) await kubectl.apply([manifest]);
   else await kubectl.patch('deployment', manifest.metadata.name, changesTo(live, manifest));
 }
-
-const setStrategy = (value: object) => ({ op: 'add', path: '/spec/strategy', value });
 
 /** Whether {@link put} would start new pods. Asked of the API server, which knows the defaults. */
 export async function wouldChange(kubectl: Kubectl, wanted: DeploymentObject): Promise<boolean> {
   const { name } = wanted.metadata;
-  const live = await kubectl.find<DeploymentObject>('deployment', name);
-  if (!live) return true;
+  const live = await kubectl.get<DeploymentObject>('deployment', name);
   const changes = changesTo(live, wanted);
   const then = await kubectl.patch<DeploymentObject>('deployment', name, changes, { dryRun: true });
   return !isDeepStrictEqual(then.spec.template, live.spec.template);
 }
 
-function changesTo(live: DeploymentObject, { metadata, spec, ...rest }: DeploymentObject) {
+function changesTo(live: DeploymentObject, manifest: DeploymentObject) {
   // It cannot be changed, and never is.
-  const { selector: _selector, ...members } = spec;
-  const lastApplied = JSON.stringify({ ...rest, metadata, spec });
+  const { selector: _selector, ...members } = manifest.spec;
+  const { annotations } = manifest.metadata;
+  // For `restoreStrategy`, and the operator who applies an overlay by hand.
+  const noted = { [LAST_APPLIED]: JSON.stringify(manifest) };
   return [
-    ...(live.metadata.annotations ? [] : [{ op: 'add', path: '/metadata/annotations', value: {} }]),
-    ...Object.entries(metadata.annotations ?? {}).map(([name, value]) => ({
+    {
       op: 'add',
-      path: `/metadata/annotations/${name.replaceAll('~', '~0').replaceAll('/', '~1')}`,
-      value,
-    })),
-    // For the operator who applies an overlay by hand.
-    { op: 'add', path: `/metadata/annotations/${LAST_APPLIED_PATH}`, value: lastApplied },
+      path: '/metadata/annotations',
+      value: { ...live.metadata.annotations, ...annotations, ...noted },
+    },
     ...Object.entries(members).map(([member, value]) => ({ op: 'add', path: `/spec/${member}`, value })),
   ];
 }
@@ -80,49 +72,38 @@ export async function rolledOut(
     const hopeless = waits.find(isHopeless);
     if (hopeless || outOfTime) {
       const { image } = deployment.spec.template.spec.containers[0];
-      const what = hopeless ? '' : `is not ready in ${rolloutTimeoutSeconds} s`;
-      const why = [hopeless ?? waits[0]].filter((wait) => wait !== undefined).map(describeWait(kubectl));
-      const texts = [what, ...(await Promise.all(why))].filter(Boolean).join(': ');
-      throw new DeploymentError('NOT_READY', `${name} with ${image}${hopeless ? ': ' : ' '}${texts}`);
+      const what = hopeless ? ': ' : ` is not ready in ${rolloutTimeoutSeconds} s${waits[0] ? ': ' : ''}`;
+      const why = hopeless ?? waits[0];
+      const text = why ? await describeWait(kubectl, why) : '';
+      throw new DeploymentError('NOT_READY', `${name} with ${image}${what}${text}`);
     }
     await pause(signal, LOOK_EVERY_MS);
   }
 }
 
-const isObserved = ({ metadata, status }: Pick<DeploymentObject, 'metadata' | 'status'>) =>
+const isObserved = ({ metadata, status }: DeploymentObject) =>
   (status?.observedGeneration ?? 0) >= (metadata.generation ?? 0);
 
-export function isRolledOut({ metadata, spec, status = {} }: DeploymentObject): boolean {
-  const { observedGeneration = 0, replicas = 0, updatedReplicas = 0, availableReplicas = 0 } = status;
-  const wanted = spec.replicas ?? 1;
-  return (
-    observedGeneration >= (metadata.generation ?? 0) &&
-    [replicas, updatedReplicas, availableReplicas].every((count) => count === wanted)
-  );
-}
-
 /** Whether no old pod is left, and of the new ones no more than this share is missing. */
-export function isSettled({ metadata, spec, status = {} }: DeploymentObject, missingShare: number): boolean {
-  const { observedGeneration = 0, replicas = 0, updatedReplicas = 0, availableReplicas = 0 } = status;
-  const wanted = spec.replicas ?? 1;
-  return (
-    observedGeneration >= (metadata.generation ?? 0) &&
-    updatedReplicas === replicas &&
-    availableReplicas > 0 &&
-    wanted - availableReplicas <= Math.ceil(wanted * missingShare)
-  );
+export function isSettled(deployment: DeploymentObject, missingShare: number): boolean {
+  const { replicas = 0, updatedReplicas = 0, availableReplicas = 0 } = deployment.status ?? {};
+  const wanted = deployment.spec.replicas ?? 1;
+  const isEnough = availableReplicas > 0 && wanted - availableReplicas <= Math.ceil(wanted * missingShare);
+  return isObserved(deployment) && updatedReplicas === replicas && isEnough;
 }
 
-/** Its revisions, the newest first. Each keeps the template of its pods. */
-async function replicaSets(kubectl: Kubectl, service: ServiceName): Promise<ReplicaSet[]> {
-  const sets = await kubectl.list<ReplicaSet>('replicasets', podLabels(service, 'stable'));
-  return sets.sort((a, b) => revisionOf(b) - revisionOf(a));
+function isRolledOut(deployment: DeploymentObject): boolean {
+  const { replicas = 0, updatedReplicas = 0, availableReplicas = 0 } = deployment.status ?? {};
+  const counts = [replicas, updatedReplicas, availableReplicas];
+  return isObserved(deployment) && counts.every((count) => count === (deployment.spec.replicas ?? 1));
 }
 
-/** Releases that can be gone back to, newest first. */
+/** Releases that can be gone back to, newest first: each revision keeps the template of its pods. */
 export async function revisions(kubectl: Kubectl, service: ServiceName): Promise<Required<Running>[]> {
-  const sets = await replicaSets(kubectl, service);
-  return sets.map((set) => ({ revision: revisionOf(set), release: releaseOf(set) }));
+  const sets = await kubectl.list<ReplicaSet>('replicasets', podLabels(service, 'stable'));
+  return sets
+    .map((set) => ({ revision: revisionOf(set), release: releaseOf(set) }))
+    .sort((a, b) => b.revision - a.revision);
 }
 
 /**
@@ -130,21 +111,18 @@ export async function revisions(kubectl: Kubectl, service: ServiceName): Promise
  * the release.
  * @throws {DeploymentError} NOTHING_TO_GO_BACK_TO
  */
-export async function findRevision(
-  kubectl: Kubectl,
-  service: ServiceName,
-  wanted: Running,
-): Promise<ReplicaSet> {
-  const sets = await replicaSets(kubectl, service);
-  const set =
-    sets.find((each) => revisionOf(each) === wanted.revision) ??
-    sets.find((each) => releaseOf(each) === wanted.release);
-  if (set) return set;
-  throw new DeploymentError(
-    'NOTHING_TO_GO_BACK_TO',
-    `deployment/${service} has no revision with release ${wanted.release}; it has ${sets.map(releaseOf).join(', ')}`,
-  );
+export async function findRevision(kubectl: Kubectl, service: ServiceName, wanted: Running): Promise<number> {
+  const all = await revisions(kubectl, service);
+  const found =
+    all.find(({ revision }) => revision === wanted.revision) ??
+    all.find(({ release }) => release === wanted.release);
+  if (found) return found.revision;
+  const has = all.map(({ release }) => release).join(', ');
+  const problem = `deployment/${service} has no revision with release ${wanted.release}; it has ${has}`;
+  throw new DeploymentError('NOTHING_TO_GO_BACK_TO', problem);
 }
+
+const setStrategy = (value: object) => [{ op: 'add', path: '/spec/strategy', value }];
 
 /** For going back. The connections to PostgreSQL are budgeted for it: k8s/base/consumer/order-consumer.env. */
 const ALL_AT_ONCE = { type: 'RollingUpdate', rollingUpdate: { maxSurge: '100%', maxUnavailable: 0 } };
@@ -155,46 +133,18 @@ const ALL_AT_ONCE = { type: 'RollingUpdate', rollingUpdate: { maxSurge: '100%', 
  * @throws {DeploymentError} NOTHING_TO_GO_BACK_TO
  */
 export async function revert(kubectl: Kubectl, service: ServiceName, wanted: Running): Promise<void> {
-  const set = await findRevision(kubectl, service, wanted);
-  const template = structuredClone(set.spec.template);
-  delete template.metadata.labels['pod-template-hash'];
+  const revision = await findRevision(kubectl, service, wanted);
   const live = await kubectl.get<DeploymentObject>('deployment', service);
-  if (isDeepStrictEqual(template, live.spec.template)) return;
-  const { spec, metadata, ...rest } = lastApplied(live) ?? live;
-  const manifest: DeploymentObject = {
-    apiVersion: rest.apiVersion,
-    kind: rest.kind,
-    metadata: { name: service, labels: metadata.labels ?? {}, annotations: changeCause(releaseOf(set)) },
-    spec: { ...omitReplicas(spec), template },
-  };
-  await kubectl.patch('deployment', service, [...changesTo(live, manifest), setStrategy(ALL_AT_ONCE)]);
+  if (revisionOf(live) === revision && isObserved(live)) return;
+  await kubectl.patch('deployment', service, setStrategy(ALL_AT_ONCE));
+  await kubectl.run(['rollout', 'undo', `deployment/${service}`, `--to-revision=${revision}`]);
 }
 
-/**
- * Gives the Deployment the strategy of its manifest again, which {@link revert} has replaced, and waits until its
- * controller has seen that. Safe to run again.
- */
-export async function restoreStrategy(
-  { kubectl, signal, rolloutTimeoutSeconds }: Rollout,
-  service: ServiceName,
-): Promise<void> {
-  let live = await kubectl.get<DeploymentObject>('deployment', service);
+/** Gives the Deployment the strategy of its manifest again, which {@link revert} has replaced. Safe to run again. */
+export async function restoreStrategy({ kubectl }: Rollout, service: ServiceName): Promise<void> {
+  const live = await kubectl.get<DeploymentObject>('deployment', service);
   const { strategy } = (lastApplied(live) ?? live).spec;
-  if (!strategy) return;
-  live = await kubectl.patch('deployment', service, [setStrategy(strategy)]);
-  const giveUpAt = performance.now() + rolloutTimeoutSeconds * 1_000;
-  while (!isObserved(live) && performance.now() < giveUpAt) {
-    await pause(signal, LOOK_EVERY_MS);
-    live = await kubectl.get('deployment', service);
-  }
-}
-
-const omitReplicas = ({ replicas: _, ...spec }: DeploymentObject['spec']) => spec;
-
-/** What was applied last, without what the API server added. */
-export function lastApplied({ metadata }: Pick<DeploymentObject, 'metadata'>): DeploymentObject | undefined {
-  const text = metadata.annotations?.[LAST_APPLIED];
-  return text === undefined ? undefined : JSON.parse(text);
+  if (strategy) await kubectl.patch('deployment', service, setStrategy(strategy));
 }
 
 /**
@@ -203,33 +153,30 @@ export function lastApplied({ metadata }: Pick<DeploymentObject, 'metadata'>): D
  * @returns those that are left all the same
  */
 export async function othersGone(
-  rollout: Rollout,
+  { kubectl, signal, rolloutTimeoutSeconds }: Rollout,
   service: ServiceName,
   { ending }: { ending: boolean },
 ): Promise<PodObject[]> {
-  const { kubectl, signal, rolloutTimeoutSeconds } = rollout;
-  const giveUpAt = performance.now() + rolloutTimeoutSeconds * 1_000;
-  let hash: string | undefined;
-  for (;;) {
-    hash ??= await newestHash(kubectl, await kubectl.get<DeploymentObject>('deployment', service));
+  let left: PodObject[] = [];
+  await within(signal, rolloutTimeoutSeconds, LOOK_EVERY_MS, async () => {
+    const hash = await newestHash(kubectl, await kubectl.get<DeploymentObject>('deployment', service));
     const pods = await kubectl.list<PodObject>('pods', { app: service });
-    const others = pods.filter(
+    left = pods.filter(
       ({ metadata, status }) =>
         metadata.labels?.['pod-template-hash'] !== hash &&
         (ending || metadata.deletionTimestamp === undefined) &&
         !['Succeeded', 'Failed'].includes(status.phase ?? ''),
     );
-    if (others.length === 0 || performance.now() > giveUpAt) return others;
-    await pause(signal, LOOK_EVERY_MS);
-  }
+    return left.length === 0 || undefined;
+  });
+  return left;
 }
 
 /** What marks the pods of the template that the Deployment has now; `undefined` before its controller has seen it. */
 async function newestHash(kubectl: Kubectl, deployment: DeploymentObject): Promise<string | undefined> {
   if (!isObserved(deployment)) return undefined;
-  const { metadata, spec } = deployment;
-  const sets = await kubectl.list<ReplicaSet>('replicasets', spec.selector.matchLabels);
-  const newest = sets.find((set) => revisionOf(set) === revisionOf({ metadata }));
+  const sets = await kubectl.list<ReplicaSet>('replicasets', deployment.spec.selector.matchLabels);
+  const newest = sets.find((set) => revisionOf(set) === revisionOf(deployment));
   return newest?.metadata.labels?.['pod-template-hash'];
 }
 
@@ -263,10 +210,8 @@ function waitsOf({ metadata: { name: pod }, status }: PodObject): Wait[] {
 const isHopeless = ({ reason, restarts }: Wait) =>
   HOPELESS.has(reason) && (restarts === 0 || restarts >= HOPELESS_RESTARTS);
 
-const describeWait =
-  (kubectl: Kubectl) =>
-  async ({ pod, reason, message }: Wait): Promise<string> => {
-    if (reason !== 'CrashLoopBackOff') return message ? `${reason}: ${message}` : reason;
-    const log = await kubectl.run(['logs', pod, '--previous', '--tail=1']).catch(() => '');
-    return `${reason}: ${log.trim() || 'it said nothing'}`;
-  };
+async function describeWait(kubectl: Kubectl, { pod, reason, message }: Wait): Promise<string> {
+  if (reason !== 'CrashLoopBackOff') return message ? `${reason}: ${message}` : reason;
+  const log = await kubectl.run(['logs', pod, '--previous', '--tail=1']).catch(() => '');
+  return `${reason}: ${log.trim() || 'it said nothing'}`;
+}

@@ -5,6 +5,8 @@ import { DeploymentError, hasCode, messageOf } from './errors.ts';
 import { Kubectl } from './kubectl.ts';
 import { checkNamespace, describeSituation } from './live.ts';
 import { DeploymentLock } from './lock.ts';
+import { readManifests } from './manifests.ts';
+import { renderOverlayAt } from './overlay.ts';
 import { podHttp } from './pod-http.ts';
 import { redriveRelease } from './redrive.ts';
 
@@ -26,10 +28,10 @@ export async function runInCluster(
     await using proxy = await openKubectlProxy(environment).catch((cause) => {
       throw new DeploymentError('KUBECTL', messageOf(cause), { cause });
     });
-    const http = podHttp(proxy, signal);
     const redrive: Session['redrive'] = (codeVersion, since) =>
       redriveRelease(environment, codeVersion, since, say);
-    return await work({ kubectl, http, redrive, say, signal, watchSeconds, rolloutTimeoutSeconds });
+    const from = { kubectl, http: podHttp(proxy, signal), redrive, configurationAt };
+    return await work({ ...from, say, signal, watchSeconds, rolloutTimeoutSeconds });
   } catch (error) {
     if (!(error instanceof DeploymentError)) throw error;
     // A cluster that was asked for 20 s in vain is asked once more, not for as long again.
@@ -58,6 +60,9 @@ async function explain(kubectl: Kubectl, error: DeploymentError): Promise<void> 
   for (const line of situation) say(`  ${line}`);
 }
 
+const configurationAt: Session['configurationAt'] = async (release, overlay) =>
+  readManifests(await renderOverlayAt(release, overlay), release).others;
+
 /** Runs `work` while holding the lock of the namespace. */
 export async function locked(
   session: Session,
@@ -65,6 +70,6 @@ export async function locked(
   work: (session: Session, lock: DeploymentLock) => Promise<void>,
 ): Promise<void> {
   const { kubectl, say, signal } = session;
-  await using lock = await DeploymentLock.waitFor(kubectl, { signal, say, waitSeconds: lockWaitSeconds });
+  await using lock = await DeploymentLock.acquire(kubectl, { signal, say, waitSeconds: lockWaitSeconds });
   await work({ ...session, signal: AbortSignal.any([signal, lock.signal]) }, lock);
 }

@@ -1,17 +1,15 @@
 import { checkHealth, checkStored, persistently, placeSyntheticOrder, serviceTarget } from './checks.ts';
-import type { Session } from './context.ts';
 import { DeploymentError, hasCode, isOutOfReach, messageOf } from './errors.ts';
-import { judge, NO_FIGURES, summary } from './judge.ts';
 import type { DeploymentObject } from './kubectl.ts';
+import { SETTLED_WITHIN_SECONDS, summary, UNAVAILABLE_SHARE } from './limits.ts';
 import { trackOf } from './live.ts';
-import { DeploymentLock, type DeploymentState } from './lock.ts';
+import type { DeploymentState } from './lock.ts';
 import { candidateName, releaseOf, SERVICES, type ServiceName } from './manifests.ts';
-import { pause } from './pause.ts';
-import { growth, readFigures } from './pod-figures.ts';
+import { within } from './pause.ts';
+import { NO_FIGURES, type Observed } from './pod-figures.ts';
 import { isSettled } from './rollout.ts';
-import { THRESHOLDS } from './thresholds.ts';
+import { observe, type Watching, whyWorse } from './watch.ts';
 
-type Verification = Pick<Session, 'kubectl' | 'http' | 'signal' | 'watchSeconds'>;
 type Check = { name: string; run: () => Promise<string> };
 
 const LOOK_EVERY_MS = 2_000;
@@ -21,36 +19,38 @@ const fail = (message: string): never => {
 };
 
 /**
- * What must hold after a deployment, as seen from outside. Every check is made, whatever the others say. Judged by the
- * thresholds of the deployment and against what it saw before it: what is usual here must not take a release back.
+ * What must hold while no deployment is under way, as seen from outside. Every check is made, whatever the others say, and
+ * said. Judged by the limits of the deployment and against what it saw before it: what is usual here must not take a
+ * release back.
+ * @param ordering whether synthetic orders are placed during the watch, too
+ * @returns what is wrong
  */
-export async function verify(verification: Verification, say: (line: string) => void): Promise<boolean> {
-  let sound = true;
-  const { facts = {} } = await DeploymentLock.readState(verification.kubectl);
-  for (const { name, run } of checks(verification, facts.before)) {
+export async function verify(
+  context: Watching,
+  { before }: DeploymentState,
+  { ordering = false } = {},
+): Promise<string[]> {
+  const problems: string[] = [];
+  for (const { name, run } of checks(context, before, ordering)) {
     try {
-      say(`ok      ${name}: ${await run()}`);
+      context.say(`ok      ${name}: ${await run()}`);
     } catch (error) {
       // Whoever may not ask has not verified anything.
       if (isOutOfReach(error) || hasCode(error, 'BROKEN_OFF')) throw error;
-      sound = false;
-      say(`FAILED  ${name}: ${messageOf(error)}`);
+      problems.push(`${name}: ${messageOf(error)}`);
+      context.say(`FAILED  ${problems.at(-1)}`);
     }
   }
-  return sound;
+  return problems;
 }
 
-type Before = NonNullable<DeploymentState['facts']>['before'];
-
-function checks(verification: Verification, before: Before): Check[] {
-  const { kubectl, http, signal, watchSeconds } = verification;
-  const each = (name: (service: ServiceName) => string, run: (service: ServiceName) => Promise<string>) =>
-    SERVICES.map((service) => ({ name: name(service), run: () => run(service) }));
+function checks(context: Watching, before: DeploymentState['before'], ordering: boolean): Check[] {
+  const { kubectl, http, signal, watchSeconds } = context;
+  const each = (what: string, run: (service: ServiceName) => Promise<string>): Check[] =>
+    SERVICES.map((service) => ({ name: `${service} ${what}`, run: () => run(service) }));
+  let observed: Promise<Record<ServiceName, Observed>> | undefined;
   return [
-    ...each(
-      (service) => `${service} rolled out`,
-      (service) => settled(verification, service),
-    ),
+    ...each('rolled out', (service) => settled(context, service)),
     {
       name: 'no deployment half-way',
       run: async () => {
@@ -62,44 +62,35 @@ function checks(verification: Verification, before: Before): Check[] {
         return 'traffic to stable, no candidates';
       },
     },
-    ...each(
-      (service) => `${service} health`,
-      async (service) => {
-        await persistently(signal, () => checkHealth(http, serviceTarget(service)));
-        return 'UP';
-      },
-    ),
-    { name: 'a synthetic order', run: () => persistently(signal, () => throughToTheStore(verification)) },
-    ...each(
-      (service) => `${service} over ${watchSeconds} s`,
-      async (service) => {
-        const { figures: atFirst } = await readFigures({ kubectl, http }, service, 'stable');
-        if (atFirst.size === 0) fail('no pod runs');
-        await pause(signal, watchSeconds * 1_000);
-        const { figures } = await readFigures({ kubectl, http }, service, 'stable');
-        const seen = growth(atFirst, figures);
-        const { verdict, reasons } = judge(seen, before?.[service] ?? NO_FIGURES, THRESHOLDS, true);
-        return verdict === 'go back' ? fail(reasons.join('; ')) : summary(seen);
-      },
-    ),
+    ...each('health', async (service) => {
+      await persistently(signal, () => checkHealth(http, serviceTarget(service)));
+      return 'UP';
+    }),
+    { name: 'a synthetic order', run: () => persistently(signal, () => throughToTheStore(context)) },
+    ...each(`over ${watchSeconds} s`, async (service) => {
+      observed ??= observe(context, { ordering });
+      const now = (await observed)[service];
+      const why = whyWorse(now, before?.[service] ?? NO_FIGURES);
+      return why ? fail(`${why}; ${summary(now)}`) : summary(now);
+    }),
   ];
 }
 
 /** An autoscaler may just have added a pod: most of them must be available, some time soon. */
-async function settled({ kubectl, signal }: Verification, service: ServiceName): Promise<string> {
-  for (const giveUpAt = performance.now() + THRESHOLDS.settledWithinSeconds * 1_000; ; ) {
+async function settled({ kubectl, signal }: Watching, service: ServiceName): Promise<string> {
+  let pods = '';
+  const isSo = await within(signal, SETTLED_WITHIN_SECONDS, LOOK_EVERY_MS, async () => {
     const deployment = await kubectl.get<DeploymentObject>('deployment', service);
     const { availableReplicas = 0 } = deployment.status ?? {};
-    const pods = `release ${releaseOf(deployment)}, ${availableReplicas} of ${deployment.spec.replicas ?? 1} available`;
-    if (isSettled(deployment, THRESHOLDS.unavailableShare)) return pods;
-    if (performance.now() > giveUpAt) fail(pods);
-    await pause(signal, LOOK_EVERY_MS);
-  }
+    pods = `release ${releaseOf(deployment)}, ${availableReplicas} of ${deployment.spec.replicas ?? 1} available`;
+    return isSettled(deployment, UNAVAILABLE_SHARE) || undefined;
+  });
+  return isSo ? pods : fail(pods);
 }
 
-async function throughToTheStore({ http, signal }: Verification): Promise<string> {
+async function throughToTheStore({ http, signal }: Watching): Promise<string> {
   const startedAt = performance.now();
-  const { orderId, seconds } = await placeSyntheticOrder(http, serviceTarget('order-producer'), 'verify');
+  const { orderId, seconds } = await placeSyntheticOrder(http, serviceTarget('order-producer'));
   await checkStored({ http, signal }, [orderId]);
   const storedMs = performance.now() - startedAt;
   return `accepted in ${(seconds * 1_000).toFixed(0)} ms, found stored after ${storedMs.toFixed(0)} ms`;

@@ -1,69 +1,66 @@
-import { checkHealth, checkStored, persistently, placeSyntheticOrder, serviceTarget } from './checks.ts';
-import type { Context } from './context.ts';
+import { type Breach, explain, Judge } from '../judge.ts';
+import { placeSyntheticOrder, serviceTarget } from './checks.ts';
+import type { Session } from './context.ts';
 import { DeploymentError, hasCode } from './errors.ts';
-import { type Figures, judge, type Observed, stalled, summary, worsened } from './judge.ts';
-import { SERVICES, type ServiceName, type Track } from './manifests.ts';
+import { LIMITS, MIN_HANDLED, type Seen, summary } from './limits.ts';
+import type { ServiceName, Track } from './manifests.ts';
 import { pause } from './pause.ts';
-import { type FiguresByPod, growth, readFigures } from './pod-figures.ts';
-import { THRESHOLDS } from './thresholds.ts';
+import { type Figures, type FiguresByPod, growth, type Observed, readFigures } from './pod-figures.ts';
 
 const SAMPLE_EVERY_MS = 2_000;
 /** A candidate that got little work in the time of the watch is given more, so many times over. */
 const PATIENCE = 3;
-/** So many looks in a row at which a pod that counts as ready does not answer. */
-const SILENT_LOOKS = 3;
 
-type Watching = Pick<Context, 'kubectl' | 'http' | 'signal' | 'say' | 'watchSeconds' | 'tag'>;
+export type Watching = Pick<Session, 'kubectl' | 'http' | 'signal' | 'say' | 'watchSeconds'>;
 
-/** Pods on trial. They are compared with `reference`, or else with the stable pods of the same time. */
+/** Pods on trial. */
 export type Watched = {
   service: ServiceName;
   track: Track;
   image?: string;
-  reference?: Observed;
-  /** What the stable pods did before the release came: they must not get worse by it either. */
-  before?: Figures;
+  /** What the service did before the release came. */
+  before: Observed | undefined;
 };
 
 /**
- * Watches pods until the judge has decided. Synthetic orders see to it that there is something to judge when no one
- * orders.
+ * Watches pods until the judge has decided. A candidate of the consumer works beside the stable pods: it is compared with
+ * them, and they with what they did before. Whatever takes the place of others is compared with what these did. Synthetic
+ * orders see to it that there is something to judge when no one orders.
  * @throws {DeploymentError} CHECK_FAILED, NO_ANSWER when it must go back
  */
-export async function watch(context: Watching, watched: Watched): Promise<void> {
-  const { service, track, image, reference, before } = watched;
-  const startedAt = performance.now();
+export async function watch(context: Watching, { service, track, image, before }: Watched): Promise<void> {
+  const judge = new Judge(LIMITS);
+  const takesTraffic = service === 'order-producer' && track === 'candidate';
+  const isBeside = service === 'order-consumer' && track === 'candidate';
   const read = () => readFigures(context, service, track, image);
   const readStable = async () => (await readFigures(context, service, 'stable')).figures;
+  const startedAt = performance.now();
   const [atFirst, stableAtFirst] = [(await read()).figures, await readStable()];
-  const takesTraffic = service === 'order-producer' && track === 'candidate';
-  for (let silentLooks = 0, orders = 1; ; ) {
+  for (let orders = 1; ; ) {
     await pause(context.signal, SAMPLE_EVERY_MS);
     await order(context, orders, takesTraffic);
     const { figures, silent } = await read();
-    silentLooks = silent.length > 0 ? silentLooks + 1 : 0;
-    if (silentLooks === SILENT_LOOKS) throw failed(`${silent.join(', ')} does not answer`);
-    const trial = growth(atFirst, figures);
     const stablePods = await readStable();
     const stable = growth(stableAtFirst, stablePods);
-    const seconds = (performance.now() - startedAt) / 1_000;
-    const isOver = seconds >= context.watchSeconds;
-    const { verdict, reasons } = judge(trial, reference ?? stable, THRESHOLDS, isOver);
-    const against = [
-      ...(verdict === 'go back' ? reasons : []),
-      ...(takesTraffic && reference ? stalled(trial, seconds, reference, THRESHOLDS) : []),
-      ...(track === 'candidate' && before ? worsened(stable, before, THRESHOLDS) : []).map(
-        (reason) => `the pods of before: ${reason}`,
-      ),
-    ];
-    if (against.length > 0) throw failed(`${service} ${track}: ${against.join('; ')}`);
-    if (verdict === 'go on') {
-      const compared = reference ? `before: ${summary(reference)}` : `stable: ${summary(stable)}`;
-      context.say(`  watched for ${seconds.toFixed(0)} s: ${summary(trial)} (${compared})`);
+    const overSeconds = (performance.now() - startedAt) / 1_000;
+    const trial = { ...growth(atFirst, figures), overSeconds };
+    const reference = isBeside ? stable : (before ?? stable);
+    const { verdict, breaches } = judgeAll(judge, {
+      trial,
+      reference,
+      silent,
+      ...(isBeside && before ? { others: { now: stable, before } } : {}),
+      ...(takesTraffic && before ? { displaced: before } : {}),
+    });
+    const compared = `${summary(trial)} (${reference === before ? 'before' : 'stable'}: ${summary(reference)})`;
+    if (verdict === 'goes') throw failed(`${service} ${track}: ${reasons(breaches)}; ${compared}`);
+    const isOver = overSeconds >= context.watchSeconds;
+    if (isOver && verdict === 'stays' && trial.handled >= MIN_HANDLED) {
+      context.say(`  watched for ${overSeconds.toFixed(0)} s: ${compared}`);
       return;
     }
-    if (seconds >= context.watchSeconds * PATIENCE) {
-      const little = `has handled only ${trial.handled} of ${THRESHOLDS.minHandled} in ${seconds.toFixed(0)} s`;
+    if (overSeconds >= context.watchSeconds * PATIENCE) {
+      const little = `has handled only ${trial.handled} of ${MIN_HANDLED} in ${overSeconds.toFixed(0)} s`;
       throw failed(`${service} ${track} ${little}: too little to judge it by`);
     }
     // Whoever polls gets a share: so many orders that each pod may expect two.
@@ -71,43 +68,36 @@ export async function watch(context: Watching, watched: Watched): Promise<void> 
   }
 }
 
-/** What both services do as they are, over the time of a watch. */
-export async function observe(context: Watching): Promise<Record<ServiceName, Observed>> {
+const judgeAll = (judge: Judge, seen: Seen) => judge.look(LIMITS.map(({ of }) => of(seen)));
+const reasons = (breaches: Breach[]) => breaches.map(explain).join('; ');
+
+/** What is wrong with pods that were watched for a while; nothing when they may stay. */
+export function whyWorse(trial: Observed, before: Figures): string | undefined {
+  const { verdict, breaches } = judgeAll(new Judge(LIMITS), { trial, reference: before });
+  return verdict === 'goes' ? reasons(breaches) : undefined;
+}
+
+/** What both services do as they are, over the time of a watch. @param ordering whether there are synthetic orders */
+export async function observe(
+  context: Watching,
+  { ordering }: { ordering: boolean },
+): Promise<Record<ServiceName, Observed>> {
   const read = async (service: ServiceName) => (await readFigures(context, service, 'stable')).figures;
-  const [producers, consumers] = [await read('order-producer'), await read('order-consumer')];
   const startedAt = performance.now();
+  const atFirst = {
+    'order-producer': await read('order-producer'),
+    'order-consumer': await read('order-consumer'),
+  };
   const seconds = () => (performance.now() - startedAt) / 1_000;
   while (seconds() < context.watchSeconds) {
     await pause(context.signal, SAMPLE_EVERY_MS);
-    await order(context, 1, false);
+    if (ordering) await order(context, 1, false);
   }
-  const since = async (service: ServiceName, before: FiguresByPod) => ({
-    ...growth(before, await read(service)),
+  const since = async (service: ServiceName) => ({
+    ...growth(atFirst[service], await read(service)),
     overSeconds: seconds(),
   });
-  return {
-    'order-producer': await since('order-producer', producers),
-    'order-consumer': await since('order-consumer', consumers),
-  };
-}
-
-/**
- * Whether what serves still does as well as before.
- * @throws {DeploymentError} CHECK_FAILED, NO_ANSWER
- */
-export async function checkUnharmed(context: Watching, before?: Record<ServiceName, Figures>): Promise<void> {
-  const { http, signal, tag } = context;
-  for (const service of SERVICES) await persistently(signal, () => checkHealth(http, serviceTarget(service)));
-  const { orderId } = await persistently(signal, () =>
-    placeSyntheticOrder(http, serviceTarget('order-producer'), tag),
-  );
-  await checkStored(context, [orderId]);
-  const now = await observe(context);
-  for (const service of SERVICES) {
-    const reasons = before ? worsened(now[service], before[service], THRESHOLDS) : [];
-    if (reasons.length > 0) throw failed(`${service}: ${reasons.join('; ')}`);
-  }
-  context.say(`  still well: ${SERVICES.map((service) => summary(now[service])).join('; ')}`);
+  return { 'order-producer': await since('order-producer'), 'order-consumer': await since('order-consumer') };
 }
 
 /** Connections live 5 s: whoever ordered within them has a new one by now, to the other side. */
@@ -118,7 +108,7 @@ const QUIET_TIMEOUT_MS = 30_000;
 export async function quiet(context: Watching, service: ServiceName, track: Track): Promise<void> {
   const read = async () => (await readFigures(context, service, track)).figures;
   const giveUpAt = performance.now() + QUIET_TIMEOUT_MS;
-  let before = await read();
+  let before: FiguresByPod = await read();
   for (let quietSince = performance.now(); performance.now() < giveUpAt; ) {
     await pause(context.signal, SAMPLE_EVERY_MS);
     const now = await read();
@@ -133,8 +123,8 @@ export async function quiet(context: Watching, service: ServiceName, track: Trac
  * Orders through the Service, for the judge to see. A refusal is in the pods' own figures; what gets no answer is in
  * none, so that it counts here, against the pods that have the traffic and are on trial.
  */
-async function order({ http, tag }: Watching, count: number, isOnTrial: boolean): Promise<void> {
-  const place = () => placeSyntheticOrder(http, serviceTarget('order-producer'), tag);
+async function order({ http }: Watching, count: number, isOnTrial: boolean): Promise<void> {
+  const place = () => placeSyntheticOrder(http, serviceTarget('order-producer'));
   for (const result of await Promise.allSettled(Array.from({ length: count }, place))) {
     if (result.status === 'fulfilled' || hasCode(result.reason, 'CHECK_FAILED')) continue;
     if (isOnTrial || !hasCode(result.reason, 'NO_ANSWER')) throw result.reason;

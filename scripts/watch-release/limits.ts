@@ -1,12 +1,9 @@
+import type { Limit } from '../judge.ts';
+
 /** A figure of the business, and what it must keep to while a release is watched. */
-export type Limit = {
-  name: string;
+export type BusinessLimit = Limit & {
   /** PromQL with at most one value. `$namespace` is where the release runs, `$before` an offset to before it. */
   query: string;
-  min?: number;
-  max?: number;
-  /** What it means that there is no value, for instance without traffic. */
-  absent: 'is a breach' | 'is fine';
 };
 
 /** Of orders a second: below it, shares say nothing. */
@@ -17,7 +14,7 @@ const shareRefused = (offset: string) =>
   `(sum(rate(orders_accepted_total{namespace="$namespace"}[5m]${offset})) > ${TRAFFIC}))`;
 
 /** All that decides whether a release stays. A limit that trips on a quiet night makes the next one unread. */
-export const LIMITS: Limit[] = [
+export const LIMITS: BusinessLimit[] = [
   {
     name: 'instances of order-producer that are scraped',
     query: 'count(orders_accepted_total{namespace="$namespace"})',

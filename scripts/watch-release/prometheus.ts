@@ -1,4 +1,4 @@
-import type { Figure } from './judge.ts';
+import type { Figure } from '../judge.ts';
 
 export type Prometheus = { url: string; token?: string | undefined; timeoutMs?: number };
 

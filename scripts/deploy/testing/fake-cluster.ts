@@ -13,6 +13,8 @@ type Answer = { status: number; stdout: string; stderr: string };
 type Stored = KubernetesObject & { spec?: unknown };
 
 const TICK_MS = 500;
+const DRY_RUN = '--dry-run=server';
+const LAST_APPLIED = 'kubectl.kubernetes.io/last-applied-configuration';
 const REVISION = 'deployment.kubernetes.io/revision';
 const ok = (value?: unknown): Answer => ({
   status: 0,
@@ -24,6 +26,12 @@ const refuse = (reason: string): Answer => ({
   stdout: '',
   stderr: `Error from server (${reason}): it`,
 });
+/** What kubectl says of a JSON patch whose `test` fails. */
+const INVALID = {
+  status: 1,
+  stdout: '',
+  stderr: 'The request is invalid: the server rejected our request due to an error in our request',
+};
 const key = (kind: string, name: string) => `${kind.toLowerCase().replace(/s$|\..*$/g, '')}/${name}`;
 
 /**
@@ -47,7 +55,7 @@ export class FakeCluster {
     const stderr = this.fault(verb, rest);
     if (stderr !== undefined) return { status: 1, stdout: '', stderr };
     const answer = this.#verbs[verb]?.(rest, input) ?? refuse(`no verb ${verb}`);
-    if (!['get', 'logs'].includes(verb) && !rest.includes('--dry-run=server'))
+    if (!['get', 'logs'].includes(verb) && !rest.includes(DRY_RUN))
       this.changes.push(`${verb} ${rest.join(' ')}`);
     return answer;
   };
@@ -95,27 +103,36 @@ export class FakeCluster {
     get: (args, input) => this.#get(args, input),
     logs: () => ok('its last words'),
     apply: (_args, input) => {
-      for (const object of JSON.parse(input ?? '').items) this.#store(object, asKubectlNotes(object));
+      for (const object of JSON.parse(input ?? '').items) this.#store(object, JSON.stringify(object));
       return ok();
     },
     create: (_args, input) => {
       const object = JSON.parse(input ?? '');
-      return this.objects.has(key(object.kind, object.metadata.name))
-        ? refuse('AlreadyExists')
-        : ok(this.#store(object));
-    },
-    replace: (_args, input) => {
-      const object = JSON.parse(input ?? '');
-      const { metadata } = this.get(object.kind, object.metadata.name);
-      const isStale = metadata.resourceVersion !== object.metadata.resourceVersion;
-      return isStale ? refuse('Conflict') : ok(this.#store(object));
+      if (this.objects.has(key(object.kind, object.metadata.name))) return refuse('AlreadyExists');
+      return ok(this.#store({ spec: {}, ...object }));
     },
     patch: ([kind = '', name = '', ...args]) => {
-      const patched = structuredClone(this.get(kind, name));
+      const found = this.objects.get(key(kind, name));
+      if (!found) return refuse('NotFound');
+      const patched = structuredClone(found);
       const patch = JSON.parse(args[args.indexOf('-p') + 1] ?? '');
-      if (Array.isArray(patch)) for (const { path, value } of patch) setAt(patched, path, value);
-      else merge((patched as ServiceObject).spec.selector, patch.spec.selector);
-      return ok(args.includes('--dry-run=server') ? patched : this.#store(patched));
+      if (!Array.isArray(patch)) merge((patched as ServiceObject).spec.selector, patch.spec.selector);
+      else if (!patch.every((operation) => operate(patched, operation))) return INVALID;
+      return ok(args.includes(DRY_RUN) ? patched : this.#store(patched));
+    },
+    rollout: ([_undo, target = '', to = '']) => {
+      const [, name = ''] = target.split('/');
+      const deployment = structuredClone(this.get<DeploymentObject>('deployment', name));
+      const revision = to.replace('--to-revision=', '');
+      const set = this.#replicaSets.find(
+        ({ metadata }) =>
+          metadata.name.startsWith(`${name}#`) && metadata.annotations?.[REVISION] === revision,
+      );
+      if (!set)
+        return { ...INVALID, stderr: `error: unable to find specified revision ${revision} in history` };
+      const { 'pod-template-hash': _, ...labels } = set.spec.template.metadata.labels;
+      deployment.spec.template = { ...set.spec.template, metadata: { labels } };
+      return ok(this.#store(deployment));
     },
     delete: ([kind = '', name = '']) => {
       this.objects.delete(key(kind, name));
@@ -127,10 +144,10 @@ export class FakeCluster {
   #get(args: string[], input: string | undefined): Answer {
     const [kind = '', name = ''] = args;
     if (input !== undefined) {
-      const items = (JSON.parse(input).items as KubernetesObject[]).flatMap(
-        (each) => this.objects.get(key(each.kind, each.metadata.name)) ?? [],
-      );
-      return items.length === 0 ? ok() : ok({ items });
+      const wanted: KubernetesObject[] = JSON.parse(input).items;
+      return ok({
+        items: wanted.flatMap((each) => this.objects.get(key(each.kind, each.metadata.name)) ?? []),
+      });
     }
     if (name !== '-l') {
       const found = this.objects.get(key(kind, name));
@@ -153,7 +170,7 @@ export class FakeCluster {
     stored.metadata.annotations = {
       ...before?.metadata.annotations,
       ...stored.metadata.annotations,
-      ...(applied ? { 'kubectl.kubernetes.io/last-applied-configuration': applied } : {}),
+      ...(applied ? { [LAST_APPLIED]: applied } : {}),
     };
     if (stored.kind === 'Deployment') {
       const { spec } = stored as DeploymentObject;
@@ -237,11 +254,6 @@ export class FakeCluster {
   }
 }
 
-/** With annotations, though there are none. */
-const asKubectlNotes = (object: Stored) =>
-  JSON.stringify({ ...object, metadata: { annotations: {}, ...object.metadata } });
-
-/** `add` of RFC 6902. */
 /** RFC 7396: null removes a member. */
 function merge(target: Record<string, string>, patch: Record<string, string | null>): void {
   for (const [name, value] of Object.entries(patch)) {
@@ -250,7 +262,11 @@ function merge(target: Record<string, string>, patch: Record<string, string | nu
   }
 }
 
-function setAt(object: unknown, pointer: string, value: unknown): void {
+/** `add`, `replace` and `test` of RFC 6902. @returns whether it may go on */
+function operate(
+  object: unknown,
+  { op, path: pointer, value }: { op: string; path: string; value: unknown },
+): boolean {
   const path = pointer
     .slice(1)
     .split('/')
@@ -258,5 +274,7 @@ function setAt(object: unknown, pointer: string, value: unknown): void {
   const last = path.pop() ?? '';
   // biome-ignore lint/suspicious/noExplicitAny: any JSON
   const parent = path.reduce((at: any, part) => at[part], object);
+  if (op === 'test') return parent[last] === value;
   parent[last] = structuredClone(value);
+  return true;
 }

@@ -75,6 +75,7 @@ export function createStaging() {
   });
   const said: string[] = [];
   const refusal: { redrive?: string } = {};
+  const commits: Record<string, Parameters<typeof overlay>[0]> = {};
   const saidAt = new Map<string, number>();
   const interrupted = new AbortController();
   const session = {
@@ -84,6 +85,11 @@ export function createStaging() {
       cluster.advance();
       if (refusal.redrive) throw new DeploymentError('NOT_REDRIVEN', refusal.redrive);
       return cluster.workload.redrive(codeVersion, since);
+    },
+    configurationAt: async (release: string) => {
+      const commit = commits[release];
+      if (commit) return readManifests(overlay(commit), release).others;
+      throw new DeploymentError('MANIFEST', `the overlay of ${release} cannot be had`);
     },
     say: (line: string) => {
       said.push(line);
@@ -99,6 +105,7 @@ export function createStaging() {
   ): Request => ({
     ...session,
     tag,
+    overlay: 'k8s/overlays/staging',
     manifests: readManifests(overlay(options), tag),
     isFirst: options.isFirst ?? false,
   });
@@ -109,6 +116,8 @@ export function createStaging() {
     /** When a line that holds the text was said last. */
     saidAt: (text: string) => saidAt.get(said.findLast((line) => line.includes(text)) ?? '') ?? Number.NaN,
     session,
+    /** Overlays that git has, by release. */
+    commits,
     /** Why SQS lets nobody redrive. */
     refusal,
     request,
@@ -123,6 +132,9 @@ export function createStaging() {
       return await rollBack(session, lock, await rollBackTarget(cluster.kubectl, lock.state, to));
     },
     state: () => DeploymentLock.readState(cluster.kubectl),
+    /** What was changed since so many changes, but for the lock. */
+    changesSince: (count: number) =>
+      cluster.changes.slice(count).filter((change) => !change.startsWith('patch lease')),
     /** Lets time pass. */
     wait: async (seconds: number) => {
       await new Promise((resolve) => setTimeout(resolve, seconds * 1_000));

@@ -1,9 +1,8 @@
 import { expect, it } from 'vitest';
-import { BLIND_LOOKS_TO_TRIP, type Figure, Judge, LOOKS_TO_TRIP } from './judge.ts';
-import type { Limit } from './limits.ts';
+import { BLIND_LOOKS, explain, type Figure, Judge, type Limit, LOOKS } from './judge.ts';
 
-const errors: Limit = { name: 'errors', query: 'e', max: 0.01, absent: 'is fine' };
-const instances: Limit = { name: 'instances', query: 'i', min: 1, absent: 'is a breach' };
+const errors: Limit = { name: 'errors', max: 0.01, absent: 'is fine' };
+const instances: Limit = { name: 'instances', min: 1, absent: 'is a breach' };
 
 function verdicts(limit: Limit, figures: Figure[]): string[] {
   const judge = new Judge([limit]);
@@ -18,8 +17,8 @@ it('judge, of a figure at its limit, says that the release stays', () => {
 });
 
 it('judge, of a figure beyond its limit, doubts, and trips at the third look in a row', () => {
-  expect(verdicts(errors, times(LOOKS_TO_TRIP, 0.02))).toEqual(['doubtful', 'doubtful', 'goes']);
-  expect(verdicts(instances, times(LOOKS_TO_TRIP, 0))).toEqual(['doubtful', 'doubtful', 'goes']);
+  expect(verdicts(errors, times(LOOKS, 0.02))).toEqual(['doubtful', 'doubtful', 'goes']);
+  expect(verdicts(instances, times(LOOKS, 0))).toEqual(['doubtful', 'doubtful', 'goes']);
 });
 
 it('judge, of a breach that ends, counts anew', () => {
@@ -33,12 +32,12 @@ it('judge, of a breach that ends, counts anew', () => {
 });
 
 it('judge, of no value, does what the limit says', () => {
-  expect(verdicts(errors, times(LOOKS_TO_TRIP, undefined)).at(-1)).toBe('stays');
-  expect(verdicts(instances, times(LOOKS_TO_TRIP, undefined)).at(-1)).toBe('goes');
+  expect(verdicts(errors, times(LOOKS, undefined)).at(-1)).toBe('stays');
+  expect(verdicts(instances, times(LOOKS, undefined)).at(-1)).toBe('goes');
 });
 
 it('judge, blind for a while, doubts; for long, trips', () => {
-  const looks = verdicts(errors, times(BLIND_LOOKS_TO_TRIP, blind));
+  const looks = verdicts(errors, times(BLIND_LOOKS, blind));
   expect(looks.slice(0, -1).every((verdict) => verdict === 'doubtful')).toBe(true);
   expect(looks.at(-1)).toBe('goes');
 });
@@ -54,4 +53,10 @@ it('judge, of several figures, trips for one of them, and names it', () => {
   const { verdict, breaches } = judge.look([0, 0]);
   expect(verdict).toBe('goes');
   expect(breaches.map(({ limit, looks }) => [limit.name, looks])).toEqual([['instances', 3]]);
+});
+
+it('judge, of a figure of which one look counts, trips at once, and says what it should have been', () => {
+  const { verdict, breaches } = new Judge([{ ...errors, looks: 1 }]).look([0.123456]);
+  expect(verdict).toBe('goes');
+  expect(breaches.map(explain)).toEqual(['errors: 0.1235; must be at most 0.01']);
 });

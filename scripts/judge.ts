@@ -1,20 +1,29 @@
-import type { Limit } from './limits.ts';
+/** What a figure must keep to. */
+export type Limit = {
+  name: string;
+  min?: number;
+  max?: number;
+  /** What it means that there is no value, for instance without traffic. */
+  absent: 'is a breach' | 'is fine';
+  /** How many looks in a row beyond it count; {@link LOOKS} unless told. */
+  looks?: number;
+};
 
-/** What a query brought: `undefined` without a value; an Error when Prometheus could not say. */
+/** A value; `undefined` where there is none; an Error when nobody could say. */
 export type Figure = number | undefined | Error;
 export type Breach = { limit: Limit; figure: Figure; looks: number };
 
-/** Looks in a row: one alone is a scrape that was missed, or an order that was very large. */
-export const LOOKS_TO_TRIP = 3;
-/** Prometheus may be restarted, too. */
-export const BLIND_LOOKS_TO_TRIP = 10;
+/** One look alone is a scrape that was missed, or an order that was very large. */
+export const LOOKS = 3;
+/** Looks in a row in which a figure cannot be had: what is asked for it may be restarted, too. */
+export const BLIND_LOOKS = 10;
 
 /** Judges look after look whether a release stays. */
 export class Judge {
-  readonly #limits: Limit[];
+  readonly #limits: readonly Limit[];
   readonly #streaks = new Map<Limit, { breached: number; blind: number }>();
 
-  constructor(limits: Limit[]) {
+  constructor(limits: readonly Limit[]) {
     this.#limits = limits;
   }
 
@@ -37,7 +46,7 @@ export class Judge {
       if (streak.breached > 0 || streak.blind > 0) {
         breaches.push({ limit, figure, looks: Math.max(streak.breached, streak.blind) });
       }
-      trips ||= streak.breached >= LOOKS_TO_TRIP || streak.blind >= BLIND_LOOKS_TO_TRIP;
+      trips ||= streak.breached >= (limit.looks ?? LOOKS) || streak.blind >= BLIND_LOOKS;
     }
     return { verdict: trips ? 'goes' : breaches.length > 0 ? 'doubtful' : 'stays', breaches };
   }
@@ -46,4 +55,19 @@ export class Judge {
 function isBreach({ min = -Infinity, max = Infinity, absent }: Limit, figure: number | undefined): boolean {
   if (figure === undefined) return absent === 'is a breach';
   return figure < min || figure > max;
+}
+
+export function explain({ limit, figure, looks }: Breach): string {
+  const { name, min, max } = limit;
+  const wanted = [
+    ...(min === undefined ? [] : [`at least ${min}`]),
+    ...(max === undefined ? [] : [`at most ${max}`]),
+  ].join(', ');
+  const again = limit.looks !== 1 ? `; ${looks}. look in a row` : '';
+  return `${name}: ${text(figure)}; must be ${wanted}${again}`;
+}
+
+export function text(figure: Figure): string {
+  if (figure instanceof Error) return figure.message;
+  return figure === undefined ? 'no value' : String(Number(figure.toPrecision(4)));
 }

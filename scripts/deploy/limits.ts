@@ -1,0 +1,110 @@
+import type { Limit } from '../judge.ts';
+import type { Figures, Observed } from './pod-figures.ts';
+
+/** What was seen of pods on trial since their watch began, and of those that they are compared with. */
+export type Seen = {
+  trial: Observed;
+  reference: Figures;
+  /** Pods that nobody changed, now and before the release came: it shares its database and its queue with them. */
+  others?: { now: Figures; before: Figures };
+  /** What was done before by those that have all the traffic now. */
+  displaced?: Observed;
+  /** Ready pods that do not answer. */
+  silent?: readonly string[];
+};
+
+/** Fewer requests or messages prove nothing: a candidate must have handled so many before it may pass. */
+export const MIN_HANDLED = 20;
+/** Fewer failures, or dead letters, may be chance. */
+const MIN_FAILURES = 3;
+/** Twice a millisecond harms nobody. */
+const SLOW_ABOVE_SECONDS = 0.25;
+/** Connections follow a switch within 5 s. */
+const STALLED_AFTER_SECONDS = 8;
+
+/** A synthetic order must be stored within. */
+export const STORED_WITHIN_SECONDS = 30;
+/** Answer to one order through the preview Service, the median of several. */
+export const PREVIEW_LATENCY_SECONDS = 1;
+/** After a deployment, so many pods may be missing, rounded up: an autoscaler adds them when it likes, … */
+export const UNAVAILABLE_SHARE = 0.25;
+/** … and this soon no more than that. */
+export const SETTLED_WITHIN_SECONDS = 60;
+
+type DeploymentLimit = Limit & { of: (seen: Seen) => number | undefined };
+const atOnce = { absent: 'is fine', looks: 1 } as const;
+
+/** When a release is worse than what runs. The one place to tune it. */
+export const LIMITS: DeploymentLimit[] = [
+  { name: 'restarts', of: ({ trial }) => trial.restarts, max: 0, ...atOnce },
+  {
+    name: 'share that failed, beyond the reference',
+    of: ({ trial, reference }) => beyond('failed', trial, reference),
+    max: 0.02,
+    ...atOnce,
+  },
+  {
+    name: 'share that was dead-lettered, beyond the reference',
+    of: ({ trial, reference }) => beyond('deadLettered', trial, reference),
+    max: 0.002,
+    ...atOnce,
+  },
+  {
+    name: 'mean handling time, as a multiple of the reference',
+    of: ({ trial, reference }) => slowdown(trial, reference),
+    max: 2,
+    ...atOnce,
+  },
+  {
+    name: 'share that failed at the pods of before, beyond what it was',
+    of: ({ others }) => others && beyond('failed', others.now, others.before),
+    max: 0.02,
+    ...atOnce,
+  },
+  {
+    name: 'share that was dead-lettered by the pods of before, beyond what it was',
+    of: ({ others }) => others && beyond('deadLettered', others.now, others.before),
+    max: 0.002,
+    ...atOnce,
+  },
+  {
+    // Answers that never come are in no other figure.
+    name: 'handled, as a share of what was done before in the time',
+    of: ({ trial, displaced }) => throughput(trial, displaced),
+    min: 0.2,
+    ...atOnce,
+  },
+  {
+    name: 'ready pods that do not answer',
+    of: ({ silent }) => silent?.length,
+    max: 0,
+    absent: 'is fine',
+    looks: 3,
+  },
+];
+
+const share = (figures: Figures, what: 'failed' | 'deadLettered') =>
+  figures.handled > 0 ? figures[what] / figures.handled : 0;
+const meanSeconds = ({ seconds, measured }: Figures) => (measured > 0 ? seconds / measured : 0);
+
+function beyond(what: 'failed' | 'deadLettered', now: Figures, reference: Figures): number | undefined {
+  return now[what] < MIN_FAILURES ? undefined : share(now, what) - share(reference, what);
+}
+
+/** Without work to compare with, the floor is the limit. */
+function slowdown(trial: Figures, reference: Figures): number | undefined {
+  if (trial.handled < MIN_HANDLED || meanSeconds(trial) <= SLOW_ABOVE_SECONDS) return undefined;
+  return meanSeconds(trial) / meanSeconds(reference);
+}
+
+function throughput(trial: Observed, displaced: Observed | undefined): number | undefined {
+  if (!displaced || trial.overSeconds < STALLED_AFTER_SECONDS) return undefined;
+  const expected = (displaced.handled / displaced.overSeconds) * trial.overSeconds;
+  return expected < MIN_HANDLED ? undefined : trial.handled / expected;
+}
+
+export function summary(figures: Figures): string {
+  const { handled, failed, deadLettered } = figures;
+  const milliseconds = (meanSeconds(figures) * 1_000).toFixed(0);
+  return `${handled} handled, ${failed} failed, ${deadLettered} dead-lettered, ${milliseconds} ms on average`;
+}

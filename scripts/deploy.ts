@@ -1,11 +1,11 @@
 import { z } from 'zod';
-import { defineCommand, flag, runCommand, type ValuesOf, wholeNumber } from './command.ts';
+import { defineCommand, flag, runCommand, type ValuesOf } from './command.ts';
 import { alert } from './deploy/alert.ts';
 import {
   deployerEnvironment,
   digest,
   NEEDS_KUBECTL,
-  settingsOf,
+  seconds,
   tag,
   timeoutSeconds,
   watchSeconds,
@@ -51,7 +51,6 @@ export const command = defineCommand({
 if (import.meta.main) await runCommand(command, main);
 
 async function main(values: ValuesOf<typeof command>): Promise<number> {
-  const settings = settingsOf(values);
   const { environment, 'image-tag': tag, overlay = defaultOverlay(environment) } = values;
   const webhook = process.env['ALERT_WEBHOOK_URL'];
   const manifests = readManifests(await renderOverlay(overlay), tag, {
@@ -59,10 +58,10 @@ async function main(values: ValuesOf<typeof command>): Promise<number> {
     'order-consumer': values['consumer-digest'],
   });
 
-  const status = await runInCluster(settings, async (session) => {
+  const status = await runInCluster(values, async (session) => {
     const request = { ...session, manifests, tag, overlay, isFirst: values.first };
     if (values['dry-run']) return dryRun(request);
-    await locked(session, settings, (held, lock) => deployRelease({ ...request, ...held }, lock));
+    await locked(session, values, (held, lock) => deployRelease({ ...request, ...held }, lock));
     await alert(webhook, { severity: 'info', text: `${tag} is deployed to ${environment}` }, say);
     return 0;
   });

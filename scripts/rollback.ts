@@ -1,12 +1,6 @@
-import { defineCommand, flag, runCommand, type ValuesOf, wholeNumber } from './command.ts';
+import { defineCommand, flag, runCommand, type ValuesOf } from './command.ts';
 import { alert } from './deploy/alert.ts';
-import {
-  deployerEnvironment,
-  NEEDS_KUBECTL,
-  settingsOf,
-  tags,
-  timeoutSeconds,
-} from './deploy/command-line.ts';
+import { deployerEnvironment, NEEDS_KUBECTL, seconds, tags, timeoutSeconds } from './deploy/command-line.ts';
 import type { Kubectl } from './deploy/kubectl.ts';
 import { DeploymentLock } from './deploy/lock.ts';
 import { SERVICES } from './deploy/manifests.ts';
@@ -45,14 +39,13 @@ export const command = defineCommand({
 if (import.meta.main) await runCommand(command, main);
 
 async function main(values: ValuesOf<typeof command>): Promise<number> {
-  const settings = settingsOf(values);
   const { environment, to } = values;
   const webhook = process.env['ALERT_WEBHOOK_URL'];
-  if (values['dry-run']) return runInCluster(settings, (session) => dryRun(session.kubectl, to));
+  if (values['dry-run']) return runInCluster(values, (session) => dryRun(session.kubectl, to));
   let release = to ?? 'the release before';
   let leftToDo: string | undefined;
-  const status = await runInCluster(settings, async (session) => {
-    await locked(session, settings, async (held, lock) => {
+  const status = await runInCluster(values, async (session) => {
+    await locked(session, values, async (held, lock) => {
       const target = await rollBackTarget(held.kubectl, lock.state, to);
       release = target['order-producer'].release;
       leftToDo = await rollBack(held, lock, target);

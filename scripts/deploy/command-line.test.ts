@@ -2,18 +2,12 @@ import { describe, expect, test } from 'vitest';
 import { parseCommand, UsageError } from '../command.ts';
 import { command as deploy } from '../deploy.ts';
 import { command as rollback } from '../rollback.ts';
-import { settingsOf } from './command-line.ts';
 
 describe('command line', () => {
   test('environment and tag are enough', () => {
     const values = parseCommand(deploy, ['production', '--image-tag=1.4.0']);
-    expect(values).toMatchObject({ 'image-tag': '1.4.0', 'dry-run': false, first: false });
-    expect(settingsOf(values)).toEqual({
-      environment: 'production',
-      watchSeconds: 60,
-      rolloutTimeoutSeconds: 180,
-      lockWaitSeconds: 0,
-    });
+    expect(values).toMatchObject({ environment: 'production', 'image-tag': '1.4.0', 'timeout-seconds': 180 });
+    expect(values).toMatchObject({ 'dry-run': false, first: false, 'watch-seconds': undefined });
   });
 
   test('rollback names one release, or one for each service, and waits for the lock', () => {

@@ -1,20 +1,21 @@
 import { z } from 'zod';
 import { wholeNumber } from '../command.ts';
-import type { Environment } from './redrive.ts';
+
+export type Environment = 'staging' | 'production';
 
 /** What the three commands of a deployment have in common. */
 export type Settings = {
   environment: Environment;
-  watchSeconds: number;
-  rolloutTimeoutSeconds: number;
-  lockWaitSeconds: number;
+  'watch-seconds'?: number | undefined;
+  'timeout-seconds'?: number;
+  'lock-wait-seconds'?: number | undefined;
 };
 
 /** How long each step is watched unless told otherwise: staging is there to be quick. */
-const WATCH_SECONDS: Record<Environment, number> = { staging: 15, production: 60 };
-const ROLLOUT_TIMEOUT_SECONDS = 180;
+export const WATCH_SECONDS: Record<Environment, number> = { staging: 15, production: 60 };
+export const ROLLOUT_TIMEOUT_SECONDS = 180;
 
-const seconds = wholeNumber(1, 3_600);
+export const seconds = wholeNumber(1, 3_600);
 
 export const NEEDS_KUBECTL = 'kubectl with access to the cluster.';
 
@@ -57,18 +58,3 @@ export const timeoutSeconds = {
   description: 'how long pods may take to become ready',
   schema: seconds.default(ROLLOUT_TIMEOUT_SECONDS),
 };
-
-export function settingsOf(values: {
-  environment: Environment;
-  'watch-seconds'?: number | undefined;
-  'timeout-seconds'?: number;
-  'lock-wait-seconds'?: number | undefined;
-}): Settings {
-  const { environment } = values;
-  return {
-    environment,
-    watchSeconds: values['watch-seconds'] ?? WATCH_SECONDS[environment],
-    rolloutTimeoutSeconds: values['timeout-seconds'] ?? ROLLOUT_TIMEOUT_SECONDS,
-    lockWaitSeconds: values['lock-wait-seconds'] ?? 0,
-  };
-}

@@ -1,7 +1,7 @@
 import { restoreConfiguration } from './configuration.ts';
 import type { Session } from './context.ts';
 import { DeploymentError, isOutOfReach, messageOf } from './errors.ts';
-import type { DeploymentObject, PodObject } from './kubectl.ts';
+import type { DeploymentObject } from './kubectl.ts';
 import { isAvailable, trackOf } from './live.ts';
 import type { DeploymentState } from './lock.ts';
 import { candidateName, type RunningReleases, SERVICES, type ServiceName } from './manifests.ts';
@@ -39,8 +39,8 @@ export async function goBack(
   };
   let leftToDo: string | undefined;
   const only = async (service: ServiceName) => {
-    await onlyRevertedPods(session, service);
-    await restoreStrategy(session, service);
+    await othersGone(session, service);
+    await restoreStrategy(kubectl, service);
     say(`  ${service}: only ${previous[service].release} after ${seconds()} s`);
   };
 
@@ -104,20 +104,4 @@ async function stableIsAvailable(session: Session): Promise<void> {
   const look = async () => (await isStableAvailable(session)) || undefined;
   if (await within(signal, seconds, LOOK_EVERY_MS, look)) return;
   throw new DeploymentError('NOT_READY', `no stable order-producer is available in ${seconds} s`);
-}
-
-/**
- * Waits for the pods of the other release to go. A producer that is about to end gets no new connections, but a consumer
- * goes on with what it holds. Such that cannot even end are taken for dead.
- * @throws {DeploymentError} NOT_READY
- */
-async function onlyRevertedPods(session: Session, service: ServiceName): Promise<void> {
-  const left = await othersGone(session, service, { ending: service === 'order-consumer' });
-  const isEnding = ({ metadata }: PodObject) => metadata.deletionTimestamp !== undefined;
-  for (const { metadata } of left.filter(isEnding))
-    session.say(`  ${metadata.name} does not end: is its node dead?`);
-  const alive = left.filter((pod) => !isEnding(pod)).map(({ metadata }) => metadata.name);
-  if (alive.length === 0) return;
-  const problem = `${alive.join(', ')} still runs after ${session.rolloutTimeoutSeconds} s`;
-  throw new DeploymentError('NOT_READY', problem);
 }

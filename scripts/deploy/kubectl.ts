@@ -1,5 +1,5 @@
-import { spawn } from 'node:child_process';
-import { text } from 'node:stream/consumers';
+import { type ExecFileException, execFile } from 'node:child_process';
+import { promisify } from 'node:util';
 import { DeploymentError, type DeploymentErrorCode, hasCode } from './errors.ts';
 import { pause } from './pause.ts';
 
@@ -50,10 +50,11 @@ export type PodObject = KubernetesObject & {
   };
 };
 
-export type Execute = (
-  args: string[],
-  input?: string,
-) => Promise<{ status: number; stdout: string; stderr: string }>;
+type Output = { stdout: string; stderr: string };
+export type Execute = (args: string[], input?: string) => Promise<Output & { status: number }>;
+
+const run = promisify(execFile);
+const MAX_OUTPUT_BYTES = 256 * 1024 * 1024;
 
 /** A call of kubectl is seen to its end, also when the operator breaks off: else nobody knows what it did. */
 const NEVER = new AbortController().signal;
@@ -173,19 +174,16 @@ function toError(args: string[], stderr: string): DeploymentError {
 }
 
 const executeKubectl: Execute = async (args, input) => {
-  const child = spawn('kubectl', args, {
-    stdio: ['pipe', 'pipe', 'pipe'],
-    timeout: PROCESS_TIMEOUT_MS,
-    killSignal: 'SIGKILL',
-  });
+  const limits = { timeout: PROCESS_TIMEOUT_MS, killSignal: 'SIGKILL', maxBuffer: MAX_OUTPUT_BYTES } as const;
+  const running = run('kubectl', args, limits);
   // It may end before it has read its input, which its status tells better.
-  child.stdin.on('error', () => {}).end(input);
-  const ended = new Promise<number>((resolve, reject) => {
-    child.once('error', (cause) =>
-      reject(new DeploymentError('KUBECTL', 'kubectl does not start: is it on the PATH?', { cause })),
-    );
-    child.once('close', (status) => resolve(status ?? 1));
-  });
-  const [status, stdout, stderr] = await Promise.all([ended, text(child.stdout), text(child.stderr)]);
-  return { status, stdout, stderr: child.killed ? `Unable to connect in time. ${stderr}` : stderr };
+  running.child.stdin?.on('error', () => {}).end(input);
+  try {
+    return { status: 0, ...(await running) };
+  } catch (cause) {
+    const { code, killed, stdout = '', stderr = '' } = cause as ExecFileException & Output;
+    if (code === 'ENOENT')
+      throw new DeploymentError('KUBECTL', 'kubectl does not start: is it on the PATH?', { cause });
+    return { status: 1, stdout, stderr: killed ? `Unable to connect in time. ${stderr}` : stderr };
+  }
 };

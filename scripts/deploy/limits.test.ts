@@ -73,7 +73,7 @@ describe('pods of before', () => {
     [
       'that dead-letter now',
       { handled: 100, deadLettered: 3 },
-      ['share that was dead-lettered by the pods of before, beyond what it was'],
+      ['share dead-lettered by the pods of before, beyond what it was'],
     ],
   ])('%s', (_which, now, expected) =>
     expect(breached({}, { others: { now: of(now), before } })).toEqual(expected),

@@ -31,56 +31,40 @@ export const UNAVAILABLE_SHARE = 0.25;
 /** … and this soon no more than that. */
 export const SETTLED_WITHIN_SECONDS = 60;
 
-type DeploymentLimit = Limit & { of: (seen: Seen) => number | undefined };
-const atOnce = { absent: 'is fine', looks: 1 } as const;
+type PodLimit = Limit & { of: (seen: Seen) => number | undefined };
+
+/** Decided at the first look, unless told; no value is no evidence. */
+const limit = (name: string, bounds: Pick<Limit, 'min' | 'max' | 'looks'>, of: PodLimit['of']): PodLimit => ({
+  name,
+  absent: 'is fine',
+  looks: 1,
+  ...bounds,
+  of,
+});
 
 /** When a release is worse than what runs. The one place to tune it. */
-export const LIMITS: DeploymentLimit[] = [
-  { name: 'restarts', of: ({ trial }) => trial.restarts, max: 0, ...atOnce },
-  {
-    name: 'share that failed, beyond the reference',
-    of: ({ trial, reference }) => beyond('failed', trial, reference),
-    max: 0.02,
-    ...atOnce,
-  },
-  {
-    name: 'share that was dead-lettered, beyond the reference',
-    of: ({ trial, reference }) => beyond('deadLettered', trial, reference),
-    max: 0.002,
-    ...atOnce,
-  },
-  {
-    name: 'mean handling time, as a multiple of the reference',
-    of: ({ trial, reference }) => slowdown(trial, reference),
-    max: 2,
-    ...atOnce,
-  },
-  {
-    name: 'share that failed at the pods of before, beyond what it was',
-    of: ({ others }) => others && beyond('failed', others.now, others.before),
-    max: 0.02,
-    ...atOnce,
-  },
-  {
-    name: 'share that was dead-lettered by the pods of before, beyond what it was',
-    of: ({ others }) => others && beyond('deadLettered', others.now, others.before),
-    max: 0.002,
-    ...atOnce,
-  },
-  {
-    // Answers that never come are in no other figure.
-    name: 'handled, as a share of what was done before in the time',
-    of: ({ trial, displaced }) => throughput(trial, displaced),
-    min: 0.2,
-    ...atOnce,
-  },
-  {
-    name: 'ready pods that do not answer',
-    of: ({ silent }) => silent?.length,
-    max: 0,
-    absent: 'is fine',
-    looks: 3,
-  },
+export const LIMITS = [
+  limit('restarts', { max: 0 }, ({ trial }) => trial.restarts),
+  limit('share that failed, beyond the reference', { max: 0.02 }, ({ trial, reference }) =>
+    beyond('failed', trial, reference),
+  ),
+  limit('share that was dead-lettered, beyond the reference', { max: 0.002 }, ({ trial, reference }) =>
+    beyond('deadLettered', trial, reference),
+  ),
+  limit('mean handling time, as a multiple of the reference', { max: 2 }, slowdown),
+  limit(
+    'share that failed at the pods of before, beyond what it was',
+    { max: 0.02 },
+    ({ others }) => others && beyond('failed', others.now, others.before),
+  ),
+  limit(
+    'share dead-lettered by the pods of before, beyond what it was',
+    { max: 0.002 },
+    ({ others }) => others && beyond('deadLettered', others.now, others.before),
+  ),
+  // Answers that never come are in no other figure.
+  limit('handled, as a share of what was done before in the time', { min: 0.2 }, throughput),
+  limit('ready pods that do not answer', { max: 0, looks: 3 }, ({ silent }) => silent?.length),
 ];
 
 const share = (figures: Figures, what: 'failed' | 'deadLettered') =>
@@ -92,12 +76,12 @@ function beyond(what: 'failed' | 'deadLettered', now: Figures, reference: Figure
 }
 
 /** Without work to compare with, the floor is the limit. */
-function slowdown(trial: Figures, reference: Figures): number | undefined {
+function slowdown({ trial, reference }: Seen): number | undefined {
   if (trial.handled < MIN_HANDLED || meanSeconds(trial) <= SLOW_ABOVE_SECONDS) return undefined;
   return meanSeconds(trial) / meanSeconds(reference);
 }
 
-function throughput(trial: Observed, displaced: Observed | undefined): number | undefined {
+function throughput({ trial, displaced }: Seen): number | undefined {
   if (!displaced || trial.overSeconds < STALLED_AFTER_SECONDS) return undefined;
   const expected = (displaced.handled / displaced.overSeconds) * trial.overSeconds;
   return expected < MIN_HANDLED ? undefined : trial.handled / expected;

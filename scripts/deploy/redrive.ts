@@ -1,12 +1,11 @@
 import { DeadLetterQueue, ofRelease } from '@orders/consumer/dlq/dead-letter-queue.ts';
 import { resolveQueues } from '@orders/shared/sqs/queue-admin.ts';
 import { createTool } from '../sqs-tool.ts';
+import type { Environment } from './command-line.ts';
 import type { Context } from './context.ts';
 import { DeploymentError, messageOf } from './errors.ts';
 import type { PodObject } from './kubectl.ts';
 import { PORTS, podLabels } from './manifests.ts';
-
-export type Environment = 'staging' | 'production';
 
 /**
  * What the consumers of a release call themselves in reasons: the version that was built into the image. The tag where

@@ -71,11 +71,11 @@ export async function rolledOut(
     const waits = looksAtPods ? (await newestPods(kubectl, deployment)).flatMap(waitsOf) : [];
     const hopeless = waits.find(isHopeless);
     if (hopeless || outOfTime) {
+      const wait = hopeless ?? waits[0];
+      const why = wait ? `: ${await describeWait(kubectl, wait)}` : '';
+      const late = hopeless ? '' : ` is not ready in ${rolloutTimeoutSeconds} s`;
       const { image } = deployment.spec.template.spec.containers[0];
-      const what = hopeless ? ': ' : ` is not ready in ${rolloutTimeoutSeconds} s${waits[0] ? ': ' : ''}`;
-      const why = hopeless ?? waits[0];
-      const text = why ? await describeWait(kubectl, why) : '';
-      throw new DeploymentError('NOT_READY', `${name} with ${image}${what}${text}`);
+      throw new DeploymentError('NOT_READY', `${name} with ${image}${late}${why}`);
     }
     await pause(signal, LOOK_EVERY_MS);
   }
@@ -141,35 +141,35 @@ export async function revert(kubectl: Kubectl, service: ServiceName, wanted: Run
 }
 
 /** Gives the Deployment the strategy of its manifest again, which {@link revert} has replaced. Safe to run again. */
-export async function restoreStrategy({ kubectl }: Rollout, service: ServiceName): Promise<void> {
+export async function restoreStrategy(kubectl: Kubectl, service: ServiceName): Promise<void> {
   const live = await kubectl.get<DeploymentObject>('deployment', service);
   const { strategy } = (lastApplied(live) ?? live).spec;
   if (strategy) await kubectl.patch('deployment', service, setStrategy(strategy));
 }
 
 /**
- * Waits until only pods of the stable Deployment's newest template are left, for as long as a rollout may take.
- * @param ending whether those count that are about to end
- * @returns those that are left all the same
+ * Waits until only pods of the stable Deployment's newest template are left: a consumer that ends goes on with what it
+ * holds. Such that cannot even end are taken for dead.
+ * @throws {DeploymentError} NOT_READY when others run on for longer than a rollout may take
  */
 export async function othersGone(
-  { kubectl, signal, rolloutTimeoutSeconds }: Rollout,
+  { kubectl, signal, say, rolloutTimeoutSeconds }: Session,
   service: ServiceName,
-  { ending }: { ending: boolean },
-): Promise<PodObject[]> {
+): Promise<void> {
   let left: PodObject[] = [];
   await within(signal, rolloutTimeoutSeconds, LOOK_EVERY_MS, async () => {
     const hash = await newestHash(kubectl, await kubectl.get<DeploymentObject>('deployment', service));
     const pods = await kubectl.list<PodObject>('pods', { app: service });
-    left = pods.filter(
-      ({ metadata, status }) =>
-        metadata.labels?.['pod-template-hash'] !== hash &&
-        (ending || metadata.deletionTimestamp === undefined) &&
-        !['Succeeded', 'Failed'].includes(status.phase ?? ''),
-    );
+    const isOver = ({ status }: PodObject) => ['Succeeded', 'Failed'].includes(status.phase ?? '');
+    left = pods.filter((pod) => pod.metadata.labels?.['pod-template-hash'] !== hash && !isOver(pod));
     return left.length === 0 || undefined;
   });
-  return left;
+  const [ending, alive] = [[], []] as [string[], string[]];
+  for (const { metadata } of left) (metadata.deletionTimestamp ? ending : alive).push(metadata.name);
+  for (const name of ending) say(`  ${name} does not end: is its node dead?`);
+  if (alive.length === 0) return;
+  const problem = `${alive.join(', ')} still runs after ${rolloutTimeoutSeconds} s`;
+  throw new DeploymentError('NOT_READY', problem);
 }
 
 /** What marks the pods of the template that the Deployment has now; `undefined` before its controller has seen it. */
@@ -192,19 +192,16 @@ type Wait = { pod: string; reason: string; message: string; restarts: number };
 
 /** What the containers of a pod wait for, and what the scheduler says of it. */
 function waitsOf({ metadata: { name: pod }, status }: PodObject): Wait[] {
-  const containers = [...(status.initContainerStatuses ?? []), ...(status.containerStatuses ?? [])];
-  const waits = containers.flatMap(({ restartCount: restarts, state: { waiting } }) =>
-    waiting?.reason === undefined
-      ? []
-      : [{ pod, reason: waiting.reason, message: waiting.message ?? '', restarts }],
+  const { initContainerStatuses = [], containerStatuses = [], conditions = [] } = status;
+  const isUnscheduled = conditions.find(({ type, status }) => type === 'PodScheduled' && status === 'False');
+  const waits = [...initContainerStatuses, ...containerStatuses].map(({ restartCount, state }) => ({
+    ...state.waiting,
+    restarts: restartCount,
+  }));
+  return [...waits, { ...isUnscheduled, reason: isUnscheduled && 'Unschedulable', restarts: 0 }].flatMap(
+    ({ reason, message = '', restarts }) =>
+      reason === undefined ? [] : [{ pod, reason, message, restarts }],
   );
-  const unscheduled = (status.conditions ?? []).filter(
-    ({ type, status }) => type === 'PodScheduled' && status === 'False',
-  );
-  return [
-    ...waits,
-    ...unscheduled.map(({ message = '' }) => ({ pod, reason: 'Unschedulable', message, restarts: 0 })),
-  ];
 }
 
 const isHopeless = ({ reason, restarts }: Wait) =>

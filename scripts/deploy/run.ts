@@ -1,5 +1,5 @@
 import { openKubectlProxy } from '../kubectl-proxy.ts';
-import type { Settings } from './command-line.ts';
+import { ROLLOUT_TIMEOUT_SECONDS, type Settings, WATCH_SECONDS } from './command-line.ts';
 import type { Session } from './context.ts';
 import { DeploymentError, hasCode, messageOf } from './errors.ts';
 import { Kubectl } from './kubectl.ts';
@@ -12,6 +12,8 @@ import { redriveRelease } from './redrive.ts';
 
 export const say = (line: string) => console.log(line);
 
+const SIGNALS = ['SIGINT', 'SIGTERM'] as const;
+
 /**
  * Opens what all three commands need. Ctrl-C and SIGTERM break a run off in good order; the second one at once.
  * @returns exit status: what `work` answers, or 1 after telling why it stopped and how things stand
@@ -20,18 +22,27 @@ export async function runInCluster(
   settings: Settings,
   work: (session: Session) => Promise<number>,
 ): Promise<number> {
-  const { environment, watchSeconds, rolloutTimeoutSeconds } = settings;
+  const { environment } = settings;
   const kubectl = new Kubectl(environment);
-  const { signal, abort } = interruption();
+  const interrupted = new AbortController();
+  const abort = () => interrupted.abort();
+  for (const name of SIGNALS) process.once(name, abort);
   try {
     await checkNamespace(kubectl);
     await using proxy = await openKubectlProxy(environment).catch((cause) => {
       throw new DeploymentError('KUBECTL', messageOf(cause), { cause });
     });
-    const redrive: Session['redrive'] = (codeVersion, since) =>
-      redriveRelease(environment, codeVersion, since, say);
-    const from = { kubectl, http: podHttp(proxy, signal), redrive, configurationAt };
-    return await work({ ...from, say, signal, watchSeconds, rolloutTimeoutSeconds });
+    return await work({
+      kubectl,
+      http: podHttp(proxy, interrupted.signal),
+      redrive: (codeVersion, since) => redriveRelease(environment, codeVersion, since, say),
+      configurationAt: async (release, overlay) =>
+        readManifests(await renderOverlayAt(release, overlay), release).others,
+      say,
+      signal: interrupted.signal,
+      watchSeconds: settings['watch-seconds'] ?? WATCH_SECONDS[environment],
+      rolloutTimeoutSeconds: settings['timeout-seconds'] ?? ROLLOUT_TIMEOUT_SECONDS,
+    });
   } catch (error) {
     if (!(error instanceof DeploymentError)) throw error;
     // A cluster that was asked for 20 s in vain is asked once more, not for as long again.
@@ -40,15 +51,6 @@ export async function runInCluster(
   } finally {
     for (const name of SIGNALS) process.off(name, abort);
   }
-}
-
-const SIGNALS = ['SIGINT', 'SIGTERM'] as const;
-
-function interruption() {
-  const interrupted = new AbortController();
-  const abort = () => interrupted.abort();
-  for (const name of SIGNALS) process.once(name, abort);
-  return { signal: interrupted.signal, abort };
 }
 
 async function explain(kubectl: Kubectl, error: DeploymentError): Promise<void> {
@@ -60,16 +62,13 @@ async function explain(kubectl: Kubectl, error: DeploymentError): Promise<void> 
   for (const line of situation) say(`  ${line}`);
 }
 
-const configurationAt: Session['configurationAt'] = async (release, overlay) =>
-  readManifests(await renderOverlayAt(release, overlay), release).others;
-
 /** Runs `work` while holding the lock of the namespace. */
 export async function locked(
   session: Session,
-  { lockWaitSeconds }: Settings,
+  { 'lock-wait-seconds': waitSeconds = 0 }: Settings,
   work: (session: Session, lock: DeploymentLock) => Promise<void>,
 ): Promise<void> {
   const { kubectl, say, signal } = session;
-  await using lock = await DeploymentLock.acquire(kubectl, { signal, say, waitSeconds: lockWaitSeconds });
+  await using lock = await DeploymentLock.acquire(kubectl, { signal, say, waitSeconds });
   await work({ ...session, signal: AbortSignal.any([signal, lock.signal]) }, lock);
 }

@@ -6,11 +6,9 @@ import { trackOf } from './live.ts';
 import type { DeploymentState } from './lock.ts';
 import { candidateName, releaseOf, SERVICES, type ServiceName } from './manifests.ts';
 import { within } from './pause.ts';
-import { NO_FIGURES, type Observed } from './pod-figures.ts';
+import { NO_FIGURES } from './pod-figures.ts';
 import { isSettled } from './rollout.ts';
 import { observe, type Watching, whyWorse } from './watch.ts';
-
-type Check = { name: string; run: () => Promise<string> };
 
 const LOOK_EVERY_MS = 2_000;
 
@@ -30,50 +28,42 @@ export async function verify(
   { before }: DeploymentState,
   { ordering = false } = {},
 ): Promise<string[]> {
+  const { http, signal, say, watchSeconds } = context;
   const problems: string[] = [];
-  for (const { name, run } of checks(context, before, ordering)) {
+  const check = async (name: string, run: () => string | Promise<string>) => {
     try {
-      context.say(`ok      ${name}: ${await run()}`);
+      say(`ok      ${name}: ${await run()}`);
     } catch (error) {
       // Whoever may not ask has not verified anything.
       if (isOutOfReach(error) || hasCode(error, 'BROKEN_OFF')) throw error;
       problems.push(`${name}: ${messageOf(error)}`);
-      context.say(`FAILED  ${problems.at(-1)}`);
+      say(`FAILED  ${problems.at(-1)}`);
     }
+  };
+  for (const service of SERVICES) await check(`${service} rolled out`, () => settled(context, service));
+  await check('no deployment half-way', () => nothingHalfWay(context));
+  for (const service of SERVICES) {
+    await check(`${service} health`, async () => {
+      await persistently(signal, () => checkHealth(http, serviceTarget(service)));
+      return 'UP';
+    });
+  }
+  await check('a synthetic order', () => persistently(signal, () => throughToTheStore(context)));
+  const now = await observe(context, { ordering });
+  for (const service of SERVICES) {
+    await check(`${service} over ${watchSeconds} s`, () => {
+      const why = whyWorse(now[service], before?.[service] ?? NO_FIGURES);
+      return why ? fail(`${why}; ${summary(now[service])}`) : summary(now[service]);
+    });
   }
   return problems;
 }
 
-function checks(context: Watching, before: DeploymentState['before'], ordering: boolean): Check[] {
-  const { kubectl, http, signal, watchSeconds } = context;
-  const each = (what: string, run: (service: ServiceName) => Promise<string>): Check[] =>
-    SERVICES.map((service) => ({ name: `${service} ${what}`, run: () => run(service) }));
-  let observed: Promise<Record<ServiceName, Observed>> | undefined;
-  return [
-    ...each('rolled out', (service) => settled(context, service)),
-    {
-      name: 'no deployment half-way',
-      run: async () => {
-        if ((await trackOf(kubectl)) !== 'stable') fail('traffic goes to the candidate');
-        for (const service of SERVICES) {
-          const candidate = await kubectl.find('deployment', candidateName(service));
-          if (candidate) fail(`${candidate.metadata.name} is there`);
-        }
-        return 'traffic to stable, no candidates';
-      },
-    },
-    ...each('health', async (service) => {
-      await persistently(signal, () => checkHealth(http, serviceTarget(service)));
-      return 'UP';
-    }),
-    { name: 'a synthetic order', run: () => persistently(signal, () => throughToTheStore(context)) },
-    ...each(`over ${watchSeconds} s`, async (service) => {
-      observed ??= observe(context, { ordering });
-      const now = (await observed)[service];
-      const why = whyWorse(now, before?.[service] ?? NO_FIGURES);
-      return why ? fail(`${why}; ${summary(now)}`) : summary(now);
-    }),
-  ];
+async function nothingHalfWay({ kubectl }: Watching): Promise<string> {
+  if ((await trackOf(kubectl)) !== 'stable') fail('traffic goes to the candidate');
+  for (const name of SERVICES.map(candidateName))
+    if (await kubectl.find('deployment', name)) fail(`${name} is there`);
+  return 'traffic to stable, no candidates';
 }
 
 /** An autoscaler may just have added a pod: most of them must be available, some time soon. */

@@ -4,8 +4,8 @@ import type { Session } from './context.ts';
 import { DeploymentError, hasCode } from './errors.ts';
 import { LIMITS, MIN_HANDLED, type Seen, summary } from './limits.ts';
 import type { ServiceName, Track } from './manifests.ts';
-import { pause } from './pause.ts';
-import { type Figures, type FiguresByPod, growth, type Observed, readFigures } from './pod-figures.ts';
+import { pause, within } from './pause.ts';
+import { type Figures, growth, type Observed, readFigures } from './pod-figures.ts';
 
 const SAMPLE_EVERY_MS = 2_000;
 /** A candidate that got little work in the time of the watch is given more, so many times over. */
@@ -102,21 +102,20 @@ export async function observe(
 
 /** Connections live 5 s: whoever ordered within them has a new one by now, to the other side. */
 const QUIET_FOR_MS = 6_000;
-const QUIET_TIMEOUT_MS = 30_000;
+const QUIET_TIMEOUT_SECONDS = 30;
 
 /** Waits until pods that were switched away from get no orders any more: their connections have ended, or are idle. */
 export async function quiet(context: Watching, service: ServiceName, track: Track): Promise<void> {
   const read = async () => (await readFigures(context, service, track)).figures;
-  const giveUpAt = performance.now() + QUIET_TIMEOUT_MS;
-  let before: FiguresByPod = await read();
-  for (let quietSince = performance.now(); performance.now() < giveUpAt; ) {
-    await pause(context.signal, SAMPLE_EVERY_MS);
+  let before = await read();
+  let quietSince = performance.now();
+  const isQuiet = await within(context.signal, QUIET_TIMEOUT_SECONDS, SAMPLE_EVERY_MS, async () => {
     const now = await read();
     if (growth(before, now).handled > 0) quietSince = performance.now();
-    else if (performance.now() - quietSince >= QUIET_FOR_MS) return;
     before = now;
-  }
-  context.say(`  ${service} ${track} still gets orders; its pods finish them when they end`);
+    return performance.now() - quietSince >= QUIET_FOR_MS || undefined;
+  });
+  if (!isQuiet) context.say(`  ${service} ${track} still gets orders; its pods finish them when they end`);
 }
 
 /**

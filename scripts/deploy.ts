@@ -11,7 +11,7 @@ import {
   watchSeconds,
 } from './deploy/command-line.ts';
 import { deployRelease, findLeftOver, planSteps, type Request } from './deploy/deploy-release.ts';
-import { DeploymentLock } from './deploy/lock.ts';
+import { readState } from './deploy/lock.ts';
 import { defaultOverlay, readManifests, SERVICES } from './deploy/manifests.ts';
 import { renderOverlay } from './deploy/overlay.ts';
 import { locked, runInCluster, say } from './deploy/run.ts';
@@ -72,7 +72,7 @@ async function main(values: ValuesOf<typeof command>): Promise<number> {
 }
 
 async function dryRun(request: Request): Promise<number> {
-  const state = await DeploymentLock.readState(request.kubectl);
+  const state = await readState(request.kubectl);
   const leftOver = request.isFirst ? undefined : await findLeftOver(request, state);
   if (leftOver) {
     const releases = SERVICES.map((service) => leftOver.previous[service].release);

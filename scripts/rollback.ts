@@ -2,7 +2,7 @@ import { defineCommand, flag, runCommand, type ValuesOf } from './command.ts';
 import { alert } from './deploy/alert.ts';
 import { deployerEnvironment, NEEDS_KUBECTL, seconds, tags, timeoutSeconds } from './deploy/command-line.ts';
 import type { Kubectl } from './deploy/kubectl.ts';
-import { DeploymentLock } from './deploy/lock.ts';
+import { readState } from './deploy/lock.ts';
 import { SERVICES } from './deploy/manifests.ts';
 import { rollBack, rollBackTarget } from './deploy/roll-back.ts';
 import { locked, runInCluster, say } from './deploy/run.ts';
@@ -60,7 +60,7 @@ async function main(values: ValuesOf<typeof command>): Promise<number> {
 }
 
 async function dryRun(kubectl: Kubectl, to: string | undefined): Promise<number> {
-  const target = await rollBackTarget(kubectl, await DeploymentLock.readState(kubectl), to);
+  const target = await rollBackTarget(kubectl, await readState(kubectl), to);
   for (const service of SERVICES) say(`would bring ${service} back to ${target[service].release}`);
   say('nothing was changed');
   return 0;

@@ -1,6 +1,6 @@
 import { defineCommand, runCommand } from './command.ts';
 import { deployerEnvironment, NEEDS_KUBECTL, watchSeconds } from './deploy/command-line.ts';
-import { DeploymentLock } from './deploy/lock.ts';
+import { readState } from './deploy/lock.ts';
 import { runInCluster } from './deploy/run.ts';
 import { verify } from './deploy/verify.ts';
 
@@ -18,7 +18,7 @@ export const command = defineCommand({
 if (import.meta.main) {
   await runCommand(command, (values) =>
     runInCluster(values, async (session) => {
-      const problems = await verify(session, await DeploymentLock.readState(session.kubectl));
+      const problems = await verify(session, await readState(session.kubectl));
       return problems.length === 0 ? 0 : 1;
     }),
   );

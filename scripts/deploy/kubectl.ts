@@ -27,21 +27,15 @@ export type DeploymentObject = KubernetesObject & {
       spec: { containers: [Container, ...Container[]]; initContainers?: Container[] };
     };
   };
-  status?: {
-    observedGeneration?: number;
-    replicas?: number;
-    updatedReplicas?: number;
-    availableReplicas?: number;
-  };
+  status?: Partial<
+    Record<'observedGeneration' | 'replicas' | 'updatedReplicas' | 'availableReplicas', number>
+  >;
 };
 export type ServiceObject = KubernetesObject & { spec: { selector: Record<string, string> } };
-type ContainerStatus = {
-  restartCount: number;
-  state: { waiting?: { reason?: string; message?: string } };
-};
+type ContainerStatus = { restartCount: number; state: { waiting?: { reason?: string; message?: string } } };
 export type PodObject = KubernetesObject & {
   metadata: { deletionTimestamp?: string };
-  spec: { containers: Container[]; nodeName?: string };
+  spec: { containers: Container[] };
   status: {
     phase?: string;
     conditions?: { type: string; status: string; message?: string }[];

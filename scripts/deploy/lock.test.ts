@@ -1,6 +1,6 @@
 import { describe, expect, test, vi } from 'vitest';
 import { Kubectl } from './kubectl.ts';
-import { DeploymentLock } from './lock.ts';
+import { acquireLock, readState } from './lock.ts';
 import { createStaging, type Staging } from './testing/staging.ts';
 
 /** As if its process had been killed: it renews nothing any more. */
@@ -16,8 +16,8 @@ function free() {
 describe('lock', () => {
   test('second deployment, while the first holds the lock, is refused with who holds it and until when', async () => {
     const { kubectl } = free();
-    await using _first = await DeploymentLock.acquire(kubectl);
-    await expect(DeploymentLock.acquire(kubectl)).rejects.toMatchObject({
+    await using _first = await acquireLock(kubectl);
+    await expect(acquireLock(kubectl)).rejects.toMatchObject({
       code: 'LOCKED',
       message: expect.stringContaining(`process ${process.pid}`),
     });
@@ -26,39 +26,39 @@ describe('lock', () => {
   test('lock, given up, is free, and its state is still there', async () => {
     const { kubectl } = free();
     {
-      await using first = await DeploymentLock.acquire(kubectl);
+      await using first = await acquireLock(kubectl);
       await first.setState({ release: '2', step: 'half-way' });
     }
-    await using second = await DeploymentLock.acquire(kubectl);
+    await using second = await acquireLock(kubectl);
     expect(second.state).toEqual({ release: '2', step: 'half-way' });
-    expect(await DeploymentLock.readState(kubectl)).toEqual({ release: '2', step: 'half-way' });
+    expect(await readState(kubectl)).toEqual({ release: '2', step: 'half-way' });
   });
 
   test('lock, of one that works for long, is renewed', async () => {
     const { staging, kubectl } = free();
-    await using _first = await DeploymentLock.acquire(kubectl);
+    await using _first = await acquireLock(kubectl);
     await staging.wait(300);
-    await expect(DeploymentLock.acquire(kubectl)).rejects.toMatchObject({ code: 'LOCKED' });
+    await expect(acquireLock(kubectl)).rejects.toMatchObject({ code: 'LOCKED' });
   });
 
   test('lock, of one that has died, is free a minute later, and its holder must not write any more', async () => {
     const { staging, kubectl } = free();
-    await using dead = await DeploymentLock.acquire(kubectl);
+    await using dead = await acquireLock(kubectl);
     kill(staging);
     await staging.wait(55);
-    await expect(DeploymentLock.acquire(kubectl)).rejects.toMatchObject({ code: 'LOCKED' });
+    await expect(acquireLock(kubectl)).rejects.toMatchObject({ code: 'LOCKED' });
     await staging.wait(10);
     staging.cluster.fault = () => undefined;
-    await using taken = await DeploymentLock.acquire(kubectl);
+    await using taken = await acquireLock(kubectl);
     await expect(dead.setState({ release: '1' })).rejects.toMatchObject({ code: 'CONFLICT' });
     expect(dead.signal.aborted).toBe(true);
     await taken.setState({ release: '2' });
-    expect(await DeploymentLock.readState(kubectl)).toEqual({ release: '2' });
+    expect(await readState(kubectl)).toEqual({ release: '2' });
   });
 
   test('lock, that cannot be renewed for a minute, is lost: another may have it', async () => {
     const { staging, kubectl } = free();
-    await using lock = await DeploymentLock.acquire(kubectl);
+    await using lock = await acquireLock(kubectl);
     kill(staging);
     await staging.wait(30);
     expect(lock.signal.aborted).toBe(false);
@@ -74,17 +74,17 @@ describe('lock', () => {
       isLost = !isLost && !args.includes('get');
       return isLost ? { status: 1, stdout: '', stderr: 'read: connection reset by peer' } : answer;
     });
-    await using lock = await DeploymentLock.acquire(kubectl);
+    await using lock = await acquireLock(kubectl);
     await lock.setState({ release: '2' });
     expect(lock.signal.aborted).toBe(false);
-    expect(await DeploymentLock.readState(kubectl)).toEqual({ release: '2' });
+    expect(await readState(kubectl)).toEqual({ release: '2' });
   });
 
   test('lock that is waited for is had when the other gives it up', async () => {
     const { kubectl } = free();
     const said: string[] = [];
-    const first = await DeploymentLock.acquire(kubectl);
-    const second = DeploymentLock.acquire(kubectl, { say: (line) => void said.push(line), waitSeconds: 60 });
+    const first = await acquireLock(kubectl);
+    const second = acquireLock(kubectl, { say: (line) => void said.push(line), waitSeconds: 60 });
     await vi.waitFor(() => expect(said.join()).toContain('waits up to 60 s'));
     await first[Symbol.asyncDispose]();
     await using lock = await second;
@@ -94,10 +94,7 @@ describe('lock', () => {
 
   test('two that begin at once: one gets the lock, the other is told who', async () => {
     const { kubectl } = free();
-    const tries = await Promise.allSettled([
-      DeploymentLock.acquire(kubectl),
-      DeploymentLock.acquire(kubectl),
-    ]);
+    const tries = await Promise.allSettled([acquireLock(kubectl), acquireLock(kubectl)]);
     expect(tries.filter(({ status }) => status === 'fulfilled')).toHaveLength(1);
     for (const attempt of tries) {
       if (attempt.status === 'fulfilled') await attempt.value[Symbol.asyncDispose]();

@@ -40,101 +40,84 @@ const DURATION_SECONDS = 60;
 const RENEW_EVERY_MS = 15_000;
 const LOOK_EVERY_MS = 2_000;
 
+/** Given up by its disposal; the state stays. */
+export type DeploymentLock = DeploymentRecord &
+  AsyncDisposable & {
+    /** Aborted when the lock was lost: nothing more must be changed then. */
+    signal: AbortSignal;
+  };
+
 /**
  * One deployment per namespace at a time: a Lease that its holder renews, and that others may take a minute after the
  * holder has vanished. The same object keeps the state, so that nobody writes it without the lock. Each write is a patch
- * that the API server refuses when another holds the Lease; so it may be repeated when its answer was lost.
+ * that the API server refuses when another holds the Lease; so it may be repeated when its answer was lost. Waits for
+ * another holder to end, or to have vanished for a minute.
+ * @throws {DeploymentError} LOCKED when that takes longer than it may
  */
-export class DeploymentLock implements DeploymentRecord, AsyncDisposable {
-  readonly #kubectl: Kubectl;
-  readonly #holder: string | undefined;
-  readonly #lost = new AbortController();
-  readonly #timer: ReturnType<typeof setInterval>;
-  #state: DeploymentState;
-  #renewedAt = performance.now();
-
-  private constructor(kubectl: Kubectl, { metadata, spec }: Lease) {
-    this.#kubectl = kubectl;
-    this.#holder = spec.holderIdentity;
-    this.#state = stateOf(metadata);
-    this.#timer = setInterval(() => void this.#renew(), RENEW_EVERY_MS);
-  }
-
-  /**
-   * Waits for another holder to end, or to have vanished for a minute.
-   * @throws {DeploymentError} LOCKED when that takes longer than it may
-   */
-  static async acquire(
-    kubectl: Kubectl,
-    { waitSeconds = 0, say = (_line: string) => {}, signal = new AbortController().signal } = {},
-  ): Promise<DeploymentLock> {
-    const giveUpAt = performance.now() + waitSeconds * 1_000;
-    const holder = `${userInfo().username}@${hostname()} (process ${process.pid}, run ${randomUUID().slice(0, 8)})`;
-    for (let isFirstLook = true; ; ) {
-      const lease = await kubectl.find<Lease>('lease', NAME);
-      if (lease?.spec.holderIdentity === holder) return new DeploymentLock(kubectl, lease);
-      const endsAt = lease ? expiry(lease) : new Date(0);
-      if (!lease?.spec.holderIdentity || endsAt <= new Date()) {
-        // Whoever is second, or gets no answer, looks again who has it.
-        await take(kubectl, holder, lease).catch((error) => {
-          if (!hasCode(error, 'CONFLICT', 'ALREADY_EXISTS')) throw error;
-        });
-        continue;
-      }
-      const { holderIdentity, acquireTime } = lease.spec;
-      const since = `${holderIdentity} deploys to ${kubectl.namespace} since ${acquireTime}`;
-      const problem = `${since}. If it has died, its lock ends at ${endsAt.toISOString()}`;
-      if (performance.now() >= giveUpAt) throw new DeploymentError('LOCKED', problem);
-      if (isFirstLook) say(`waits up to ${waitSeconds} s: ${problem}`);
-      isFirstLook = false;
-      await pause(signal, LOOK_EVERY_MS);
+export async function acquireLock(
+  kubectl: Kubectl,
+  { waitSeconds = 0, say = (_line: string) => {}, signal = new AbortController().signal } = {},
+): Promise<DeploymentLock> {
+  const giveUpAt = performance.now() + waitSeconds * 1_000;
+  const holder = `${userInfo().username}@${hostname()} (process ${process.pid}, run ${randomUUID().slice(0, 8)})`;
+  for (let isFirstLook = true; ; ) {
+    const lease = await kubectl.find<Lease>('lease', NAME);
+    if (lease?.spec.holderIdentity === holder) return hold(kubectl, lease);
+    const endsAt = lease ? expiry(lease) : new Date(0);
+    if (!lease?.spec.holderIdentity || endsAt <= new Date()) {
+      // Whoever is second, or gets no answer, looks again who has it.
+      await take(kubectl, holder, lease).catch((error) => {
+        if (!hasCode(error, 'CONFLICT', 'ALREADY_EXISTS')) throw error;
+      });
+      continue;
     }
+    const { holderIdentity, acquireTime } = lease.spec;
+    const since = `${holderIdentity} deploys to ${kubectl.namespace} since ${acquireTime}`;
+    const problem = `${since}. If it has died, its lock ends at ${endsAt.toISOString()}`;
+    if (performance.now() >= giveUpAt) throw new DeploymentError('LOCKED', problem);
+    if (isFirstLook) say(`waits up to ${waitSeconds} s: ${problem}`);
+    isFirstLook = false;
+    await pause(signal, LOOK_EVERY_MS);
   }
+}
 
-  /** The state without the lock, to look at. */
-  static async readState(kubectl: Kubectl): Promise<DeploymentState> {
-    return stateOf((await kubectl.find<Lease>('lease', NAME))?.metadata);
-  }
+/** The state without the lock, to look at. */
+export const readState = async (kubectl: Kubectl): Promise<DeploymentState> =>
+  stateOf(await kubectl.find<Lease>('lease', NAME));
 
-  get state(): DeploymentState {
-    return this.#state;
-  }
-
-  /** Aborted when the lock was lost: nothing more must be changed then. */
-  get signal(): AbortSignal {
-    return this.#lost.signal;
-  }
-
-  async setState(state: DeploymentState): Promise<void> {
-    await this.#write({ op: 'add', path: STATE_PATH, value: JSON.stringify(state) });
-    this.#state = state;
-  }
-
-  /** Gives the lock up; the state stays. */
-  async [Symbol.asyncDispose](): Promise<void> {
-    clearInterval(this.#timer);
-    if (this.signal.aborted) return;
-    await this.#write({ op: 'replace', path: '/spec/holderIdentity', value: '' }).catch(() => {});
-  }
-
-  async #renew(): Promise<void> {
-    await this.#write().catch((error) => {
-      if (performance.now() > this.#renewedAt + DURATION_SECONDS * 1_000) this.#lost.abort(error);
-    });
-  }
-
-  async #write(...changes: object[]): Promise<void> {
-    const isOurs = { op: 'test', path: '/spec/holderIdentity', value: this.#holder };
+function hold(kubectl: Kubectl, lease: Lease): DeploymentLock {
+  const lost = new AbortController();
+  let state = stateOf(lease);
+  let renewedAt = performance.now();
+  const write = async (...changes: object[]) => {
+    const isOurs = { op: 'test', path: '/spec/holderIdentity', value: lease.spec.holderIdentity };
     const renewal = { op: 'replace', path: '/spec/renewTime', value: microTime(new Date()) };
     const startedAt = performance.now();
     try {
-      await this.#kubectl.patch('lease', NAME, [isOurs, renewal, ...changes]);
-      this.#renewedAt = startedAt;
+      await kubectl.patch('lease', NAME, [isOurs, renewal, ...changes]);
+      renewedAt = startedAt;
     } catch (error) {
-      if (hasCode(error, 'CONFLICT', 'NOT_FOUND')) this.#lost.abort(error);
+      const isExpired = performance.now() > renewedAt + DURATION_SECONDS * 1_000;
+      if (isExpired || hasCode(error, 'CONFLICT', 'NOT_FOUND')) lost.abort(error);
       throw error;
     }
-  }
+  };
+  const timer = setInterval(() => void write().catch(() => {}), RENEW_EVERY_MS);
+  return {
+    get state() {
+      return state;
+    },
+    signal: lost.signal,
+    setState: async (next) => {
+      await write({ op: 'add', path: STATE_PATH, value: JSON.stringify(next) });
+      state = next;
+    },
+    [Symbol.asyncDispose]: async () => {
+      clearInterval(timer);
+      if (lost.signal.aborted) return;
+      await write({ op: 'replace', path: '/spec/holderIdentity', value: '' }).catch(() => {});
+    },
+  };
 }
 
 /** @throws {DeploymentError} CONFLICT, ALREADY_EXISTS when another was faster */
@@ -154,8 +137,8 @@ async function take(kubectl: Kubectl, holder: string, found: Lease | undefined):
 const expiry = ({ spec: { renewTime = '', leaseDurationSeconds = 0 } }: Lease) =>
   new Date((Date.parse(renewTime) || 0) + leaseDurationSeconds * 1_000);
 
-const stateOf = (metadata: Lease['metadata'] | undefined): DeploymentState =>
-  JSON.parse(metadata?.annotations?.[STATE] ?? '{}');
+const stateOf = (lease: Lease | undefined): DeploymentState =>
+  JSON.parse(lease?.metadata.annotations?.[STATE] ?? '{}');
 
 /** Kubernetes' MicroTime takes six digits and no fewer. */
 const microTime = (date: Date) => date.toISOString().replace('Z', '000Z');

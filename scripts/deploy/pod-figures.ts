@@ -4,31 +4,23 @@ import type { Kubectl, PodObject } from './kubectl.ts';
 import { PORTS, podLabels, type ServiceName, type Track } from './manifests.ts';
 import type { PodHttp } from './pod-http.ts';
 
-/** What pods have done. */
-export type Figures = {
+export const NO_FIGURES = {
   /** Requests or messages. */
-  handled: number;
-  /** Of these, the ones that failed through no fault of the client: 5xx; retry, rejected, released in an outage. */
-  failed: number;
-  deadLettered: number;
-  /** Handling time of all measured pieces of work (requests, batches), and their number. */
-  seconds: number;
-  measured: number;
-  /** Containers that died and were started again. */
-  restarts: number;
-};
-
-/** The same, since so long. */
-export type Observed = Figures & { overSeconds: number };
-
-export const NO_FIGURES: Figures = {
   handled: 0,
+  /** Of these, the ones that failed through no fault of the client: 5xx; retry, rejected, released in an outage. */
   failed: 0,
   deadLettered: 0,
+  /** Handling time of all measured pieces of work (requests, batches), and their number. */
   seconds: 0,
   measured: 0,
+  /** Containers that died and were started again. */
   restarts: 0,
 };
+
+/** What pods have done. */
+export type Figures = typeof NO_FIGURES;
+/** The same, since so long. */
+export type Observed = Figures & { overSeconds: number };
 
 /** What a pod has done since it started. */
 export function figuresOf(service: ServiceName, metrics: string): Omit<Figures, 'restarts'> {

@@ -4,7 +4,7 @@ import type { Session } from './context.ts';
 import { DeploymentError, hasCode, messageOf } from './errors.ts';
 import { Kubectl } from './kubectl.ts';
 import { checkNamespace, describeSituation } from './live.ts';
-import { DeploymentLock } from './lock.ts';
+import { acquireLock, type DeploymentLock } from './lock.ts';
 import { readManifests } from './manifests.ts';
 import { renderOverlayAt } from './overlay.ts';
 import { podHttp } from './pod-http.ts';
@@ -69,6 +69,6 @@ export async function locked(
   work: (session: Session, lock: DeploymentLock) => Promise<void>,
 ): Promise<void> {
   const { kubectl, say, signal } = session;
-  await using lock = await DeploymentLock.acquire(kubectl, { signal, say, waitSeconds });
+  await using lock = await acquireLock(kubectl, { signal, say, waitSeconds });
   await work({ ...session, signal: AbortSignal.any([signal, lock.signal]) }, lock);
 }

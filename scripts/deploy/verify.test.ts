@@ -1,12 +1,12 @@
 import { describe, expect, test } from 'vitest';
-import { DeploymentLock } from './lock.ts';
+import { readState } from './lock.ts';
 import { type Staging, serving } from './testing/staging.ts';
 import { verify } from './verify.ts';
 
 async function verified({ session }: Staging): Promise<{ sound: boolean; said: string }> {
   const lines: string[] = [];
   const saying = { ...session, say: (line: string) => void lines.push(line) };
-  const problems = await verify(saying, await DeploymentLock.readState(session.kubectl));
+  const problems = await verify(saying, await readState(session.kubectl));
   return { sound: problems.length === 0, said: lines.join('\n') };
 }
 

@@ -2,7 +2,7 @@ import { expect, onTestFinished, vi } from 'vitest';
 import { deployRelease, type Request } from '../deploy-release.ts';
 import { DeploymentError } from '../errors.ts';
 import type { DeploymentObject, ServiceObject } from '../kubectl.ts';
-import { DeploymentLock } from '../lock.ts';
+import { acquireLock, readState } from '../lock.ts';
 import { readManifests, releaseOf, SERVICES } from '../manifests.ts';
 import { rollBack, rollBackTarget } from '../roll-back.ts';
 import { FakeCluster } from './fake-cluster.ts';
@@ -123,15 +123,15 @@ export function createStaging() {
     request,
     interrupt: () => interrupted.abort(),
     deploy: async (tag: string, options?: Parameters<typeof request>[1]) => {
-      await using lock = await DeploymentLock.acquire(cluster.kubectl);
+      await using lock = await acquireLock(cluster.kubectl);
       const deploy = request(tag, options);
       await deployRelease({ ...deploy, signal: AbortSignal.any([deploy.signal, lock.signal]) }, lock);
     },
     rollBack: async (to?: string) => {
-      await using lock = await DeploymentLock.acquire(cluster.kubectl);
+      await using lock = await acquireLock(cluster.kubectl);
       return await rollBack(session, lock, await rollBackTarget(cluster.kubectl, lock.state, to));
     },
-    state: () => DeploymentLock.readState(cluster.kubectl),
+    state: () => readState(cluster.kubectl),
     /** What was changed since so many changes, but for the lock. */
     changesSince: (count: number) =>
       cluster.changes.slice(count).filter((change) => !change.startsWith('patch lease')),

@@ -3,7 +3,7 @@ import { mkdir, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { promisify } from 'node:util';
-import { DeploymentError } from './errors.ts';
+import { DeploymentError, messageOf } from './errors.ts';
 
 const run = promisify(execFile);
 const MAX_OUTPUT = { maxBuffer: 256 * 1024 * 1024 };
@@ -32,8 +32,8 @@ export async function renderOverlayAt(commit: string, folder: string): Promise<s
     await run('tar', ['-xf', 'commit.tar', '-C', 'commit'], { cwd: files });
     return await renderOverlay(path.join(files, 'commit', path.relative(root, path.resolve(folder))));
   } catch (cause) {
-    const said = String((cause as { stderr?: string }).stderr ?? cause).trim();
-    throw new DeploymentError('MANIFEST', `${folder} of ${commit} cannot be had: ${said}`, { cause });
+    const said = (cause as { stderr?: string }).stderr || messageOf(cause);
+    throw new DeploymentError('MANIFEST', `${folder} of ${commit} cannot be had: ${said.trim()}`, { cause });
   } finally {
     await rm(files, { recursive: true });
   }

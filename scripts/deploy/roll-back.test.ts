@@ -4,11 +4,13 @@ import { releaseOf, SERVICES } from './manifests.ts';
 import { createStaging, expectOnly, saidOf, serving } from './testing/staging.ts';
 
 describe('rollback', () => {
-  test('of a deployment brings both services back, without a failed order, and only once', async () => {
+  test('of a deployment brings both services and the configuration back, without a failed order, and only once', async () => {
     const staging = await serving();
-    await staging.deploy('v2');
+    Object.assign(staging.commits, { v1: {}, v2: { policy: 'closed' } });
+    await staging.deploy('v2', staging.commits['v2']);
     await staging.rollBack();
     await expectOnly(staging, 'v1');
+    expect(staging.cluster.get('networkpolicy', 'order-producer')).toMatchObject({ spec: { note: 'open' } });
     expect(staging.workload.clients.failed).toEqual([]);
     await expect(staging.rollBack()).rejects.toMatchObject({ code: 'NOTHING_TO_GO_BACK_TO' });
   });

@@ -3,7 +3,7 @@ import { buildImage, buildSqsImage, loadImages, POSTGRES_IMAGE } from './cluster
 
 /** What makes a release bad: a command of sed for one file, as it is in the image of one service. */
 export const EDITS = {
-  'rejects-everything': ['consumer', 'shared/src/order.js', 's/return `v1:/return `v1:x/'],
+  'rejects-everything': ['consumer', 'shared/src/order/order.js', 's/return `v1:/return `v1:x/'],
   'migration-fails': [
     'consumer',
     'consumer/src/adapters/migrations.js',

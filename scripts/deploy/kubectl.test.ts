@@ -14,6 +14,7 @@ describe('kubectl', () => {
     ['Error from server (NotFound): namespaces "staging" not found', 'NOT_FOUND'],
     ['Error from server (AlreadyExists): error when creating "STDIN"', 'ALREADY_EXISTS'],
     ['Error from server (Conflict): the object has been modified', 'CONFLICT'],
+    ['The request is invalid: the server rejected our request due to an error in our request', 'CONFLICT'],
     [
       'The connection to the server 127.0.0.1:1 was refused - did you specify the right host or port?',
       'UNREACHABLE',

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { readState } from './lock.ts';
-import { type Staging, serving } from './testing/staging.ts';
+import { halfWay, type Staging, serving } from './testing/staging.ts';
 import { verify } from './verify.ts';
 
 async function verified({ session }: Staging): Promise<{ sound: boolean; said: string }> {
@@ -57,12 +57,7 @@ describe('verification', () => {
   });
 
   test('of a deployment that is half-way fails', async () => {
-    const staging = await serving();
-    staging.workload.faults['v2'] = {};
-    staging.cluster.fault = () => (staging.said.join().includes('[8/') ? 'Unauthorized' : undefined);
-    await expect(staging.deploy('v2')).rejects.toMatchObject({ code: 'UNAUTHORIZED' });
-    staging.cluster.fault = () => undefined;
-    expect(await verified(staging)).toMatchObject({
+    expect(await verified(await halfWay())).toMatchObject({
       sound: false,
       said: expect.stringContaining('FAILED  no deployment half-way'),
     });

@@ -152,6 +152,18 @@ export async function serving(release = 'v1'): Promise<Staging> {
   return staging;
 }
 
+export const UNAUTHORIZED = 'error: You must be logged in to the server (Unauthorized)';
+
+/** The same with a deployment of v2 whose token expired when the traffic was about to be switched, a minute ago. */
+export async function halfWay(): Promise<Staging> {
+  const staging = await serving();
+  staging.cluster.fault = () => (saidOf(staging).includes('[8/') ? UNAUTHORIZED : undefined);
+  await expect(staging.deploy('v2')).rejects.toMatchObject({ code: 'UNAUTHORIZED' });
+  staging.cluster.fault = () => undefined;
+  await staging.wait(70);
+  return staging;
+}
+
 export const saidOf = ({ said }: Staging) => said.join('\n');
 
 /** Does it at the first call of kubectl that finds it so. */

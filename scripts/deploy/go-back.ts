@@ -46,7 +46,7 @@ export async function goBack(
 
   const releases = SERVICES.map((service) => previous[service].release);
   say(`going back to ${[...new Set(releases)].join(' and ')}`);
-  await part(() => trafficToStable(session));
+  await part(() => trafficToStable(session, seconds));
   await part(() => kubectl.delete('deployment', candidateName('order-consumer')));
   for (const service of ['order-consumer', 'order-producer'] as const) {
     await part(() => revert(kubectl, service, previous[service]));
@@ -59,7 +59,7 @@ export async function goBack(
   });
   const producer = part(async () => {
     await stableIsAvailable(session);
-    await trafficToStable(session);
+    await trafficToStable(session, seconds);
     await only('order-producer');
   });
   for (const result of await Promise.allSettled([consumer, producer])) {
@@ -88,13 +88,13 @@ const isStableAvailable = async ({ kubectl }: Session) =>
   isAvailable(await kubectl.get<DeploymentObject>('deployment', 'order-producer'));
 
 /** As long as no stable pod is there, the candidate keeps it: a bad release is better than none. */
-async function trafficToStable(session: Session): Promise<void> {
+async function trafficToStable(session: Session, seconds: () => string): Promise<void> {
   const { kubectl, say } = session;
   if ((await trackOf(kubectl)) === 'candidate') {
     if (!(await isStableAvailable(session)))
       return say('  order-producer: no stable pod is available yet, traffic stays with the candidate');
     await switchTo(kubectl, 'stable');
-    say('  order-producer: new connections to stable');
+    say(`  order-producer: new connections to stable ${seconds()} s after the decision`);
   }
   await removeCandidate(kubectl);
 }

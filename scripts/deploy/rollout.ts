@@ -148,8 +148,8 @@ export async function restoreStrategy(kubectl: Kubectl, service: ServiceName): P
 }
 
 /**
- * Waits until only pods of the stable Deployment's newest template are left: a consumer that ends goes on with what it
- * holds. Such that cannot even end are taken for dead.
+ * Waits until only pods of the stable Deployment's newest template are left. A producer that is about to end gets no new
+ * connections, but a consumer goes on with what it holds. Such that cannot even end are taken for dead.
  * @throws {DeploymentError} NOT_READY when others run on for longer than a rollout may take
  */
 export async function othersGone(
@@ -160,8 +160,12 @@ export async function othersGone(
   await within(signal, rolloutTimeoutSeconds, LOOK_EVERY_MS, async () => {
     const hash = await newestHash(kubectl, await kubectl.get<DeploymentObject>('deployment', service));
     const pods = await kubectl.list<PodObject>('pods', { app: service });
-    const isOver = ({ status }: PodObject) => ['Succeeded', 'Failed'].includes(status.phase ?? '');
-    left = pods.filter((pod) => pod.metadata.labels?.['pod-template-hash'] !== hash && !isOver(pod));
+    left = pods.filter(
+      ({ metadata, status }) =>
+        metadata.labels?.['pod-template-hash'] !== hash &&
+        (service === 'order-consumer' || metadata.deletionTimestamp === undefined) &&
+        !['Succeeded', 'Failed'].includes(status.phase ?? ''),
+    );
     return left.length === 0 || undefined;
   });
   const [ending, alive] = [[], []] as [string[], string[]];

@@ -19,7 +19,7 @@ import { locked, runInCluster, say } from './deploy/run.ts';
 export const command = defineCommand({
   name: 'scripts/deploy.sh',
   summary:
-    'Brings a release to the cluster that kubectl is set to: order-consumer gradually, then order-producer blue-green. What is worse than what runs goes back by itself. Safe to run again: what a run that broke off has left goes back first.',
+    "Deploys a release to kubectl's current cluster: order-consumer gradually, then order-producer blue-green. Rolls back by itself if the release is worse than what runs. Safe to run again: it first rolls back what an interrupted run left.",
   positionals: { environment: deployerEnvironment },
   options: {
     'image-tag': { takes: 'TAG', description: 'the release; required', schema: tag },
@@ -36,7 +36,7 @@ export const command = defineCommand({
     'lock-wait-seconds': {
       takes: 'N',
       description: 'how long to wait until another deployment, or its lock, ends; by default does not wait',
-      schema: wholeNumber(1, 3_600).optional(),
+      schema: seconds.optional(),
     },
     first: flag(
       'replaces what is there without comparing: for the first deployment, or if nothing serves any more',

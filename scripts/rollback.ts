@@ -27,7 +27,7 @@ export const command = defineCommand({
       takes: 'N',
       description:
         'how long to wait until a deployment, or its lock, ends; a killed one keeps its lock for 60 s',
-      schema: wholeNumber(1, 3_600).default(LOCK_WAIT_SECONDS),
+      schema: seconds.default(LOCK_WAIT_SECONDS),
     },
   },
   changes:

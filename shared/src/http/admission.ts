@@ -1,5 +1,5 @@
+import type { FastifyInstance } from 'fastify';
 import { createProblem, ProblemError } from './problem.ts';
-import type { HttpServer } from './server.ts';
 
 declare module 'fastify' {
   interface FastifyRequest {
@@ -25,7 +25,7 @@ const RETRY_AFTER_SECONDS = 1;
  * read: its declared length counts, or else the most that its route takes. A body counts until its answer is ready,
  * whether its client waits or not; a large answer until it is sent.
  */
-export function limitBytesInWork(app: HttpServer, maxBytes: number): void {
+export function limitBytesInWork(app: FastifyInstance, maxBytes: number): void {
   let held = 0;
   const hold = (request: { heldBytes: number }, bytes: number) => {
     held += bytes - request.heldBytes;

@@ -1,14 +1,14 @@
 import { isUtf8 } from 'node:buffer';
 import type { Readable } from 'node:stream';
+import type { FastifyInstance } from 'fastify';
 import { createProblem, ProblemError } from './problem.ts';
-import type { HttpServer } from './server.ts';
 
 /**
  * Reads JSON bodies, and only as UTF-8 (RFC 8259 §8.1): what is not is refused, where decoding would replace it and
  * the order that is stored would not be the one that was sent. A byte order mark at the start is ignored, as that
  * section allows.
  */
-export function readJsonBodies(app: HttpServer): void {
+export function readJsonBodies(app: FastifyInstance): void {
   const parse = app.getDefaultJsonParser('error', 'error');
   app.removeContentTypeParser(['text/plain', 'application/json']);
   app.addContentTypeParser('application/json', (request, payload, done) => {

@@ -1,8 +1,8 @@
 import { type IncomingMessage, type ServerResponse, STATUS_CODES } from 'node:http';
 import type { Socket } from 'node:net';
+import type { FastifyInstance } from 'fastify';
 import type { Health } from './health.ts';
 import { createProblem, KIND_OF_STATUS, PROBLEM_CONTENT_TYPE, ProblemError } from './problem.ts';
-import type { HttpServer } from './server.ts';
 
 /** Requests whose answers are not given yet, in the order in which they came. */
 export type RequestsUnderWay = Map<IncomingMessage, ServerResponse>;
@@ -37,7 +37,7 @@ const UPLOAD_PATIENCE_MS = 1_000;
  * no longer wants traffic; and at stop, when nothing whole is under way any more.
  */
 export function manageConnections(
-  app: HttpServer,
+  app: FastifyInstance,
   {
     health,
     maxConnections,

@@ -373,7 +373,7 @@ export type SqsOrderPublisherOptions`,
     fault: 'producer stopped',
     edits: [
       {
-        file: 'consumer/src/consume/settle/message-sender.ts',
+        file: 'shared/src/sqs/message-sender.ts',
         find: 'await sendEntries(wanted, this.#request) :',
         replace: `await sendEntries(wanted, this.#request).then(() => sendEntries(wanted, this.#request)) :`,
       },

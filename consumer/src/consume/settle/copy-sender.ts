@@ -1,7 +1,7 @@
+import type { MessageSender, MessageToSend } from '@orders/shared/sqs/message-sender.ts';
 import { LRUCache } from 'lru-cache';
 import type { ReceivedMessage } from '../../queue/received-message.ts';
 import type { Lease } from '../lease.ts';
-import type { MessageSender, MessageToSend } from './message-sender.ts';
 
 const MAX_REMEMBERED = 20_000;
 

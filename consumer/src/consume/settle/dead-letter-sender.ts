@@ -1,12 +1,12 @@
 import type { SQSClient } from '@aws-sdk/client-sqs';
 import type { Logger } from '@orders/shared/runtime/logger.ts';
+import { MessageSender } from '@orders/shared/sqs/message-sender.ts';
 import type { Rejected } from '../../domain/outcome.ts';
 import type { ProcessedMessage } from '../../domain/process-messages.ts';
 import type { ConsumerMetrics } from '../../metrics.ts';
 import { toDeadLetterMessage } from '../../queue/dead-letter.ts';
 import { CopySender, type Piece } from './copy-sender.ts';
 import type { FailureCounter } from './failure-counter.ts';
-import { MessageSender } from './message-sender.ts';
 import { loggerOf } from './settlement.ts';
 
 export type DeadLetterSenderOptions = {

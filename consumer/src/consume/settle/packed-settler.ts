@@ -2,13 +2,13 @@ import type { SQSClient } from '@aws-sdk/client-sqs';
 import type { Logger } from '@orders/shared/runtime/logger.ts';
 import { BatchEntryError, isFaultOfMessage } from '@orders/shared/sqs/batch.ts';
 import { isMessageBody } from '@orders/shared/sqs/message-limits.ts';
+import { MessageSender, NotWantedError } from '@orders/shared/sqs/message-sender.ts';
 import type { Rejected } from '../../domain/outcome.ts';
 import type { ProcessedMessage } from '../../domain/process-messages.ts';
 import type { ConsumerMetrics } from '../../metrics.ts';
 import type { Lease } from '../lease.ts';
 import { CopySender, type Piece } from './copy-sender.ts';
 import type { DeadLetterSender } from './dead-letter-sender.ts';
-import { MessageSender, NotWantedError } from './message-sender.ts';
 import { countOutcome, countStored, isStoredPart, loggerOf, type Part } from './settlement.ts';
 
 export type PackedSettlerOptions = {

@@ -1,4 +1,5 @@
 import type { Logger } from '@orders/shared/runtime/logger.ts';
+import { NotWantedError } from '@orders/shared/sqs/message-sender.ts';
 import type { Outcome, Unstored } from '../../domain/outcome.ts';
 import type { ProcessedMessage } from '../../domain/process-messages.ts';
 import type { ConsumerMetrics } from '../../metrics.ts';
@@ -7,7 +8,6 @@ import type { ReceivedMessage } from '../../queue/received-message.ts';
 import type { Lease, LeaseKeeper } from '../lease.ts';
 import type { DeadLetterSender } from './dead-letter-sender.ts';
 import type { FailureCounter } from './failure-counter.ts';
-import { NotWantedError } from './message-sender.ts';
 import type { PackedSettler } from './packed-settler.ts';
 import type { RetryPolicy } from './retry-policy.ts';
 import { countOutcome, countStored, loggerOf, type Part, type Settlement } from './settlement.ts';

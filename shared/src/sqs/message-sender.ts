@@ -4,9 +4,9 @@ import {
   type SendMessageBatchCommandOutput,
   type SQSClient,
 } from '@aws-sdk/client-sqs';
-import { MAX_BATCH_ENTRIES, sendEntries } from '@orders/shared/sqs/batch.ts';
-import { Batcher } from '@orders/shared/sqs/batcher.ts';
-import { MAX_REQUEST_BYTES } from '@orders/shared/sqs/queues.ts';
+import { MAX_BATCH_ENTRIES, sendEntries } from './batch.ts';
+import { Batcher } from './batcher.ts';
+import { MAX_REQUEST_BYTES } from './queues.ts';
 
 export type MessageToSend = { MessageBody: string; MessageAttributes: Record<string, MessageAttributeValue> };
 

@@ -19,8 +19,8 @@ export const LAYERS: Readonly<Record<string, readonly string[]>> = {
   ],
 
   'producer/config.ts': ['shared/runtime', 'shared/order', 'zod'],
-  'producer/metrics.ts': ['shared/runtime'],
   'producer/domain': [...domainKnows, 'node:crypto', 'uuid'],
+  'producer/metrics.ts': ['producer/domain', 'shared/runtime'],
   'producer/http': [
     ...['producer/domain', 'producer/metrics.ts', 'shared/http', 'shared/order'],
     ...['node:timers/promises', 'fastify', 'zod'],
@@ -33,8 +33,8 @@ export const LAYERS: Readonly<Record<string, readonly string[]>> = {
   'producer/main.ts': ['producer/app.ts', 'producer/config.ts', 'shared/runtime', 'node:fs'],
 
   'consumer/config.ts': ['shared/runtime', 'shared/sqs', 'zod'],
-  'consumer/metrics.ts': ['shared/runtime', 'shared/order'],
   'consumer/domain': [...domainKnows, 'node:timers/promises'],
+  'consumer/metrics.ts': ['consumer/domain', 'shared/runtime', 'shared/order'],
   'consumer/http': ['consumer/domain', 'shared/http', 'shared/order', 'zod'],
   'consumer/adapters': ['consumer/domain', 'shared/runtime', 'node:', 'pg'],
   'consumer/queue': [

@@ -6,6 +6,10 @@ import {
   Histogram,
   LATENCY_BUCKETS,
 } from '@orders/shared/runtime/metrics.ts';
+import type { RefusalCode } from './domain/errors.ts';
+
+/** Label of `orders_refused_total`: a refusal of the use case, or a request that never got there. */
+export type RefusalReason = Lowercase<RefusalCode> | 'invalid' | 'busy';
 
 export type ProducerMetrics = CommonMetrics & {
   /** Dashboard: rate in. Alert: none comes in. */

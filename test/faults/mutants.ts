@@ -361,9 +361,9 @@ export type SqsOrderPublisherOptions`,
     fault: 'SQS unreachable',
     edits: [
       {
-        file: 'producer/src/http/order-routes.ts',
-        find: "createProblem(503, 'queue-unavailable'",
-        replace: "createProblem(500, 'queue-unavailable'",
+        file: 'shared/src/http/problem.ts',
+        find: "'queue-unavailable': [503,",
+        replace: "'queue-unavailable': [500,",
       },
     ],
   },
@@ -437,8 +437,8 @@ export type SqsOrderPublisherOptions`,
     edits: [
       {
         file: 'producer/src/http/order-routes.ts',
-        find: '      throw refusalProblem(error);\n',
-        replace: '      await new Promise(() => {});\n      throw refusalProblem(error);\n',
+        find: '      throw new ProblemError(KIND_OF_REFUSAL',
+        replace: '      await new Promise(() => {});\n      throw new ProblemError(KIND_OF_REFUSAL',
       },
     ],
   },

@@ -69,7 +69,7 @@ const NO_CLUSTER = { status: [1], says: /Unauthorized|logged in|kubectl/ };
 const TRIALS: Trial[] = [
   { command: /^(tsc|biome|knip|npm audit) /, and: '--help' },
   { command: /^knip$/, and: '--help' },
-  { command: /^node scripts\/(prepare\.mjs|generate-docs\.ts --check|check-docs\.ts)$/ },
+  { command: /^node scripts\/(prepare\.mjs|generate-docs\.ts --check|check-(docs|layers)\.ts)$/ },
   // With nothing but Node on the path, so that nothing is built.
   {
     command: /^node scripts\/run-tool\.ts /,

@@ -1,4 +1,4 @@
-import { createProblem, ProblemError, problemAnswer, retryAnswer } from '@orders/shared/http/problem.ts';
+import { OF_REQUEST, ProblemError, problemAnswers } from '@orders/shared/http/problem.ts';
 import type { HttpServer } from '@orders/shared/http/server.ts';
 import { orderSchema } from '@orders/shared/order/order.ts';
 import { z } from 'zod';
@@ -65,7 +65,7 @@ const querySchema = z
     error: 'limit and after go with customerId, not with orderIds',
   });
 
-const failures = { 400: problemAnswer, 429: retryAnswer, 503: retryAnswer };
+const PROBLEMS = ['validation', ...OF_REQUEST, 'store-unavailable'] as const;
 
 /** Look-up of stored orders. */
 export async function orderRoutes(
@@ -81,15 +81,13 @@ export async function orderRoutes(
         operationId: 'getOrder',
         summary: 'A stored order',
         params: z.object({ orderId }),
-        response: { 200: storedOrderSchema, 404: problemAnswer, ...failures },
+        response: { 200: storedOrderSchema, ...problemAnswers('order-not-found', ...PROBLEMS) },
       },
     },
     async ({ params }) => {
       const stored = await available(() => repository.findById(params.orderId));
       if (stored) return toAnswer(stored);
-      throw new ProblemError(
-        createProblem(404, 'order-not-found', 'not stored: unknown, still on its way, or dead-lettered'),
-      );
+      throw new ProblemError('order-not-found', 'not stored: unknown, still on its way, or dead-lettered');
     },
   );
 
@@ -102,7 +100,7 @@ export async function orderRoutes(
         operationId: 'listOrders',
         summary: "A customer's orders, newest first, or those of a list of ids, in pages of a megabyte or so",
         querystring: querySchema,
-        response: { 200: pageSchema, ...failures },
+        response: { 200: pageSchema, ...problemAnswers(...PROBLEMS) },
       },
     },
     async ({ query: { customerId, orderIds = [], limit = DEFAULT_LIMIT, after } }) => {
@@ -148,6 +146,6 @@ async function available<T>(call: () => Promise<T>): Promise<T> {
     return await call();
   } catch (cause) {
     if (!(cause instanceof StoreUnavailableError)) throw cause;
-    throw new ProblemError(createProblem(503, 'store-unavailable'), { cause, retryAfterSeconds: 5 });
+    throw new ProblemError('store-unavailable', undefined, { cause });
   }
 }

@@ -106,7 +106,10 @@ export class SqsOrderPublisher implements OrderPublisher {
         throw new OrderNotSendableError('the queue refuses the order', { cause });
       }
       metrics.ordersPublished.inc({ result: isBreakerOpen(cause) ? 'not_sent' : 'unconfirmed' });
-      throw new QueueUnavailableError('the queue did not confirm the order', { cause });
+      throw new QueueUnavailableError(
+        'the queue did not confirm the order; send it again with the same id or key',
+        { cause },
+      );
     } finally {
       this.#held--;
     }

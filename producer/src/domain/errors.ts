@@ -1,6 +1,8 @@
-/** Why an order was not accepted. The HTTP layer maps `code` to an answer. */
+/** Why an order was not accepted: answers and metrics derive from it. */
+export type RefusalCode = 'BUFFER_FULL' | 'ORDER_TOO_LARGE' | 'ORDER_NOT_SENDABLE' | 'QUEUE_UNAVAILABLE';
+
 export abstract class OrderRefusedError extends Error {
-  abstract readonly code: string;
+  abstract readonly code: RefusalCode;
   constructor(message: string, options?: ErrorOptions) {
     super(message, options);
     this.name = new.target.name;

@@ -1,4 +1,4 @@
-import { createProblem, ProblemError } from '@orders/shared/http/problem.ts';
+import { ProblemError } from '@orders/shared/http/problem.ts';
 
 const MAX_LENGTH = 255;
 
@@ -17,7 +17,7 @@ export function parseIdempotencyKey(header: string | string[] | undefined): stri
   const key = given.startsWith('"') ? unquote(given) : given;
   if (key !== undefined && key.length <= MAX_LENGTH && /^[!-~]+$/.test(key)) return key;
   const detail = `Idempotency-Key must be 1 to ${MAX_LENGTH} visible ASCII characters, quoted or bare`;
-  throw new ProblemError(createProblem(400, 'idempotency-key-malformed', detail));
+  throw new ProblemError('idempotency-key-malformed', detail);
 }
 
 function unquote(text: string): string | undefined {

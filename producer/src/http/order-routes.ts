@@ -1,20 +1,21 @@
 import { setImmediate } from 'node:timers/promises';
 import {
   createProblem,
-  type Problem,
+  OF_BODY,
+  OF_REQUEST,
   ProblemError,
-  problemAnswer,
+  type ProblemKind,
+  problemAnswers,
   problemSchema,
-  retryAnswer,
-  validationProblem,
+  validationError,
 } from '@orders/shared/http/problem.ts';
 import type { HttpServer } from '@orders/shared/http/server.ts';
 import { type OrderRequest, orderRequestSchema } from '@orders/shared/order/order.ts';
 import type { FastifyRequest } from 'fastify';
 import { z } from 'zod';
-import { OrderRefusedError } from '../domain/errors.ts';
+import { OrderRefusedError, type RefusalCode } from '../domain/errors.ts';
 import type { PlaceOrder, PlaceOrderContext } from '../domain/place-order.ts';
-import type { ProducerMetrics } from '../metrics.ts';
+import type { ProducerMetrics, RefusalReason } from '../metrics.ts';
 import { IDEMPOTENCY_KEY_PATTERN, parseIdempotencyKey } from './idempotency-key.ts';
 
 export type OrderRoutesOptions = {
@@ -82,14 +83,13 @@ const batchAnswer = {
   content: { 'application/json': { schema: batchResultSchema } },
 };
 
-const refusals = {
-  400: problemAnswer,
-  413: problemAnswer,
-  415: problemAnswer,
-  422: problemAnswer,
-  429: retryAnswer,
-  503: retryAnswer,
-};
+/** What a client is told of a refusal. A new code of refusal does not compile until it has an answer here. */
+const KIND_OF_REFUSAL = {
+  ORDER_TOO_LARGE: 'order-too-large',
+  ORDER_NOT_SENDABLE: 'order-not-sendable',
+  BUFFER_FULL: 'buffer-full',
+  QUEUE_UNAVAILABLE: 'queue-unavailable',
+} as const satisfies Record<RefusalCode, ProblemKind>;
 
 export async function orderRoutes(
   app: HttpServer,
@@ -97,6 +97,8 @@ export async function orderRoutes(
 ): Promise<void> {
   const locationOf = (orderId: string) =>
     statusBaseUrl === undefined ? {} : { location: `${statusBaseUrl}/orders/${orderId}` };
+
+  const countRefused = (reason: RefusalReason) => metrics.ordersRefused.inc({ reason });
 
   /** Places one order; a refusal becomes the problem that the client gets. */
   const place = async (order: OrderRequest, context: PlaceOrderContext): Promise<string> => {
@@ -106,8 +108,8 @@ export async function orderRoutes(
       return orderId;
     } catch (error) {
       if (!(error instanceof OrderRefusedError)) throw error;
-      metrics.ordersRefused.inc({ reason: error.code.toLowerCase() });
-      throw refusalProblem(error);
+      countRefused(error.code.toLowerCase() as Lowercase<RefusalCode>);
+      throw new ProblemError(KIND_OF_REFUSAL[error.code], error.message, { cause: error });
     }
   };
 
@@ -115,7 +117,7 @@ export async function orderRoutes(
     const status = error instanceof ProblemError ? error.problem.status : (error.statusCode ?? 500);
     // Refusals of the use case are counted where they happen: these are the requests that never got there.
     if (status < 500 && !(error.cause instanceof OrderRefusedError))
-      metrics.ordersRefused.inc({ reason: status === 429 ? 'busy' : 'invalid' });
+      countRefused(status === 429 ? 'busy' : 'invalid');
   });
 
   app.post(
@@ -139,14 +141,24 @@ export async function orderRoutes(
             ),
         }),
         body: orderRequestSchema,
-        response: { 202: acceptedAnswer, ...refusals },
+        response: {
+          202: acceptedAnswer,
+          ...problemAnswers(
+            ...OF_BODY,
+            ...OF_REQUEST,
+            'idempotency-key-malformed',
+            'two-identities',
+            'inconsistent-order',
+            ...Object.values(KIND_OF_REFUSAL),
+          ),
+        },
       },
     },
     async (request, reply) => {
       const idempotencyKey = parseIdempotencyKey(request.headers['idempotency-key']);
       if (idempotencyKey !== undefined && request.body.orderId !== undefined) {
         const detail = 'Idempotency-Key and orderId exclude each other: both name the order';
-        throw new ProblemError(createProblem(400, 'two-identities', detail));
+        throw new ProblemError('two-identities', detail);
       }
       const orderId = await place(request.body, { trace: request.trace, idempotencyKey });
       const found = locationOf(orderId);
@@ -168,13 +180,16 @@ export async function orderRoutes(
         description:
           'An array of orders, or an object with `orders`. Orders may carry their `orderId`; no Idempotency-Key here.',
         body: batchSchema,
-        response: { 207: batchAnswer, ...refusals },
+        response: {
+          207: batchAnswer,
+          ...problemAnswers(...OF_BODY, ...OF_REQUEST, 'idempotency-key-on-batch', 'repeated-order-id'),
+        },
       },
     },
     async (request, reply) => {
       if (request.headers['idempotency-key'] !== undefined) {
         const detail = 'one key cannot name many orders: give each order its orderId';
-        throw new ProblemError(createProblem(400, 'idempotency-key-on-batch', detail));
+        throw new ProblemError('idempotency-key-on-batch', detail);
       }
       const { body } = request;
       const orders = Array.isArray(body) ? body : body.orders;
@@ -207,18 +222,18 @@ export async function orderRoutes(
   ): Promise<z.infer<typeof batchResultSchema>['results'][number]> => {
     try {
       if (maxBytes < Number.POSITIVE_INFINITY && Buffer.byteLength(JSON.stringify(order)) > maxBytes) {
-        metrics.ordersRefused.inc({ reason: 'invalid' });
-        throw new ProblemError(createProblem(413, 'too-large', `the order has more than ${maxBytes} bytes`));
+        countRefused('invalid');
+        throw new ProblemError('too-large', `the order has more than ${maxBytes} bytes`);
       }
       const parsed = orderRequestSchema.safeParse(order);
       if (!parsed.success) {
-        metrics.ordersRefused.inc({ reason: 'invalid' });
-        throw new ProblemError(validationProblem(parsed.error));
+        countRefused('invalid');
+        throw validationError(parsed.error);
       }
       const orderId = await place(parsed.data, { trace: request.trace, bulk: true });
       return { index, status: 202, orderId, ...locationOf(orderId) };
     } catch (error) {
-      const problem = error instanceof ProblemError ? error.problem : createProblem(500, 'internal');
+      const problem = error instanceof ProblemError ? error.problem : createProblem('internal');
       if (problem.status === 500)
         request.log.error({ err: error, traceId: request.trace.traceId }, 'order failed');
       const { retryAfterSeconds } = error as Partial<ProblemError>;
@@ -239,23 +254,5 @@ function refuseRepeatedIds(orders: unknown[], prefix: string): void {
     }
     return [{ pointer: `${prefix}/${index}/orderId`, detail: `the same orderId as order ${first}` }];
   });
-  if (errors.length > 0) throw new ProblemError(createProblem(400, 'repeated-order-id', undefined, errors));
-}
-
-function refusalProblem(error: OrderRefusedError): ProblemError {
-  const answer = (problem: Problem, retryAfterSeconds?: number) =>
-    new ProblemError(problem, { cause: error, ...(retryAfterSeconds ? { retryAfterSeconds } : {}) });
-  switch (error.code) {
-    case 'ORDER_TOO_LARGE':
-      return answer(createProblem(413, 'order-too-large', error.message));
-    case 'ORDER_NOT_SENDABLE':
-      return answer(createProblem(422, 'order-not-sendable', error.message));
-    case 'BUFFER_FULL':
-      return answer(createProblem(429, 'buffer-full', error.message), 1);
-    default:
-      return answer(
-        createProblem(503, 'queue-unavailable', `${error.message}; send it again with the same id or key`),
-        5,
-      );
-  }
+  if (errors.length > 0) throw new ProblemError('repeated-order-id', undefined, { errors });
 }

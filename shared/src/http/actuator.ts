@@ -2,7 +2,7 @@ import type { FastifyInstance, FastifyReply } from 'fastify';
 import type { MetricObjectWithValues, MetricValue, Registry } from 'prom-client';
 import { z } from 'zod';
 import type { ComponentHealth, Health } from './health.ts';
-import { createProblem, ProblemError, problemAnswer } from './problem.ts';
+import { ProblemError, problemAnswers } from './problem.ts';
 
 export type ActuatorOptions = {
   health: Health;
@@ -23,7 +23,9 @@ const ALIASES: Record<string, string> = {
 
 const healthSchema = z.looseObject({ status: z.enum(['UP', 'DOWN']) }).meta({ id: 'Health' });
 const health = { schema: { response: { 200: healthSchema, 503: healthSchema } } };
-const metric = { schema: { response: { 200: z.looseObject({ name: z.string() }), 404: problemAnswer } } };
+const metric = {
+  schema: { response: { 200: z.looseObject({ name: z.string() }), ...problemAnswers('unknown-metric') } },
+};
 
 const dotted = (name: string) => name.replace(/_total$/, '').replaceAll('_', '.');
 
@@ -76,8 +78,7 @@ export async function actuator(
       const found = (await registry.getMetricsAsJSON()).find(
         ({ name }) => name === wanted || dotted(name) === wanted,
       );
-      if (!found)
-        throw new ProblemError(createProblem(404, 'unknown-metric', `no metric called ${params.name}`));
+      if (!found) throw new ProblemError('unknown-metric', `no metric called ${params.name}`);
       return actuatorMetric(
         params.name,
         found as MetricObjectWithValues<MetricValue<string>>,

@@ -1,5 +1,5 @@
 import type { FastifyInstance } from 'fastify';
-import { createProblem, ProblemError } from './problem.ts';
+import { ProblemError } from './problem.ts';
 
 declare module 'fastify' {
   interface FastifyRequest {
@@ -18,7 +18,6 @@ declare module 'fastify' {
 const SMALL_ANSWER_CHARACTERS = 64 * 1024;
 /** A client that does not read its large answer holds it, and room for those of others. */
 const READ_TIMEOUT_MS = 30_000;
-const RETRY_AFTER_SECONDS = 1;
 
 /**
  * Holds at most `maxBytes` of bodies and large answers at once. One more request is answered 429 before its body is
@@ -76,7 +75,4 @@ export function limitBytesInWork(app: FastifyInstance, maxBytes: number): void {
   });
 }
 
-function busy(): ProblemError {
-  const problem = createProblem(429, 'busy', 'too much is under way: send it again in a moment');
-  return new ProblemError(problem, { retryAfterSeconds: RETRY_AFTER_SECONDS });
-}
+const busy = () => new ProblemError('busy', 'too much is under way: send it again in a moment');

@@ -1,7 +1,7 @@
 import { isUtf8 } from 'node:buffer';
 import type { Readable } from 'node:stream';
 import type { FastifyInstance } from 'fastify';
-import { createProblem, ProblemError } from './problem.ts';
+import { ProblemError, type ProblemKind } from './problem.ts';
 
 /**
  * Reads JSON bodies, and only as UTF-8 (RFC 8259 §8.1): what is not is refused, where decoding would replace it and
@@ -14,7 +14,7 @@ export function readJsonBodies(app: FastifyInstance): void {
   app.addContentTypeParser('application/json', (request, payload, done) => {
     const { bodyLimit } = request.routeOptions;
     const expectedBytes = Number(request.headers['content-length']);
-    const refuse = (kind: string, detail: string) => done(new ProblemError(createProblem(400, kind, detail)));
+    const refuse = (kind: ProblemKind, detail: string) => done(new ProblemError(kind, detail));
     readBody(payload, { expectedBytes, bodyLimit }, (error, body) => {
       if (error) return done(error);
       if (!isUtf8(body)) return refuse('not-utf-8', 'the body is not UTF-8');
@@ -64,7 +64,7 @@ function readBody(
     done(error, body?.subarray(0, length) ?? EMPTY);
   };
   const onError = (cause: Error) =>
-    end(new ProblemError(createProblem(400, 'incomplete-body', 'the body has no end'), { cause }));
+    end(new ProblemError('incomplete-body', 'the body has no end', { cause }));
   const onData = (chunk: Buffer) => {
     const needed = length + chunk.length;
     if (needed > bodyLimit) return end(tooLarge(bodyLimit));
@@ -87,4 +87,4 @@ function readBody(
 }
 
 const tooLarge = (bodyLimit: number) =>
-  new ProblemError(createProblem(413, 'too-large', `the body has more than ${bodyLimit} bytes`));
+  new ProblemError('too-large', `the body has more than ${bodyLimit} bytes`);

@@ -2,7 +2,7 @@ import { type IncomingMessage, type ServerResponse, STATUS_CODES } from 'node:ht
 import type { Socket } from 'node:net';
 import type { FastifyInstance } from 'fastify';
 import type { Health } from './health.ts';
-import { createProblem, KIND_OF_STATUS, PROBLEM_CONTENT_TYPE, ProblemError } from './problem.ts';
+import { PROBLEM_CONTENT_TYPE, ProblemError, refusedRequest } from './problem.ts';
 
 /** Requests whose answers are not given yet, in the order in which they came. */
 export type RequestsUnderWay = Map<IncomingMessage, ServerResponse>;
@@ -23,7 +23,6 @@ const CONNECTION_MAX_AGE_MS = 5_000;
 
 /** The part of the limit by which more connections are taken, to be answered. */
 const SURPLUS = 0.1;
-const RETRY_AFTER_SECONDS = 5;
 
 const CLOSE_SWEEP_MS = 100;
 /**
@@ -60,8 +59,7 @@ export function manageConnections(
     // Liveness is told to whoever asks: to be restarted helps nobody here.
     if (open <= maxConnections || !surplus.has(request.raw.socket) || request.url === '/livez') return done();
     reply.header('connection', 'close');
-    const problem = createProblem(503, 'too-many-connections', `${maxConnections} are open already`);
-    done(new ProblemError(problem, { retryAfterSeconds: RETRY_AFTER_SECONDS }));
+    done(new ProblemError('too-many-connections', `${maxConnections} are open already`));
   });
   // At the end of a request, so that those which were under way when the stop began give their connection up too.
   // Told by an answer, a client opens another one; an idle connection that is closed may cross with a request.
@@ -106,7 +104,7 @@ export function answerClientError(
   }
   if (socket.writable && code !== 'ECONNRESET') {
     const status = { HPE_HEADER_OVERFLOW: 431, ERR_HTTP_REQUEST_TIMEOUT: 408 }[code] ?? 400;
-    const body = JSON.stringify(createProblem(status, KIND_OF_STATUS[status] ?? 'client-error'));
+    const body = JSON.stringify(refusedRequest(status));
     const head = [
       `HTTP/1.1 ${status} ${STATUS_CODES[status]}`,
       `content-type: ${PROBLEM_CONTENT_TYPE}`,

@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { z } from 'zod';
 import { anOrderRequest } from '../../testing/orders.ts';
 import { orderRequestSchema } from '../order/order.ts';
-import { createProblem, ProblemError, problemSchema, validationProblem } from './problem.ts';
+import { createProblem, ProblemError, problemAnswers, refusedRequest, validationError } from './problem.ts';
 
 function errorOf(schema: z.ZodType, value: unknown): z.ZodError {
   const { error } = schema.safeParse(value);
@@ -10,30 +10,56 @@ function errorOf(schema: z.ZodType, value: unknown): z.ZodError {
   return error;
 }
 
+const validationProblem = (...args: Parameters<typeof validationError>) => validationError(...args).problem;
+
 describe('createProblem', () => {
   it('createProblem, of a known status, has its title and the kind as type', () => {
-    expect(createProblem(404, 'not-found', 'nothing here')).toEqual({
+    expect(createProblem('not-found', 'nothing here')).toEqual({
       type: '/problems/not-found',
       title: 'Not found',
       status: 404,
       detail: 'nothing here',
     });
   });
-
-  it('createProblem, of a status without a title, still has one', () => {
-    expect(problemSchema.parse(createProblem(418, 'teapot')).title).not.toBe('');
-  });
 });
 
 describe('ProblemError', () => {
   it('ProblemError, of a problem, says its detail, else its title', () => {
-    expect(new ProblemError(createProblem(404, 'x', 'no order')).message).toBe('no order');
-    expect(new ProblemError(createProblem(404, 'x')).message).toBe('Not found');
+    expect(new ProblemError('not-found', 'no order').message).toBe('no order');
+    expect(new ProblemError('not-found').message).toBe('Not found');
   });
 });
 
-describe('validationProblem', () => {
-  it('validationProblem, of a wrong form, is a 400 with a pointer a field', () => {
+describe('refusedRequest', () => {
+  it('refusedRequest, with a status that has a kind, answers that kind', () => {
+    expect(refusedRequest(431)).toMatchObject({ status: 431, type: '/problems/header-too-large' });
+  });
+
+  it('refusedRequest, with any other status, keeps the status', () => {
+    expect(refusedRequest(416, 'no such range')).toEqual({
+      type: '/problems/client-error',
+      title: 'The request failed',
+      status: 416,
+      detail: 'no such range',
+    });
+  });
+});
+
+describe('problemAnswers', () => {
+  it('problemAnswers, with kinds of two statuses, has one answer per status that explains each kind', () => {
+    const answers = problemAnswers('busy', 'not-found', 'unknown-metric');
+    expect(Object.keys(answers)).toEqual(['404', '429']);
+    expect(answers[404].description).toMatch(/^- `not-found`: .+\.\n- `unknown-metric`: .+\.$/);
+  });
+
+  it('problemAnswers, of a status that passes, shows when to send the request again', () => {
+    expect(problemAnswers('busy')[429]).toHaveProperty('headers.retry-after');
+    expect(problemAnswers('not-found')[404]).not.toHaveProperty('headers');
+  });
+});
+
+describe('validationError', () => {
+  it('validationError, of a wrong form, is a 400 with a pointer a field', () => {
     const problem = validationProblem(errorOf(orderRequestSchema, { ...anOrderRequest(), items: [{}] }));
     expect(problem).toMatchObject({ status: 400, type: '/problems/validation' });
     expect(problem.errors?.map(({ pointer }) => pointer)).toEqual(
@@ -41,24 +67,24 @@ describe('validationProblem', () => {
     );
   });
 
-  it('validationProblem, of a contradiction alone, is a 422', () => {
+  it('validationError, of a contradiction alone, is a 422', () => {
     const problem = validationProblem(errorOf(orderRequestSchema, anOrderRequest({ totalAmount: 1 })));
     expect(problem).toMatchObject({ status: 422, type: '/problems/inconsistent-order' });
   });
 
-  it('validationProblem, of a contradiction and a wrong form, is a 400', () => {
+  it('validationError, of a contradiction and a wrong form, is a 400', () => {
     const order = anOrderRequest({ totalAmount: 1, customerId: '' });
     expect(validationProblem(errorOf(orderRequestSchema, order)).status).toBe(400);
   });
 
-  it('validationProblem, of names with / and ~, escapes them in the pointer', () => {
+  it('validationError, of names with / and ~, escapes them in the pointer', () => {
     const schema = z.object({ 'a/b~c': z.string() });
     expect(validationProblem(errorOf(schema, { 'a/b~c': 1 }), '/query').errors?.[0]?.pointer).toBe(
       '/query/a~1b~0c',
     );
   });
 
-  it('validationProblem, of a thousand mistakes, lists the first fifty', () => {
+  it('validationError, of a thousand mistakes, lists the first fifty', () => {
     const error = errorOf(z.array(z.string()), Array(1_000).fill(1));
     expect(validationProblem(error).errors).toHaveLength(50);
   });
@@ -74,14 +100,14 @@ describe('validationProblem', () => {
     ['a currency of a megabyte', { currency: 'K'.repeat(1_000_000) }],
     ['a time of a megabyte', { createdAt: '1'.repeat(1_000_000) }],
     ['an id of a megabyte', { orderId: '1'.repeat(1_000_000) }],
-  ])('validationProblem, of %s, quotes at most 100 characters', (_what, fields) => {
+  ])('validationError, of %s, quotes at most 100 characters', (_what, fields) => {
     const [error] =
       validationProblem(errorOf(orderRequestSchema, { ...anOrderRequest(), ...fields })).errors ?? [];
     expect(`${error?.detail}`.length).toBeLessThanOrEqual(150);
     expect(`${error?.pointer}`.length).toBeLessThanOrEqual('/metadata/'.length + 100);
   });
 
-  it('validationProblem, of text cut within a character, stays Unicode text', () => {
+  it('validationError, of text cut within a character, stays Unicode text', () => {
     const problem = validationProblem(
       errorOf(orderRequestSchema, { ...anOrderRequest(), [`${'k'.repeat(79)}😀${'k'.repeat(79)}`]: 1 }),
     );

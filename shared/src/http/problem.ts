@@ -19,32 +19,8 @@ export type FieldError = NonNullable<Problem['errors']>[number];
 
 export const PROBLEM_CONTENT_TYPE = 'application/problem+json';
 
-/** A problem among the answers of a route, for its schema. */
-export const problemAnswer = {
-  description: 'A problem (RFC 9457)',
-  content: { [PROBLEM_CONTENT_TYPE]: { schema: problemSchema } },
-};
-
-/** The same, that says when to try again. */
-export const retryAnswer = {
-  ...problemAnswer,
-  headers: { 'retry-after': { type: 'integer', minimum: 1, description: 'seconds' } },
-};
-
-/** An error that is an answer: thrown by a route, turned into problem+json by the server's error handler. */
-export class ProblemError extends Error {
-  override readonly name = 'ProblemError';
-  readonly problem: Problem;
-  readonly retryAfterSeconds: number | undefined;
-
-  constructor(problem: Problem, options: ErrorOptions & { retryAfterSeconds?: number } = {}) {
-    super(problem.detail ?? problem.title, options);
-    this.problem = problem;
-    this.retryAfterSeconds = options.retryAfterSeconds;
-  }
-}
-
-const TITLES: Record<number, string> = {
+/** By status, for there are many kinds of some. */
+const TITLES = {
   400: 'The request is not valid',
   404: 'Not found',
   405: 'Method not allowed',
@@ -60,8 +36,54 @@ const TITLES: Record<number, string> = {
   503: 'Temporarily unavailable',
 };
 
+type Status = keyof typeof TITLES;
+
+/** When to send a request again that was refused only for now. */
+const RETRY_AFTER_SECONDS: Partial<Record<Status, number>> = { 429: 1, 503: 5 };
+
+/**
+ * Every problem that a service answers with, by kind: a stable, URL-safe name. Clients decide on it, never on the text.
+ * The sentences are shown on the API's page.
+ */
+const PROBLEMS = {
+  malformed: [400, 'The request is not valid HTTP, or its body is not valid JSON.'],
+  validation: [400, 'Fields are missing, unknown or wrong; `errors` points at each.'],
+  'no-host': [400, 'An HTTP/1.1 request has no `Host` header.'],
+  'two-hosts': [400, 'The request has more than one `Host` header.'],
+  'not-utf-8': [400, 'The body is not UTF-8.'],
+  'too-deep': [400, 'The JSON is nested too deeply.'],
+  'incomplete-body': [400, 'The connection ended before the body did.'],
+  'idempotency-key-malformed': [400, 'The `Idempotency-Key` is not 1 to 255 visible ASCII characters.'],
+  'two-identities': [400, 'The request has an `Idempotency-Key`, and its order an `orderId`.'],
+  'idempotency-key-on-batch': [400, 'A batch has an `Idempotency-Key`; use an `orderId` per order.'],
+  'repeated-order-id': [400, 'Two orders of the batch have the same `orderId`.'],
+  'not-found': [404, 'There is nothing at this path.'],
+  'order-not-found': [404, 'The order is not stored: unknown, still on its way, or dead-lettered.'],
+  'unknown-metric': [404, 'There is no metric of this name.'],
+  'method-not-allowed': [405, 'The path exists, but not with this method; see `Allow`.'],
+  'too-slow': [408, 'The request did not arrive in time.'],
+  'too-large': [413, 'The body, or one order of a batch, has too many bytes.'],
+  'order-too-large': [413, 'The order does not fit into a message, even compressed.'],
+  'url-too-long': [414, 'A part of the path is too long.'],
+  'media-type': [415, 'The body is not `application/json`.'],
+  'content-encoding': [415, 'The body is compressed.'],
+  charset: [415, 'The `Content-Type` names a character set other than UTF-8.'],
+  expectation: [417, 'The `Expect` header asks for something other than `100-continue`.'],
+  'inconsistent-order': [422, 'The order contradicts itself, for example its total and its items.'],
+  'order-not-sendable': [422, 'The queue refuses this order, and always will.'],
+  busy: [429, 'The service holds as many bytes as it may.'],
+  'buffer-full': [429, 'As many orders wait for the queue as may.'],
+  'header-too-large': [431, 'The headers have too many bytes.'],
+  internal: [500, 'The service failed; its log has the error under the `traceId`.'],
+  'too-many-connections': [503, 'Too many connections are open.'],
+  'queue-unavailable': [503, 'The queue did not confirm the order. Send it again with the same id or key.'],
+  'store-unavailable': [503, 'The database does not answer.'],
+} as const satisfies Record<string, [Status, string]>;
+
+export type ProblemKind = keyof typeof PROBLEMS;
+
 /** The kinds of what the server itself refuses. */
-export const KIND_OF_STATUS: Record<number, string> = {
+const KIND_OF_STATUS: Record<number, ProblemKind> = {
   400: 'malformed',
   408: 'too-slow',
   413: 'too-large',
@@ -70,14 +92,62 @@ export const KIND_OF_STATUS: Record<number, string> = {
   431: 'header-too-large',
 };
 
-/** `kind` is a stable, URL-safe name of the problem: clients decide on it, never on the text. */
-export function createProblem(status: number, kind: string, detail?: string, errors?: FieldError[]): Problem {
+/** What may be wrong with a request, whatever it asks for. */
+export const OF_REQUEST = ['no-host', 'two-hosts', 'busy', 'too-many-connections'] as const;
+/** What may be wrong with a request that has a body. */
+export const OF_BODY = [
+  ...['malformed', 'validation', 'not-utf-8', 'too-deep', 'incomplete-body'],
+  ...['too-large', 'media-type', 'content-encoding', 'charset'],
+] as const;
+
+const RETRY_AFTER = { 'retry-after': { type: 'integer', minimum: 1, description: 'seconds' } };
+
+/** The error answers of a route that has these problems, for its schema: one per status, with each kind explained. */
+export function problemAnswers(...kinds: ProblemKind[]) {
+  const answers = [...Map.groupBy(kinds, (kind) => PROBLEMS[kind][0])].map(([status, sameStatus]) => ({
+    [status]: {
+      description: sameStatus.map((kind) => `- \`${kind}\`: ${PROBLEMS[kind][1]}`).join('\n'),
+      content: { [PROBLEM_CONTENT_TYPE]: { schema: problemSchema } },
+      ...(RETRY_AFTER_SECONDS[status] ? { headers: RETRY_AFTER } : {}),
+    },
+  }));
+  return Object.assign({}, ...answers) as Record<Status, (typeof answers)[number][number]>;
+}
+
+/** An error that is an answer: thrown by a route, turned into problem+json by the server's error handler. */
+export class ProblemError extends Error {
+  override readonly name = 'ProblemError';
+  readonly problem: Problem;
+  readonly retryAfterSeconds: number | undefined;
+
+  constructor(kind: ProblemKind, detail?: string, options: ErrorOptions & { errors?: FieldError[] } = {}) {
+    const problem = createProblem(kind, detail, options.errors);
+    super(detail ?? problem.title, options);
+    this.problem = problem;
+    this.retryAfterSeconds = RETRY_AFTER_SECONDS[problem.status as Status];
+  }
+}
+
+export function createProblem(kind: ProblemKind, detail?: string, errors?: FieldError[]): Problem {
+  const [status] = PROBLEMS[kind];
   return {
     type: `/problems/${kind}`,
-    title: TITLES[status] ?? 'The request failed',
+    title: TITLES[status],
     status,
     ...(detail === undefined ? {} : { detail }),
     ...(errors === undefined ? {} : { errors }),
+  };
+}
+
+/** The problem of a request that the server itself refuses with a 4xx. */
+export function refusedRequest(status: number, detail?: string): Problem {
+  const kind = KIND_OF_STATUS[status];
+  if (kind) return createProblem(kind, detail);
+  return {
+    ...createProblem('malformed', detail),
+    type: '/problems/client-error',
+    title: 'The request failed',
+    status,
   };
 }
 
@@ -91,7 +161,7 @@ export const quoted = (text: string): string =>
  * What is wrong, field by field. Wrong form is a 400; an order that is well formed but contradicts itself, such as a
  * total that does not match, is a 422.
  */
-export function validationProblem(error: z.core.$ZodError, prefix = ''): Problem {
+export function validationError(error: z.core.$ZodError, prefix = ''): ProblemError {
   const errors = error.issues.slice(0, 50).map((issue) => ({
     pointer:
       prefix +
@@ -102,10 +172,5 @@ export function validationProblem(error: z.core.$ZodError, prefix = ''): Problem
   const contradiction = error.issues.every(
     (issue) => issue.code === 'custom' && issue.params?.['contradiction'],
   );
-  return createProblem(
-    contradiction ? 422 : 400,
-    contradiction ? 'inconsistent-order' : 'validation',
-    undefined,
-    errors,
-  );
+  return new ProblemError(contradiction ? 'inconsistent-order' : 'validation', undefined, { errors });
 }

@@ -4,7 +4,7 @@ import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { z } from 'zod';
 import { createTestHttpApp, type TestHttpApp } from '../../testing/http-app.ts';
 import { StartupError } from '../runtime/startup-error.ts';
-import { createProblem, ProblemError } from './problem.ts';
+import { ProblemError } from './problem.ts';
 import { listen } from './server.ts';
 
 const TRACE_ID = '4bf92f3577b34da6a3ce929d0e0e4736';
@@ -42,9 +42,7 @@ describe('createHttpServer', () => {
     test.app.get('/throw/:what', async (request) => {
       const { what } = request.params as { what: string };
       if (what === 'problem') {
-        throw new ProblemError(createProblem(503, 'queue-unavailable', 'try again'), {
-          retryAfterSeconds: 5,
-        });
+        throw new ProblemError('queue-unavailable', 'try again');
       }
       throw new Error('password is hunter2');
     });

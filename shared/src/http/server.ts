@@ -33,12 +33,13 @@ import {
 } from './connections.ts';
 import {
   createProblem,
-  KIND_OF_STATUS,
   PROBLEM_CONTENT_TYPE,
   type Problem,
   ProblemError,
+  type ProblemKind,
   quoted,
-  validationProblem,
+  refusedRequest,
+  validationError,
 } from './problem.ts';
 
 declare module 'fastify' {
@@ -116,18 +117,10 @@ export async function createHttpServer(options: HttpServerOptions): Promise<Http
     const path = request.url.slice(0, 200).split('?')[0] ?? '';
     const allowed = METHODS.filter((method) => app.findRoute({ method, url: path }));
     if (allowed.length === 0) {
-      return sendProblem(
-        request,
-        reply,
-        createProblem(404, 'not-found', `nothing at ${request.method} ${path}`),
-      );
+      return sendProblem(request, reply, createProblem('not-found', `nothing at ${request.method} ${path}`));
     }
     reply.header('allow', allowed.join(', '));
-    sendProblem(
-      request,
-      reply,
-      createProblem(405, 'method-not-allowed', `${path} takes ${allowed.join(', ')}`),
-    );
+    sendProblem(request, reply, createProblem('method-not-allowed', `${path} takes ${allowed.join(', ')}`));
   };
   app.setNotFoundHandler(notFound);
   app.decorateRequest('trace');
@@ -144,18 +137,17 @@ export async function createHttpServer(options: HttpServerOptions): Promise<Http
   app.addHook('onRequest', (request, reply, done) => {
     request.trace = continueTrace(request.headers['traceparent']);
     const { host, 'content-encoding': encoding, 'content-type': type } = request.headers;
-    const refuse = (status: number, kind: string, detail: string) =>
-      done(new ProblemError(createProblem(status, kind, detail)));
+    const refuse = (kind: ProblemKind, detail: string) => done(new ProblemError(kind, detail));
     // RFC 9112 §3.2
     if (host === undefined && request.raw.httpVersion === '1.1')
-      return refuse(400, 'no-host', 'a request of HTTP/1.1 names its host');
-    if (host?.includes(',')) return refuse(400, 'two-hosts', 'a request names one host');
+      return refuse('no-host', 'a request of HTTP/1.1 names its host');
+    if (host?.includes(',')) return refuse('two-hosts', 'a request names one host');
     // Before its body is looked at: there is nobody to read it.
     if (request.is404) return notFound(request, reply);
     if (encoding !== undefined && encoding.toLowerCase() !== 'identity')
-      return refuse(415, 'content-encoding', 'only bodies as they are can be read');
+      return refuse('content-encoding', 'only bodies as they are can be read');
     if (type !== undefined && type !== 'application/json' && JSON_IN_OTHER_LETTERS.test(type))
-      return refuse(415, 'charset', 'only UTF-8 can be read');
+      return refuse('charset', 'only UTF-8 can be read');
     return done();
   });
   manageConnections(app, { ...options, underWay });
@@ -174,7 +166,7 @@ export async function createHttpServer(options: HttpServerOptions): Promise<Http
     done();
   });
   app.server.on('checkExpectation', (_request, response) => {
-    const body = JSON.stringify(createProblem(417, 'expectation', 'only 100-continue is understood'));
+    const body = JSON.stringify(createProblem('expectation', 'only 100-continue is understood'));
     response.writeHead(417, {
       'content-type': PROBLEM_CONTENT_TYPE,
       'content-length': Buffer.byteLength(body),
@@ -198,8 +190,7 @@ const compileValidator: FastifySchemaCompiler<z.ZodType> =
   (input) => {
     const parsed = schema.safeParse(input);
     if (parsed.success) return { value: parsed.data };
-    const problem = validationProblem(parsed.error, httpPart === 'body' ? '' : `/${httpPart}`);
-    return { error: new ProblemError(problem) };
+    return { error: validationError(parsed.error, httpPart === 'body' ? '' : `/${httpPart}`) };
   };
 
 /** What a route answers is held to its schema by the compiler of TypeScript: nothing is looked at again. */
@@ -254,12 +245,7 @@ function sendError(error: unknown, request: FastifyRequest, reply: FastifyReply)
 function toProblem(error: unknown): Problem {
   if (error instanceof ProblemError) return error.problem;
   const { statusCode = 500, message, code } = error as FastifyError;
-  if (statusCode >= 400 && statusCode < 500) {
-    return createProblem(
-      statusCode,
-      KIND_OF_STATUS[statusCode] ?? 'client-error',
-      code?.startsWith('FST_') ? quoted(message) : 'not valid JSON',
-    );
-  }
-  return createProblem(500, 'internal');
+  if (statusCode >= 400 && statusCode < 500)
+    return refusedRequest(statusCode, code?.startsWith('FST_') ? quoted(message) : 'not valid JSON');
+  return createProblem('internal');
 }

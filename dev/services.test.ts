@@ -7,7 +7,7 @@ test.each(['producer', 'consumer'] as const)(
   (service) => {
     const script = SERVICE_SCRIPT[service];
     const { scripts } = JSON.parse(readFileSync('package.json', 'utf8'));
-    expect(scripts[service]).toBe(['node', ...SERVICE_FLAGS, script].join(' '));
+    expect(scripts[service]).toBe(['node --import ./scripts/ready.mjs', ...SERVICE_FLAGS, script].join(' '));
     const command = JSON.stringify(['node', ...SERVICE_FLAGS, script.replace(/ts$/, 'js')]);
     expect(readFileSync('Dockerfile', 'utf8')).toContain(`\nCMD ${command.replaceAll(',', ', ')}\n`);
   },

@@ -22,7 +22,6 @@ const publisher = new SqsOrderPublisher({
     name: 'sqs',
     failures: config.BREAKER_FAILURES,
     openMs: { min: config.BREAKER_MIN_OPEN_MS, max: config.BREAKER_MAX_OPEN_MS },
-    isFailure: () => true,
     logger,
     metrics,
   }),

@@ -28,7 +28,6 @@ export async function startProducer(
     name: 'sqs',
     failures: config.BREAKER_FAILURES,
     openMs: { min: config.BREAKER_MIN_OPEN_MS, max: config.BREAKER_MAX_OPEN_MS },
-    isFailure: () => true,
     logger,
     metrics,
   });

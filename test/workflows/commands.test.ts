@@ -27,7 +27,7 @@ function npmCommands(line: string): string[] {
   const script = line.startsWith('npm test') ? 'test' : named;
   if (flags.includes('--if-present') && !(script in SCRIPTS)) return [];
   const before = SCRIPTS[`pre${script}`];
-  const command = SCRIPTS[script];
+  const command = SCRIPTS[script]?.replace('--import ./scripts/ready.mjs ', '');
   if (command === undefined) return [`no npm script is called ${script}: ${line}`];
   const parts = `${command}${args && ` ${args}`}`.split('&&').map((part) => part.trim());
   return [...(before ? [before] : []), ...parts].flatMap((part) =>
@@ -69,7 +69,7 @@ const NO_CLUSTER = { status: [1], says: /Unauthorized|logged in|kubectl/ };
 const TRIALS: Trial[] = [
   { command: /^(tsc|biome|knip|npm audit) /, and: '--help' },
   { command: /^knip$/, and: '--help' },
-  { command: /^node scripts\/(prepare\.mjs|generate-docs\.ts --check|check-(docs|layers)\.ts)$/ },
+  { command: /^node scripts\/((prepare|ready)\.mjs|generate-docs\.ts --check|check-(docs|layers)\.ts)$/ },
   // With nothing but Node on the path, so that nothing is built.
   {
     command: /^node scripts\/run-tool\.ts /,

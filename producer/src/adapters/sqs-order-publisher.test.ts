@@ -89,7 +89,6 @@ function subject(options: Partial<SqsOrderPublisherOptions> & { breakerFailures?
     name: 'sqs',
     failures: breakerFailures,
     openMs: { min: 1_000, max: 1_000 },
-    isFailure: () => true,
     logger: captureLog().logger,
     metrics,
   });

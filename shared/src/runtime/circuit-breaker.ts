@@ -4,7 +4,7 @@ import {
   circuitBreaker,
   ExponentialBackoff,
   halfJitterGenerator,
-  handleWhen,
+  handleAll,
   type IBackoffFactory,
   isBrokenCircuitError,
 } from 'cockatiel';
@@ -13,12 +13,10 @@ import type { CommonMetrics } from './metrics.ts';
 
 export type BreakerOptions = {
   name: string;
-  /** Failures in a row that open it. */
+  /** Failures in a row that open it; every error is one. */
   failures: number;
   /** How long it stays open before one trial call is let through: from `min`, doubling, to `max`; of each between half and all. */
   openMs: { min: number; max: number };
-  /** Which errors count as a failure of the dependency. */
-  isFailure: (error: Error) => boolean;
   logger: Logger;
   metrics: Pick<CommonMetrics, 'breakerState'>;
 };
@@ -43,7 +41,7 @@ const STATE_VALUE = {
 /** Closed at first. Its state is a metric, and each change of it a log line. */
 export function createCircuitBreaker(options: BreakerOptions): CircuitBreaker {
   const { name, logger, metrics } = options;
-  const policy = circuitBreaker(handleWhen(options.isFailure), {
+  const policy = circuitBreaker(handleAll, {
     breaker: new ConsecutiveBreaker(options.failures),
     halfOpenAfter: monotonic(
       new ExponentialBackoff({

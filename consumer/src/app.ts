@@ -85,6 +85,7 @@ export async function startConsumer(
     metrics,
     health,
     registry: metrics.registry,
+    introduction: 'Stores the orders that order-producer accepts, each exactly once, and looks them up.',
     info: { name: 'order-consumer', version, environment: config.APP_ENV },
     bodyLimitBytes: 1_024,
     maxBytesInWork: config.HTTP_MAX_BYTES_IN_WORK,

@@ -63,6 +63,9 @@ export async function startProducer(
     metrics,
     health,
     registry: metrics.registry,
+    introduction:
+      'Accepts orders and puts each on a queue; order-consumer stores it. 202 means that the queue has confirmed the ' +
+      'order. Without an answer, send the order again with the same `Idempotency-Key` or `orderId`: it is stored once.',
     info: { name: 'order-producer', version, environment: config.APP_ENV },
     bodyLimitBytes: config.MAX_ORDER_BYTES,
     maxBytesInWork: config.HTTP_MAX_BYTES_IN_WORK,

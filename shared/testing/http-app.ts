@@ -41,6 +41,7 @@ export async function createTestHttpApp({
     metrics,
     health,
     registry,
+    introduction: 'A service under test.',
     info,
     bodyLimitBytes,
     connectionMaxAgeMs,

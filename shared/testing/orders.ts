@@ -1,17 +1,10 @@
 import fc from 'fast-check';
 import { CURRENCY_CODES } from '../src/order/currency.ts';
-import type { Order, OrderRequest } from '../src/order/order.ts';
+import { EXAMPLE_ORDER, type Order, type OrderRequest } from '../src/order/order.ts';
 
 /** The example order of the interface: valid, and small enough to be seen at a glance. */
 export function anOrderRequest(overrides: Partial<OrderRequest> = {}): OrderRequest {
-  return {
-    customerId: 'C-1001',
-    items: [{ productId: 'SKU-1', name: 'CD', quantity: 2, unitPrice: 1499 }],
-    currency: 'USD',
-    totalAmount: 2998,
-    createdAt: '2026-11-22T09:00:00Z',
-    ...overrides,
-  };
+  return { ...structuredClone(EXAMPLE_ORDER), ...overrides };
 }
 
 export const AN_ORDER_ID = '019a0000-0000-7000-8000-000000000001';

@@ -420,6 +420,25 @@ describe('orderRoutes', () => {
     });
   });
 
+  it('OpenAPI, of an order, shows an example that is accepted as it stands, alone and in a batch', async () => {
+    const api = (await test.app.inject('/openapi.json')).json();
+    const [example] = api.components.schemas.OrderRequestInput.examples;
+    expect((await post('/orders', example)).statusCode).toBe(202);
+    expect((await post('/orders/batch', { orders: [example] })).json()).toMatchObject({ accepted: 1 });
+  });
+
+  it.each([
+    ['/orders', '400', 'two-identities'],
+    ['/orders', '503', 'queue-unavailable'],
+    ['/orders/batch', '400', 'repeated-order-id'],
+  ])('OpenAPI, of %s and %s, explains %s', async (path, status, kind) => {
+    const { paths } = (await test.app.inject('/openapi.json')).json();
+    const { description, content } = paths[path].post.responses[status];
+    expect(description).toContain(`- \`${kind}\`: `);
+    const { value } = content['application/problem+json'].examples[kind];
+    expect(problemSchema.parse(value)).toMatchObject({ type: `/problems/${kind}`, status: Number(status) });
+  });
+
   it('OpenAPI, of the routes, describes body and answers from the one schema', async () => {
     const api = (await test.app.inject('/openapi.json')).json();
     const { requestBody, responses } = api.paths['/orders'].post;

@@ -38,6 +38,14 @@ describe('actuator', () => {
     },
   );
 
+  it('OpenAPI, of every operation, shows a summary under the tag operations', async () => {
+    const { paths } = (await get('/openapi.json')).json;
+    const operations = Object.values<{ get: object }>(paths).map(({ get }) => get);
+    expect(operations).toHaveLength(11);
+    for (const operation of operations)
+      expect(operation).toMatchObject({ tags: ['operations'], summary: expect.stringMatching(/./) });
+  });
+
   it('/readyz, of a service that stops, is 503', async () => {
     test.health.setAccepting(false);
     expect((await get('/readyz')).status).toBe(503);

@@ -22,10 +22,15 @@ const ALIASES: Record<string, string> = {
 };
 
 const healthSchema = z.looseObject({ status: z.enum(['UP', 'DOWN']) }).meta({ id: 'Health' });
-const health = { schema: { response: { 200: healthSchema, 503: healthSchema } } };
+const health = { response: { 200: healthSchema, 503: healthSchema } };
 const metric = {
-  schema: { response: { 200: z.looseObject({ name: z.string() }), ...problemAnswers('unknown-metric') } },
+  response: { 200: z.looseObject({ name: z.string() }), ...problemAnswers('unknown-metric') },
 };
+
+/** As the API's page shows a route. */
+const operation = (summary: string, answers: object = {}) => ({
+  schema: { tags: ['operations'], summary, ...answers },
+});
 
 const dotted = (name: string) => name.replace(/_total$/, '').replaceAll('_', '.');
 
@@ -42,11 +47,19 @@ export async function actuator(
   const prometheus = async (_request: unknown, reply: FastifyReply) =>
     reply.header('content-type', registry.contentType).send(await registry.metrics());
 
-  app.get('/livez', health, async (_request, reply) => answer(reply, checks.liveness()));
-  app.get('/readyz', health, async (_request, reply) => answer(reply, await checks.readiness()));
-  app.get('/metrics', prometheus);
+  app.get(
+    '/livez',
+    operation('Liveness: DOWN asks the platform to restart the process', health),
+    async (_request, reply) => answer(reply, checks.liveness()),
+  );
+  app.get(
+    '/readyz',
+    operation('Readiness: DOWN asks the platform to send no traffic', health),
+    async (_request, reply) => answer(reply, await checks.readiness()),
+  );
+  app.get('/metrics', operation('Metrics for Prometheus'), prometheus);
 
-  app.get('/actuator', async () => ({
+  app.get('/actuator', operation('Links to the endpoints below'), async () => ({
     _links: Object.fromEntries(
       ['health', 'info', 'metrics', 'prometheus'].map((name) => [
         name,
@@ -54,25 +67,29 @@ export async function actuator(
       ]),
     ),
   }));
-  app.get('/actuator/health', health, async (_request, reply) => answer(reply, await checks.full()));
-  app.get('/actuator/health/liveness', health, async (_request, reply) => answer(reply, checks.liveness()));
-  app.get('/actuator/health/readiness', health, async (_request, reply) =>
+  app.get('/actuator/health', operation('Health of all components', health), async (_request, reply) =>
+    answer(reply, await checks.full()),
+  );
+  app.get('/actuator/health/liveness', operation('The same as /livez', health), async (_request, reply) =>
+    answer(reply, checks.liveness()),
+  );
+  app.get('/actuator/health/readiness', operation('The same as /readyz', health), async (_request, reply) =>
     answer(reply, await checks.readiness()),
   );
-  app.get('/actuator/prometheus', prometheus);
-  app.get('/actuator/info', async () => ({
+  app.get('/actuator/prometheus', operation('The same as /metrics'), prometheus);
+  app.get('/actuator/info', operation('Build, Node version and environment'), async () => ({
     build: { name: info.name, version: info.version },
     node: { version: process.version },
     environment: info.environment,
   }));
 
-  app.get('/actuator/metrics', async () => {
+  app.get('/actuator/metrics', operation('Names of all metrics'), async () => {
     const names = registry.getMetricsAsArray().map(({ name }) => dotted(name));
     return { names: [...new Set([...Object.keys(ALIASES), ...names])].sort() };
   });
   app.get<{ Params: { name: string }; Querystring: { tag?: string | string[] } }>(
     '/actuator/metrics/:name',
-    metric,
+    operation('One metric, filtered by tag=name:value', metric),
     async ({ params, query }) => {
       const wanted = ALIASES[params.name] ?? params.name;
       const found = (await registry.getMetricsAsJSON()).find(

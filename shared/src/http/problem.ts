@@ -102,12 +102,15 @@ export const OF_BODY = [
 
 const RETRY_AFTER = { 'retry-after': { type: 'integer', minimum: 1, description: 'seconds' } };
 
+const examplesOf = (kinds: ProblemKind[]) =>
+  Object.fromEntries(kinds.map((kind) => [kind, { value: createProblem(kind) }]));
+
 /** The error answers of a route that has these problems, for its schema: one per status, with each kind explained. */
 export function problemAnswers(...kinds: ProblemKind[]) {
   const answers = [...Map.groupBy(kinds, (kind) => PROBLEMS[kind][0])].map(([status, sameStatus]) => ({
     [status]: {
       description: sameStatus.map((kind) => `- \`${kind}\`: ${PROBLEMS[kind][1]}`).join('\n'),
-      content: { [PROBLEM_CONTENT_TYPE]: { schema: problemSchema } },
+      content: { [PROBLEM_CONTENT_TYPE]: { schema: problemSchema, examples: examplesOf(sameStatus) } },
       ...(RETRY_AFTER_SECONDS[status] ? { headers: RETRY_AFTER } : {}),
     },
   }));

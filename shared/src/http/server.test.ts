@@ -334,6 +334,8 @@ describe('createHttpServer', () => {
   it('server, asked for its API, answers OpenAPI 3.1 and a page', async () => {
     const api = (await test.app.inject('/openapi.json')).json();
     expect(api).toMatchObject({ openapi: '3.1.0', info: { title: 'order-test', version: '1.2.3' } });
+    expect(api.info.description).toMatch(/^A service under test\.\n\n\*\*Errors\*\* are /);
+    expect(api.tags.map(({ name }: { name: string }) => name)).toEqual(['orders', 'operations']);
     expect(Object.keys(api.paths)).toContain('/echo');
     expect(Object.keys(api.paths)).not.toContain('/openapi.json');
     expect((await test.app.inject('/docs/')).headers['content-type']).toContain('text/html');

@@ -59,6 +59,8 @@ export type HttpServer = FastifyInstance<
 export type HttpServerOptions = ActuatorOptions &
   ConnectionOptions & {
     logger: Logger;
+    /** What the service is for: the first words of the API's page. */
+    introduction: string;
     metrics: Pick<CommonMetrics, 'httpRequestDuration'>;
     bodyLimitBytes: number;
     /** Bodies and large answers held at once; one more is answered 429. */
@@ -80,6 +82,11 @@ const CORS_MAX_AGE_SECONDS = 600;
 
 const METHODS = ['GET', 'HEAD', 'POST'] as const;
 const JSON_IN_OTHER_LETTERS = /;\s*charset\s*=(?!\s*"?utf-?8"?\s*(?:;|$))/i;
+
+const ABOUT_ERRORS = `**Errors** are \`${PROBLEM_CONTENT_TYPE}\` ([RFC 9457](https://www.rfc-editor.org/rfc/rfc9457)).
+Each operation lists the kinds it can answer with; the kind is the last part of \`type\`. Base decisions on the kind,
+never on the text. Most 4xx mean that the request must change. 429 and 503 pass: send the same request again after
+\`Retry-After\` seconds. \`traceId\` identifies the request in the logs.`;
 
 /** The server that both services have: limits, problem+json for every error, trace context, metrics, API docs, actuator. */
 export async function createHttpServer(options: HttpServerOptions): Promise<HttpServer> {
@@ -175,8 +182,20 @@ export async function createHttpServer(options: HttpServerOptions): Promise<Http
     response.end(body);
   });
   await app.register(swagger, {
-    openapi: { openapi: '3.1.0', info: { title: options.info.name, version: options.info.version } },
-    transform: showHeaders,
+    openapi: {
+      openapi: '3.1.0',
+      info: {
+        title: options.info.name,
+        version: options.info.version,
+        description: `${options.introduction}\n\n${ABOUT_ERRORS}`,
+      },
+      // In the order in which the page shows them.
+      tags: [
+        { name: 'orders' },
+        { name: 'operations', description: 'For platforms and operators: probes, metrics, build' },
+      ],
+    },
+    transform: showRoute,
     transformObject: jsonSchemaTransformObject,
   });
   await app.register(swaggerUi, { routePrefix: '/docs' });
@@ -196,14 +215,19 @@ const compileValidator: FastifySchemaCompiler<z.ZodType> =
 /** What a route answers is held to its schema by the compiler of TypeScript: nothing is looked at again. */
 const buildSerializer = () => () => JSON.stringify;
 
-/** As the library shows a route, and with the headers of its answers, which it leaves out. */
-const showHeaders: typeof jsonSchemaTransform = (route) => {
+type Answers = Record<string, { headers?: unknown; content?: Record<string, { examples?: unknown }> }>;
+
+/** As the library shows a route, with what it leaves out of the answers: headers and examples. */
+const showRoute: typeof jsonSchemaTransform = (route) => {
   const shown = jsonSchemaTransform(route);
-  const given = (route.schema?.response ?? {}) as Record<string, { headers?: unknown }>;
-  const answers =
-    (shown.schema as { response?: Record<string, { headers?: unknown }> } | undefined)?.response ?? {};
-  for (const [status, answer] of Object.entries(answers))
-    if (given[status]?.headers) answer.headers = given[status].headers;
+  const given = (route.schema?.response ?? {}) as Answers;
+  const { response: answers = {} } = (shown.schema ?? {}) as { response?: Answers };
+  for (const [status, answer] of Object.entries(answers)) {
+    const { headers, content = {} } = given[status] ?? {};
+    if (headers) answer.headers = headers;
+    for (const [type, { examples }] of Object.entries(content))
+      if (examples) Object.assign(answer.content?.[type] ?? {}, { examples });
+  }
   return shown;
 };
 

@@ -159,11 +159,20 @@ function inOneForm(order: z.infer<typeof requestObject>) {
 
 const requestObject = z.strictObject({ orderId: chosenIdSchema.optional(), ...requestFields });
 
+/** Shown on the API's page, and accepted as it stands. */
+export const EXAMPLE_ORDER = {
+  customerId: 'C-1001',
+  items: [{ productId: 'SKU-1', name: 'CD', quantity: 2, unitPrice: 1499 }],
+  currency: 'USD',
+  totalAmount: 2998,
+  createdAt: '2026-11-22T09:00:00Z',
+} satisfies z.input<typeof requestObject>;
+
 /** What a client sends: the order, with an `orderId` of its own choice or none. Unknown fields are refused. */
 export const orderRequestSchema = requestObject
   .check(checkTotal)
   .overwrite(inOneForm)
-  .meta({ id: 'OrderRequest' });
+  .meta({ id: 'OrderRequest', examples: [EXAMPLE_ORDER] });
 
 /** What travels in a message and is stored, also by earlier releases. The source of the message's schema and types. */
 export const orderSchema = z

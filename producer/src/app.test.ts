@@ -46,7 +46,7 @@ describe('startProducer', () => {
       body: JSON.stringify(anOrderRequest()),
     });
 
-  it('producer, of an order, answers 202 and the order is in the queue', async () => {
+  it('producer, given an order, answers 202 and the order is in the queue', async () => {
     const { url } = await start();
     const answer = await post(url);
     expect(answer.status).toBe(202);

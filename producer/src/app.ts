@@ -14,7 +14,7 @@ import { createProducerMetrics } from './metrics.ts';
 
 export type ProducerApp = { url: string; stop: () => Promise<void> };
 
-/** Puts order-producer together and starts it. Resolves when it takes orders. */
+/** Assembles order-producer and starts it. Resolves when it accepts orders. */
 export async function startProducer(
   config: ProducerConfig,
   logger: Logger,

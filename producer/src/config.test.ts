@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { loadProducerConfig, producerConfigSchema, statusBaseUrl } from './config.ts';
 
 describe('loadProducerConfig', () => {
-  it('loadProducerConfig, of an empty environment, gives the documented defaults', () => {
+  it('loadProducerConfig, given an empty environment, returns the documented defaults', () => {
     expect(loadProducerConfig({})).toMatchObject({
       PRODUCER_PORT: 8080,
       CONSUMER_PORT: 8081,
@@ -12,7 +12,7 @@ describe('loadProducerConfig', () => {
     });
   });
 
-  it('loadProducerConfig, of several wrong variables, reports all of them', () => {
+  it('loadProducerConfig, given several wrong variables, reports all of them', () => {
     const load = () =>
       loadProducerConfig({ PRODUCER_PORT: '70000', MESSAGE_VERSION: '2', MESSAGE_ENCODING: 'br' });
     expect(load).toThrow(StartupError);
@@ -31,14 +31,14 @@ describe('loadProducerConfig', () => {
       expect(() => loadProducerConfig({ CORS_ALLOWED_ORIGINS: wrong })).toThrow('must be origins');
   });
 
-  it('loadProducerConfig, of a batch larger than what may be in work, says that none would be accepted', () => {
+  it('loadProducerConfig, given a batch larger than what may be in work, says that none would be accepted', () => {
     const load = (bytes: string) =>
       loadProducerConfig({ MAX_BATCH_BYTES: bytes, HTTP_MAX_BYTES_IN_WORK: '1048576' });
     expect(load('1048576').MAX_BATCH_BYTES).toBe(1_048_576);
     expect(() => load('1048577')).toThrow('MAX_BATCH_BYTES: must not exceed HTTP_MAX_BYTES_IN_WORK');
   });
 
-  it('producerConfigSchema, of each variable, says what it is for', () => {
+  it('producerConfigSchema, given each variable, says what it is for', () => {
     for (const [name, field] of Object.entries(producerConfigSchema.shape)) {
       expect([name, field.description]).toEqual([name, expect.any(String)]);
     }

@@ -76,7 +76,7 @@ function subject(sink = new FakeSink(), options: Partial<JournalOptions> = {}) {
 const turn = () => new Promise(setImmediate);
 
 describe('NdjsonAcceptanceJournal', () => {
-  it('record, of an order, writes one line that tells itself from log lines', async () => {
+  it('record, given an order, writes one line that tells itself from log lines', async () => {
     const { sink, journal } = subject();
     await journal.record(anAcceptance('o-1'));
     expect(sink.text).toBe(
@@ -96,7 +96,7 @@ describe('NdjsonAcceptanceJournal', () => {
     await record;
   });
 
-  it('record, of the orders of one turn, writes them at once, and those that come meanwhile together', async () => {
+  it('record, given the orders of one turn, writes them at once, and those that come meanwhile together', async () => {
     const { sink, journal } = subject();
     const release = sink.hold();
     const first = ['1', '2', '3'].map((id) => journal.record(anAcceptance(id)));
@@ -108,7 +108,7 @@ describe('NdjsonAcceptanceJournal', () => {
     expect(sink.read).toEqual({ ids: ['1', '2', '3', '4', '5'], garbled: 0 });
   });
 
-  it('record, of more than a pipe takes in one piece, writes whole lines of at most 4096 bytes', async () => {
+  it('record, given more than a pipe takes in one piece, writes whole lines of at most 4096 bytes', async () => {
     const { sink, journal } = subject();
     const ids = Array.from({ length: 100 }, () => randomUUID());
     await Promise.all(ids.map((id) => journal.record(anAcceptance(id))));
@@ -239,7 +239,7 @@ describe('openAcceptanceJournal', () => {
       .filter((line) => line.startsWith('{"journal":"accepted"') && line.endsWith('}'))
       .map((line) => JSON.parse(line).orderId);
 
-  it('openAcceptanceJournal, of a file in a new folder, makes both, and appends the next time', async () => {
+  it('openAcceptanceJournal, given a file in a new folder, makes both, and appends the next time', async () => {
     const file = path.join(folder, 'new', 'accepted.ndjson');
     for (const id of ['1', '2']) {
       const journal = openAcceptanceJournal(file, options);
@@ -249,7 +249,7 @@ describe('openAcceptanceJournal', () => {
     expect(idsIn(file)).toEqual(['1', '2']);
   });
 
-  it('openAcceptanceJournal, of a file that ends in the middle of a line, keeps the next line whole', async () => {
+  it('openAcceptanceJournal, given a file that ends in the middle of a line, keeps the next line whole', async () => {
     const file = path.join(folder, 'accepted.ndjson');
     writeFileSync(file, '{"journal":"accepted","orderId":"cut');
     const journal = openAcceptanceJournal(file, options);
@@ -258,7 +258,7 @@ describe('openAcceptanceJournal', () => {
     expect(idsIn(file)).toEqual(['1']);
   });
 
-  it('openAcceptanceJournal, of a file that is rotated by copy and truncation, goes on at its start', async () => {
+  it('openAcceptanceJournal, given a file that is rotated by copy and truncation, goes on at its start', async () => {
     const file = path.join(folder, 'accepted.ndjson');
     const journal = openAcceptanceJournal(file, options);
     await journal.record(anAcceptance('1'));
@@ -268,7 +268,7 @@ describe('openAcceptanceJournal', () => {
     expect(readFileSync(file, 'utf8')).toMatch(/^\{"journal":"accepted","orderId":"2".*\n$/);
   });
 
-  it('openAcceptanceJournal, of a folder, says which variable is wrong', () => {
+  it('openAcceptanceJournal, given a folder, says which variable is wrong', () => {
     expect(() => openAcceptanceJournal(folder, options)).toThrow(StartupError);
     expect(() => openAcceptanceJournal(folder, options)).toThrow(
       /^ACCEPTANCE_JOURNAL: cannot write .*EISDIR/,

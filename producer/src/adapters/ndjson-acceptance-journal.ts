@@ -16,18 +16,18 @@ export type JournalOptions = {
 
 /** Where the lines go. */
 export type JournalSink = {
-  /** Hands bytes to the operating system. Resolves with how many it took, which may be fewer. */
+  /** Hands bytes to the operating system. Resolves with how many it accepted, which may be fewer. */
   write: (bytes: Buffer) => Promise<number>;
   close: () => Promise<void>;
-  /** What is there already ends in the middle of a line. */
+  /** The existing content ends in the middle of a line. */
   torn?: boolean;
 };
 
 type Line = { text: string; answer: () => void; answered: boolean };
 
-/** What a pipe takes in one piece (PIPE_BUF): lines of the log, on the same standard output, stay out of ours. */
+/** What a pipe writes in one piece (PIPE_BUF), so that log lines on the same standard output do not mix with ours. */
 const MAX_WRITE_BYTES = 4_096;
-/** `v1:` and 8 bytes of the hash: enough to tell the orders of one id apart. */
+/** `v1:` and 8 bytes of the hash: enough to tell orders with the same id apart. */
 const CONTENT_CHARACTERS = 3 + 16;
 const LIMIT_MS = 1_000;
 const RETRY_MS = 5;
@@ -35,8 +35,8 @@ const LINE_END = 0x0a;
 const STDOUT = 1;
 
 /**
- * Opens what `ACCEPTANCE_JOURNAL` names: `off`, `stdout`, or a file, which is appended to.
- * @throws {StartupError} when the file cannot be opened
+ * Opens what `ACCEPTANCE_JOURNAL` names: `off`, `stdout`, or a file to append to.
+ * @throws {StartupError} if the file cannot be opened
  */
 export function openAcceptanceJournal(
   target: string,
@@ -47,9 +47,9 @@ export function openAcceptanceJournal(
 }
 
 /**
- * One line of JSON an order, with `"journal":"accepted"` to tell it from log lines. The lines of one turn of the event
- * loop, and those that come while a write is under way, share a write. A line that was cut is written again as a whole
- * behind a line end. While lines cannot be written, orders are answered without: counted, and logged once an outage.
+ * One JSON line per order, with `"journal":"accepted"` to tell it from log lines. Lines of one turn of the event loop, and
+ * those that come while a write is under way, share a write. A line that was cut is written again in full after a line
+ * end. While lines cannot be written, orders are answered without them: counted, and logged once per outage.
  */
 export class NdjsonAcceptanceJournal implements AcceptanceJournal {
   readonly #sink: JournalSink;
@@ -57,9 +57,9 @@ export class NdjsonAcceptanceJournal implements AcceptanceJournal {
   #waiting: Line[] = [];
   #writing: Promise<void> | undefined;
   #torn: boolean;
-  /** A write takes longer than its limit. */
+  /** The current write takes longer than its limit. */
   #stuck = false;
-  /** Orders answered without their line, in the outage that lasts. */
+  /** Orders answered without their line in the current outage. */
   #missed = 0;
 
   constructor(sink: JournalSink, options: JournalOptions) {
@@ -79,7 +79,7 @@ export class NdjsonAcceptanceJournal implements AcceptanceJournal {
     });
   }
 
-  /** To be called when all orders are answered. Does not wait for a write that was given up. */
+  /** Call it when all orders are answered. Does not wait for a write that was given up. */
   async close(): Promise<void> {
     if (this.#stuck) return;
     await this.#writing;
@@ -120,7 +120,7 @@ export class NdjsonAcceptanceJournal implements AcceptanceJournal {
       answer(left.slice(0, whole));
       left = left.slice(whole);
       if (left.length === 0) break;
-      // A full pipe is worth a wait, unless it was in vain before.
+      // A full pipe is worth waiting for, unless waiting did not help before.
       if (!isPassing(error) || this.#stuck || this.#missed > 0) return this.#miss(left, error);
       await sleep(RETRY_MS);
     }
@@ -197,7 +197,7 @@ function openFile(path: string): JournalSink {
   }
 }
 
-/** A process that was killed may have left a part of a line. */
+/** A killed process may have left part of a line. */
 function endsInALine(fd: number): boolean {
   const { size } = fstatSync(fd);
   const last = Buffer.alloc(1);

@@ -125,7 +125,7 @@ const fatesOf = (published: Promise<{ messageId: string }>[]) =>
 const range = (count: number) => [...Array(count).keys()].map(String);
 
 describe('SqsOrderPublisher', () => {
-  it('publish, of an order, resolves with the message id when SQS has confirmed', async () => {
+  it('publish, given an order, resolves with the message id when SQS has confirmed', async () => {
     const { sqs, publisher } = subject();
     const held = sqs.hold();
     const settled = vi.fn();
@@ -138,7 +138,7 @@ describe('SqsOrderPublisher', () => {
     expect(publisher.size).toBe(0);
   });
 
-  it('publish, of an order, sends what a consumer reads', async () => {
+  it('publish, given an order, sends what a consumer reads', async () => {
     const { sqs, publisher } = subject();
     const message = {
       ...aMessage('a'),
@@ -152,7 +152,7 @@ describe('SqsOrderPublisher', () => {
     expect(decodeOrderMessage(MessageBody, attributes)).toEqual(message);
   });
 
-  it('publish, by 25 callers at once, sends three batches and gives everybody the own id', async () => {
+  it('publish, by 25 callers at once, sends three batches and gives each caller its own id', async () => {
     const { sqs, publisher, metrics } = subject({ maxInFlight: 3 });
     const fates = await fatesOf(range(25).map((name) => publisher.publish(aMessage(name))));
     expect(fates).toEqual(range(25).map((name) => `m-${name}`));
@@ -194,7 +194,7 @@ describe('SqsOrderPublisher', () => {
     expect(sqs.requests.map(({ length }) => length)).toEqual([2, 1, 1]);
   });
 
-  it('publish, of an order that fits no message, refuses it and sends nothing', async () => {
+  it('publish, given an order that fits no message, refuses it and sends nothing', async () => {
     const { sqs, publisher, counted } = subject();
     const item = { productId: 'p', name: '이'.repeat(256), quantity: 1, unitPrice: 0 };
     const tooLarge = publisher.publish(aMessage('a', { items: Array(1_000).fill(item), totalAmount: 0 }));
@@ -205,7 +205,7 @@ describe('SqsOrderPublisher', () => {
     expect(await counted()).toEqual({});
   });
 
-  it('publish, of a large order that packs well, sends it', async () => {
+  it('publish, given a large order that packs well, sends it', async () => {
     const { sqs, publisher } = subject({
       encode: { version: 1, encoding: 'zstd', compressAboveBytes: 4_096 },
     });
@@ -215,7 +215,7 @@ describe('SqsOrderPublisher', () => {
     expect(await publisher.publish(large)).toEqual({ messageId: 'packed' });
   });
 
-  it('publish, when the buffer is full, refuses at once and takes on again when there is room', async () => {
+  it('publish, when the buffer is full, refuses at once and accepts again when there is room', async () => {
     const { sqs, publisher } = subject({ bufferOrders: 2 });
     const held = sqs.hold();
     const first = [publisher.publish(aMessage('a')), publisher.publish(aMessage('b'))];
@@ -274,7 +274,7 @@ describe('SqsOrderPublisher', () => {
     expect(sqs.pings).toBe(0);
   });
 
-  it('idle, with orders on their way, resolves when all have met their fate', async () => {
+  it('idle, with orders on their way, resolves when all are confirmed or refused', async () => {
     const { sqs, publisher } = subject();
     const held = sqs.hold();
     const seen: string[] = [];
@@ -296,7 +296,7 @@ describe('SqsOrderPublisher', () => {
       vi.useRealTimers();
     });
 
-    it('publish, when some entries fail, sends only these again, and every caller learns the own fate', async () => {
+    it('publish, when some entries fail, sends only these again, and each caller learns the result of its own order', async () => {
       const { sqs, publisher, counted } = subject();
       const [busy, faulty] = [failWith('InternalError'), failWith('InvalidMessageContents', true)];
       sqs.answers.push(
@@ -315,7 +315,7 @@ describe('SqsOrderPublisher', () => {
     });
 
     it.each(['RequestThrottled', 'ThrottlingException', 'KMS.ThrottlingException', 'SomethingNewer'])(
-      "publish, of an entry that fails with %s and is the sender's fault, tries it again",
+      "publish, given an entry that fails with %s and is the sender's fault, tries it again",
       async (code) => {
         const { sqs, publisher } = subject();
         sqs.answers.push((entries) => ({ Failed: entries.map(failWith(code, true)) }));
@@ -325,7 +325,7 @@ describe('SqsOrderPublisher', () => {
       },
     );
 
-    it('publish, of an entry that is throttled each time, refuses it for now, and not for ever', async () => {
+    it('publish, given an entry that is throttled each time, refuses it for now, and not for ever', async () => {
       const { sqs, publisher, counted } = subject();
       const throttle: Answer = (entries) => ({ Failed: entries.map(failWith('RequestThrottled', true)) });
       sqs.answers.push(throttle, throttle, throttle);
@@ -335,7 +335,7 @@ describe('SqsOrderPublisher', () => {
       expect(await counted()).toEqual({ unconfirmed: 1 });
     });
 
-    it('publish, of an order too long for the queue beside others, refuses that one, confirms the others and keeps the breaker closed', async () => {
+    it('publish, given an order too long for the queue beside others, refuses that one, confirms the others and keeps the breaker closed', async () => {
       const { sqs, publisher, breaker } = subject({ breakerFailures: 1 });
       const tooLong: Answer = (entries) =>
         entries.some((entry) => customerOf(entry) === 'long')
@@ -359,7 +359,7 @@ describe('SqsOrderPublisher', () => {
       expect(await fates).toEqual(['m-a', 'QUEUE_UNAVAILABLE']);
     });
 
-    it('publish, of an order whose time ends while it waits, refuses it and never sends it', async () => {
+    it('publish, given an order whose time ends while it waits, refuses it and never sends it', async () => {
       const { sqs, publisher } = subject({ maxInFlight: 1, timeoutMs: 1_000 });
       const held = sqs.hold();
       const first = publisher.publish(aMessage('a'));
@@ -377,7 +377,7 @@ describe('SqsOrderPublisher', () => {
       expect(sqs.customers).toEqual([['a'], ['c']]);
     });
 
-    it('publish, of an order whose time is nearly over, refuses it, and leaves the others their time', async () => {
+    it('publish, given an order whose time is nearly over, refuses it, and leaves the others their time', async () => {
       // Vitest's clock does not reach it either.
       vi.spyOn(AbortSignal, 'timeout').mockImplementation((delayMs) => {
         const controller = new AbortController();
@@ -402,8 +402,8 @@ describe('SqsOrderPublisher', () => {
     });
   });
 
-  it('publish, when SQS does not answer in time, gives the request up and refuses', async () => {
-    const { sqs, publisher } = subject({ timeoutMs: 20 });
+  it('publish, when SQS does not answer in time, ends the request and refuses', async () => {
+    const { sqs, publisher } = subject({ timeoutMs: 400 });
     sqs.hold();
     const refused = publisher.publish(aMessage('a'));
     await expect(refused).rejects.toThrow(QueueUnavailableError);
@@ -456,7 +456,7 @@ describe('SqsOrderPublisher', () => {
       expect(fates).toEqual(['QUEUE_UNAVAILABLE', 'QUEUE_UNAVAILABLE']);
     });
 
-    it('when SQS never takes the message, sends each order by itself and tells each its own fate', async () => {
+    it('when SQS never takes the message, sends each order by itself and reports the result of each', async () => {
       const { sqs, publisher } = subject({ packing: true });
       sqs.answers.push(
         (entries) => ({ Failed: entries.map(failWith('InvalidParameterValue', true)) }),

@@ -27,7 +27,7 @@ export type SqsOrderPublisherOptions = {
   breaker: CircuitBreaker;
   metrics: Pick<ProducerMetrics, 'ordersPublished' | 'publishDuration' | 'batchSize'>;
   encode: EncodeOptions;
-  /** Whether bulk orders travel many in a message. */
+  /** Whether bulk orders share messages. */
   packing: boolean;
   lingerMs: number;
   maxInFlight: number;
@@ -35,13 +35,13 @@ export type SqsOrderPublisherOptions = {
   timeoutMs: number;
 };
 
-/** Of an order's time, the part that is kept for its request: one with less left is not sent. */
+/** Share of an order's time reserved for its request: an order with less left is not sent. */
 const REQUEST_SHARE = 1 / 4;
 
 type Entry = EncodedMessage & { sizeBytes: number; deadline: number };
 type Receipt = { messageId: string };
 
-/** Publishes to SQS, the orders of concurrent callers coalesced into batches, and bulk orders into messages as well. */
+/** Publishes to SQS. Coalesces the orders of concurrent callers into batches, and bulk orders into messages too. */
 export class SqsOrderPublisher implements OrderPublisher {
   readonly #options: SqsOrderPublisherOptions;
   readonly #batcher: Batcher<Entry, Receipt>;
@@ -70,14 +70,14 @@ export class SqsOrderPublisher implements OrderPublisher {
     });
   }
 
-  /** Orders held: taken on and not yet confirmed or refused. */
+  /** Orders neither confirmed nor refused yet. */
   get size(): number {
     return this.#held;
   }
 
   async publish(message: OrderMessage, { bulk = false } = {}): Promise<Receipt> {
     const { metrics, bufferOrders, timeoutMs, encode, packing } = this.#options;
-    if (this.#held >= bufferOrders) throw new BufferFullError(`${bufferOrders} orders wait already`);
+    if (this.#held >= bufferOrders) throw new BufferFullError(`${bufferOrders} orders are waiting already`);
     this.#held++;
     const startedAt = performance.now();
     try {
@@ -88,7 +88,7 @@ export class SqsOrderPublisher implements OrderPublisher {
           `the message would have ${sizeBytes} bytes, more than ${MAX_MESSAGE_BYTES}`,
         );
       }
-      // What is large enough to be compressed by itself is not packed: nothing is compressed twice.
+      // An order large enough to be compressed by itself is not packed: nothing is compressed twice.
       const packs = packing && bulk && encoded.attributes['contentEncoding'] === 'identity';
       const receipt = await (packs ? this.#packer : this.#batcher).add({
         ...encoded,
@@ -116,9 +116,9 @@ export class SqsOrderPublisher implements OrderPublisher {
   }
 
   /**
-   * Asks SQS for the queue. While the breaker is closed the answer does not touch it: reading may work where sending
-   * does not, and the other way round. While it is open nobody is asked, and half open this is the trial.
-   * @throws when the queue does not answer, or did not for a while and is not asked again yet
+   * Asks SQS for the queue. While the breaker is closed, the result does not affect it: reading may work while sending
+   * does not, and the other way round. While it is open, SQS is not asked; half open, this is the trial.
+   * @throws if the queue does not answer, or the breaker is open
    */
   async ping(): Promise<void> {
     const { client, queueUrl, breaker } = this.#options;
@@ -127,7 +127,7 @@ export class SqsOrderPublisher implements OrderPublisher {
     await (breaker.closed ? ask() : breaker.execute(ask));
   }
 
-  /** Resolves when every order that was handed over has met its fate. */
+  /** Resolves when every order is confirmed or refused. */
   async idle(): Promise<void> {
     await this.#packer.idle();
     await this.#batcher.idle();
@@ -145,14 +145,14 @@ export class SqsOrderPublisher implements OrderPublisher {
       return entries.map(() => receipt);
     } catch (error) {
       if (!isFaultOfMessage(error)) throw error;
-      // What SQS has against the message, such as its size, need not hold of an order by itself.
+      // SQS's reason, such as the size of the message, need not apply to each order by itself.
       return this.#batcher.addAll(entries);
     }
   }
 
   /**
-   * Leaves out what waited too long: its caller gets a 503, and what is not sent cannot come twice. Sent with the
-   * others, it would have their request given up at its own deadline.
+   * Leaves out orders that waited too long: their callers get a 503, and an order that is not sent cannot come twice.
+   * Sent with the others, it would end their request at its own deadline.
    */
   async #sendLive(entries: Entry[]): Promise<(Receipt | Error)[]> {
     const needed = performance.now() + this.#options.timeoutMs * REQUEST_SHARE;

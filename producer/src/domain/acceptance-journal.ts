@@ -1,21 +1,20 @@
 /** An order that the queue has confirmed. */
 export type AcceptedOrder = {
   orderId: string;
-  /** Two orders of one id differ in it. */
+  /** Tells orders with the same id apart. */
   contentHash: string;
   /** When the queue confirmed it. */
   acceptedAt: Date;
-  /** Of the message in the order queue. An order that is sent again has one each time. */
+  /** Of the message in the order queue. An order sent again gets a new one each time. */
   messageId: string;
   traceId: string;
 };
 
-/** Evidence of what was accepted, kept apart from the queue and the store, for `scripts/reconcile.sh` to check them. */
+/** A record of accepted orders, apart from queue and store, which `scripts/reconcile.sh` checks them against. */
 export interface AcceptanceJournal {
   /**
-   * Resolves when the operating system has the order's line, or when it is given up and that is reported to operators.
-   * Never rejects, and never keeps an order waiting for much longer than a second: the order is in the queue, whatever
-   * becomes of its line.
+   * Resolves when the operating system has the order's line, or when the line is given up and operators are told. Never
+   * rejects, and never delays an order much longer than a second: the order is in the queue, with or without its line.
    */
   record(order: AcceptedOrder): Promise<void>;
 }

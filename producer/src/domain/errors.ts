@@ -9,7 +9,7 @@ export abstract class OrderRefusedError extends Error {
   }
 }
 
-/** As many orders wait for the queue as may. Nothing was sent: try again soon. */
+/** The buffer of orders waiting for the queue is full. Nothing was sent: try again soon. */
 export class BufferFullError extends OrderRefusedError {
   readonly code = 'BUFFER_FULL';
 }
@@ -19,14 +19,14 @@ export class OrderTooLargeError extends OrderRefusedError {
   readonly code = 'ORDER_TOO_LARGE';
 }
 
-/** The queue refuses this very order, and would again. Nothing was sent. */
+/** The queue refuses this order and always will. Nothing was sent. */
 export class OrderNotSendableError extends OrderRefusedError {
   readonly code = 'ORDER_NOT_SENDABLE';
 }
 
 /**
- * The queue did not confirm the order. It may hold it all the same (a lost answer looks alike), so the client sends
- * the same order with the same id or key again, and it is processed once.
+ * The queue did not confirm the order. It may hold it anyway (a lost answer looks the same), so the client sends the same
+ * order again with the same id or key, and it is stored once.
  */
 export class QueueUnavailableError extends OrderRefusedError {
   readonly code = 'QUEUE_UNAVAILABLE';

@@ -4,11 +4,11 @@ import { uuidOfHash } from './hash-uuid.ts';
 
 describe('uuidOfHash', () => {
   // A contract: ids derived yesterday must be derived again tomorrow.
-  it('uuidOfHash, of a known text, is the id it always was', () => {
+  it('uuidOfHash, given a known text, is the id it always was', () => {
     expect(uuidOfHash('order')).toBe('3eeb7e96-e59c-840f-9cb1-a089daba079f');
   });
 
-  it('uuidOfHash, of any text, has version 8 and the variant of RFC 9562', () => {
+  it('uuidOfHash, given any text, has version 8 and the variant of RFC 9562', () => {
     fc.assert(
       fc.property(fc.string({ unit: 'binary' }), (text) => {
         expect(uuidOfHash(text)).toMatch(

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { stringify } from 'uuid';
 
-/** UUIDv8 (RFC 9562 §5.8) of the SHA-256 of a text: the same text is the same id, everywhere and for ever. */
+/** UUIDv8 (RFC 9562 §5.8) of the SHA-256 of a text: the same text always gives the same id. */
 export function uuidOfHash(text: string): string {
   const bytes = createHash('sha256').update(text).digest().subarray(0, 16);
   bytes.writeUInt8((bytes.readUInt8(6) & 0x0f) | 0x80, 6);

@@ -9,13 +9,13 @@ const owners: fc.Arbitrary<KeyOwner> = fc.record({
 
 describe('orderIdOfKey', () => {
   // A contract with clients' retries across releases: sha256('["customer","C-1001","key-1"]') with version and variant.
-  it('orderIdOfKey, of a known owner and key, is the id it always was', () => {
+  it('orderIdOfKey, given a known owner and key, is the id it always was', () => {
     expect(orderIdOfKey({ kind: 'customer', id: 'C-1001' }, 'key-1')).toBe(
       'bbf5dd63-0e82-82a4-a5d6-a8cf901c1ed5',
     );
   });
 
-  it('orderIdOfKey, of any owner and key, is a UUID of version 8, the same each time', () => {
+  it('orderIdOfKey, given any owner and key, is a UUID of version 8, the same each time', () => {
     fc.assert(
       fc.property(owners, fc.string({ minLength: 1 }), (owner, key) => {
         const id = orderIdOfKey(owner, key);
@@ -25,7 +25,7 @@ describe('orderIdOfKey', () => {
     );
   });
 
-  it('orderIdOfKey, of two owners or two keys, never is the same', () => {
+  it('orderIdOfKey, given two owners or two keys, never is the same', () => {
     fc.assert(
       fc.property(owners, fc.string(), owners, fc.string(), (owner, key, otherOwner, otherKey) => {
         const same = owner.kind === otherOwner.kind && owner.id === otherOwner.id && key === otherKey;

@@ -2,12 +2,12 @@ import { randomBytes } from '@orders/shared/runtime/random.ts';
 import { v7 as uuidv7 } from 'uuid';
 import { uuidOfHash } from './hash-uuid.ts';
 
-/** Whose idempotency keys these are: two owners' keys never meet. */
+/** The owner of idempotency keys: the same key of two owners gives two ids. */
 export type KeyOwner = { kind: 'client' | 'customer'; id: string };
 
 /**
- * The id that an idempotency key stands for: UUIDv8 (RFC 9562 §5.8) of the SHA-256 of owner and key. It is derived,
- * not stored, so any producer gives a client's retry the same id, and the consumer's unique constraint does the rest.
+ * The order id for an idempotency key: UUIDv8 (RFC 9562 §5.8) of the SHA-256 of owner and key. It is derived,
+ * not stored, so every producer gives a client's retry the same id, and the consumer's unique constraint does the rest.
  */
 export function orderIdOfKey(owner: KeyOwner, key: string): string {
   return uuidOfHash(JSON.stringify([owner.kind, owner.id, key]));
@@ -15,7 +15,7 @@ export function orderIdOfKey(owner: KeyOwner, key: string): string {
 
 const clock = { msecs: 0, seq: 0 };
 
-/** A new id that sorts by time (UUIDv7), also behind those of the same millisecond (RFC 9562 §6.2, method 1). */
+/** A new id that sorts by time (UUIDv7), also within a millisecond (RFC 9562 §6.2, method 1). */
 export function newOrderId(): string {
   const random = randomBytes(16);
   const now = Date.now();

@@ -1,9 +1,9 @@
 import type { OrderMessage } from '@orders/shared/order/message.ts';
 
-/** Where accepted orders go. */
+/** The queue, as the use case sees it. */
 export interface OrderPublisher {
   /**
-   * With `bulk`, the order may travel in one message with others that are handed over at the same time.
+   * With `bulk`, the order may share a message with others published at the same time.
    *
    * Resolves only when the queue has confirmed the message: from then on the order is not lost.
    * @throws {BufferFullError} {@link OrderTooLargeError} {@link OrderNotSendableError} nothing was sent

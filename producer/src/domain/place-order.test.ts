@@ -45,7 +45,7 @@ function subject(publisher = new FakePublisher()) {
 const otherContent = { items: [{ productId: 'SKU-2', name: 'LP', quantity: 1, unitPrice: 2998 }] };
 
 describe('placeOrder', () => {
-  it('placeOrder, of an order without identity, gives it a new id', async () => {
+  it('placeOrder, given an order without identity, gives it a new id', async () => {
     const { publisher, placeOrder } = subject();
     const [first, second] = [
       await placeOrder(anOrderRequest(), { trace }),
@@ -57,12 +57,12 @@ describe('placeOrder', () => {
     expect(first.messageId).toBe('m-1');
   });
 
-  it('placeOrder, of an order with an id, keeps that', async () => {
+  it('placeOrder, given an order with an id, keeps that', async () => {
     const { placeOrder } = subject();
     expect((await placeOrder(anOrderRequest({ orderId: AN_ORDER_ID }), { trace })).orderId).toBe(AN_ORDER_ID);
   });
 
-  it('placeOrder, of any order, publishes it with its hash and its trace', async () => {
+  it('placeOrder, given any order, publishes it with its hash and its trace', async () => {
     const { publisher, placeOrder } = subject();
     const { orderId } = await placeOrder(anOrderRequest(), { trace });
     expect(publisher.published).toEqual([
@@ -74,7 +74,7 @@ describe('placeOrder', () => {
     ]);
   });
 
-  it('placeOrder, of an order that the queue confirmed, resolves only when the journal has it', async () => {
+  it('placeOrder, given an order that the queue confirmed, resolves only when the journal has it', async () => {
     const { journal, placeOrder } = subject();
     const held = Promise.withResolvers<void>();
     journal.held = held.promise;
@@ -96,7 +96,7 @@ describe('placeOrder', () => {
     expect(acceptedAt.getTime()).toBeGreaterThanOrEqual(before);
   });
 
-  it('placeOrder, of the same key twice, records each acceptance under the one id', async () => {
+  it('placeOrder, given the same key twice, records each acceptance under the one id', async () => {
     const { journal, withKey } = subject();
     const { orderId } = await withKey('key-1');
     await withKey('key-1');
@@ -106,7 +106,7 @@ describe('placeOrder', () => {
     ]);
   });
 
-  it('placeOrder, of the same key and order, publishes again under the same id', async () => {
+  it('placeOrder, given the same key and order, publishes again under the same id', async () => {
     const { publisher, withKey } = subject();
     const first = await withKey('key-1');
     const retry = await withKey('key-1', { createdAt: '2026-11-22T09:00:05Z' });
@@ -117,7 +117,7 @@ describe('placeOrder', () => {
 
   // What is stored under a key, no producer knows: whatever it remembers, another one, or it itself before a restart, may
   // have accepted something else first, and a 422 would tell the owner of the stored order that it was refused.
-  it('placeOrder, of a key that another producer accepted with another order, publishes for both to the end', async () => {
+  it('placeOrder, given a key that another producer accepted with another order, publishes for both to the end', async () => {
     const queue = new FakePublisher();
     const [first, second] = [subject(queue), subject(queue)];
     const { orderId } = await first.withKey('key-1');
@@ -127,20 +127,20 @@ describe('placeOrder', () => {
     expect(queue.published.map(({ order }) => order.orderId)).toEqual(Array(4).fill(orderId));
   });
 
-  it('placeOrder, of a key with two orders at once, publishes both for the consumer to judge', async () => {
+  it('placeOrder, given a key with two orders at once, publishes both for the consumer to judge', async () => {
     const { publisher, withKey } = subject();
     const placed = await Promise.all([withKey('key-1'), withKey('key-1', otherContent), withKey('key-1')]);
     expect(new Set(placed.map(({ orderId }) => orderId)).size).toBe(1);
     expect(publisher.published).toHaveLength(3);
   });
 
-  it('placeOrder, of the same key by another customer, is another order', async () => {
+  it('placeOrder, given the same key by another customer, is another order', async () => {
     const { withKey } = subject();
     const [first, second] = [await withKey('key-1'), await withKey('key-1', { customerId: 'C-1002' })];
     expect(second.orderId).not.toBe(first.orderId);
   });
 
-  it('placeOrder, of the same key by another client, is another order, whoever the customer is', async () => {
+  it('placeOrder, given the same key by another client, is another order, whoever the customer is', async () => {
     const { withKey } = subject();
     const ids = await Promise.all([
       withKey('key-1', {}, 'shop-a'),
@@ -150,7 +150,7 @@ describe('placeOrder', () => {
     expect(new Set(ids.map(({ orderId }) => orderId)).size).toBe(3);
   });
 
-  it('placeOrder, of the same key by one client for another customer, is the same order', async () => {
+  it('placeOrder, given the same key by one client for another customer, is the same order', async () => {
     const { withKey } = subject();
     const [first, second] = [
       await withKey('key-1', {}, 'shop-a'),

@@ -7,9 +7,9 @@ import type { OrderPublisher } from './order-publisher.ts';
 export type PlaceOrderContext = {
   trace: TraceContext;
   idempotencyKey?: string | undefined;
-  /** Who sends, where that is known; else keys belong to the order's customer. */
+  /** The sender, if known; otherwise keys belong to the order's customer. */
   clientId?: string | undefined;
-  /** One of many that the client sends together. */
+  /** The client sends it together with others. */
   bulk?: boolean;
 };
 
@@ -18,8 +18,8 @@ export type PlacedOrder = { orderId: string; messageId: string };
 export type PlaceOrder = (request: OrderRequest, context: PlaceOrderContext) => Promise<PlacedOrder>;
 
 /**
- * The use case: gives the order its id and has it published. Resolves only when the queue has confirmed it and the
- * journal has recorded that. Whether a key or an id came with another order before, the consumer alone can tell
+ * The use case: assigns the id of the order and publishes it. Resolves only when the queue has confirmed it and the journal
+ * has recorded that. Only the consumer can tell whether a key or an id came with another order before
  * (docs/adr/0019-the-consumer-judges-keys.md).
  */
 export function createPlaceOrder(publisher: OrderPublisher, journal: AcceptanceJournal): PlaceOrder {

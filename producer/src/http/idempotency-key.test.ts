@@ -19,7 +19,7 @@ describe('parseIdempotencyKey', () => {
     ['bare of 255 characters', 'k'.repeat(255), 'k'.repeat(255)],
     ['quoted of 255 characters', `"${'k'.repeat(255)}"`, 'k'.repeat(255)],
     ['quoted of 255 escaped ones', `"${'\\"'.repeat(255)}"`, '"'.repeat(255)],
-  ])('parseIdempotencyKey, of a key that is %s, reads it', (_what, header, key) => {
+  ])('parseIdempotencyKey, given a key that is %s, reads it', (_what, header, key) => {
     expect(parseIdempotencyKey(header)).toBe(key);
   });
 
@@ -44,7 +44,7 @@ describe('parseIdempotencyKey', () => {
     ['ending in a backslash', '"a\\"'],
     ['given twice', 'key-1, key-2'],
     ['given twice and quoted', '"key-1", "key-1"'],
-  ])('parseIdempotencyKey, of a key that is %s, is a 400', (_what, header) => {
+  ])('parseIdempotencyKey, given a key that is %s, is a 400', (_what, header) => {
     const parse = () => parseIdempotencyKey(header);
     expect(parse).toThrow(ProblemError);
     expect(parse).toThrow(

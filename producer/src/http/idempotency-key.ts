@@ -2,13 +2,13 @@ import { ProblemError } from '@orders/shared/http/problem.ts';
 
 const MAX_LENGTH = 255;
 
-/** For readers of the API's description: what {@link parseIdempotencyKey} takes. */
+/** What {@link parseIdempotencyKey} accepts, for the API's description. */
 export const IDEMPOTENCY_KEY_PATTERN = `^(?:[!#-~][!-~]{0,${MAX_LENGTH - 1}}|"(?:[!#-\\[\\]-~]|\\\\["\\\\]){1,${MAX_LENGTH}}")$`;
 
 /**
  * Reads the `Idempotency-Key` header: 1 to 255 visible ASCII characters, bare or as a quoted string
- * (https://datatracker.ietf.org/doc/draft-ietf-httpapi-idempotency-key-header/, RFC 9651 §3.3.3). Quoted and bare
- * are the same key.
+ * (https://datatracker.ietf.org/doc/draft-ietf-httpapi-idempotency-key-header/, RFC 9651 §3.3.3). Quoted or bare,
+ * it is the same key.
  * @throws {ProblemError} 400
  */
 export function parseIdempotencyKey(header: string | string[] | undefined): string | undefined {

@@ -60,7 +60,7 @@ describe('orderRoutes', () => {
   ] as const;
 
   describe('POST /orders', () => {
-    it('POST /orders, of a confirmed order, answers 202 with its id and an absolute Location', async () => {
+    it('POST /orders, given a confirmed order, answers 202 with its id and an absolute Location', async () => {
       const answer = await post('/orders', anOrderRequest());
       expect(answer.statusCode).toBe(202);
       expect(answer.headers['location']).toBe(`https://status.example/orders/${AN_ORDER_ID}`);
@@ -73,7 +73,7 @@ describe('orderRoutes', () => {
       expect(await acceptedCount()).toBe(1);
     });
 
-    it('POST /orders, of a producer that does not know where orders are found, tells no Location', async () => {
+    it('POST /orders, given a producer that does not know where orders are found, tells no Location', async () => {
       const other = await createTestHttpApp({ maxBytesInWork: 4 * 1_024 * 1_024 });
       const options = {
         placeOrder,
@@ -333,7 +333,7 @@ describe('orderRoutes', () => {
       expect(good.headers).not.toHaveProperty('retry-after');
     });
 
-    it('POST /orders/batch, of an order larger than one may be alone, refuses that one', async () => {
+    it('POST /orders/batch, given an order larger than one may be alone, refuses that one', async () => {
       const items = Array(1_000).fill({ productId: 'P', name: '주'.repeat(100), quantity: 1, unitPrice: 1 });
       const answer = await post('/orders/batch', [
         anOrderRequest(),
@@ -415,12 +415,12 @@ describe('orderRoutes', () => {
       expect(placeOrder).not.toHaveBeenCalled();
     });
 
-    it('POST /orders/batch, of more than 8 MiB, is refused', async () => {
+    it('POST /orders/batch, given more than 8 MiB, is refused', async () => {
       expect((await post('/orders/batch', `["${'x'.repeat(8 * 1024 * 1024)}"]`)).statusCode).toBe(413);
     });
   });
 
-  it('OpenAPI, of an order, shows an example that is accepted as it stands, alone and in a batch', async () => {
+  it('OpenAPI, given an order, shows an example that is accepted as it stands, alone and in a batch', async () => {
     const api = (await test.app.inject('/openapi.json')).json();
     const [example] = api.components.schemas.OrderRequestInput.examples;
     expect((await post('/orders', example)).statusCode).toBe(202);
@@ -439,7 +439,7 @@ describe('orderRoutes', () => {
     expect(problemSchema.parse(value)).toMatchObject({ type: `/problems/${kind}`, status: Number(status) });
   });
 
-  it('OpenAPI, of the routes, describes body and answers from the one schema', async () => {
+  it('OpenAPI, given the routes, describes body and answers from the one schema', async () => {
     const api = (await test.app.inject('/openapi.json')).json();
     const { requestBody, responses } = api.paths['/orders'].post;
     const { $ref } = requestBody.content['application/json'].schema;

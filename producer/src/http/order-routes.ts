@@ -21,14 +21,14 @@ import { IDEMPOTENCY_KEY_PATTERN, parseIdempotencyKey } from './idempotency-key.
 export type OrderRoutesOptions = {
   placeOrder: PlaceOrder;
   metrics: Pick<ProducerMetrics, 'ordersAccepted' | 'ordersRefused'>;
-  /** Without it clients are not told where their orders will be found. */
+  /** Where clients look their orders up; without it, answers have no `Location`. */
   statusBaseUrl: string | undefined;
   maxOrderBytes: number;
   maxBatchBytes: number;
 };
 
 const MAX_BATCH_ORDERS = 500;
-/** After so long the orders of other clients, and the probes, have their turn: wrong orders can take seconds. */
+/** After this time other requests and probes have their turn: a batch of invalid orders can take seconds. */
 const MAX_TURN_MS = 25;
 
 const acceptedSchema = z
@@ -40,7 +40,7 @@ const acceptedSchema = z
   })
   .meta({ id: 'AcceptedOrder' });
 
-/** Each is validated on its own, so that one that is wrong costs the others nothing. */
+/** Each order is validated on its own, so that an invalid one does not affect the others. */
 const batchOrders = z
   .array(z.unknown())
   .min(1)
@@ -52,7 +52,7 @@ const batchSchema = z.union([z.strictObject({ orders: batchOrders }), batchOrder
 
 const acceptedAnswer = {
   description: 'Confirmed by the queue',
-  headers: { location: { type: 'string', format: 'uri', description: 'where the order will be found' } },
+  headers: { location: { type: 'string', format: 'uri', description: 'where to look the order up' } },
   content: { 'application/json': { schema: acceptedSchema } },
 };
 
@@ -66,24 +66,27 @@ const batchResultSchema = z.object({
       orderId: z.string().optional(),
       location: z.string().optional(),
       problem: problemSchema.optional(),
-      retryAfterSeconds: z.int().optional().describe('when to send this order again, with a 429 or 503'),
+      retryAfterSeconds: z
+        .int()
+        .optional()
+        .describe('after how many seconds to send this order again; only with 429 and 503'),
     }),
   ),
 });
 
 const batchAnswer = {
-  description: 'A status for each order',
+  description: 'One status per order',
   headers: {
     'retry-after': {
       type: 'integer',
       minimum: 1,
-      description: 'seconds, where an order was refused only for now: the longest retryAfterSeconds',
+      description: 'seconds, if an order was refused only for now: the longest retryAfterSeconds',
     },
   },
   content: { 'application/json': { schema: batchResultSchema } },
 };
 
-/** What a client is told of a refusal. A new code of refusal does not compile until it has an answer here. */
+/** The answer to each refusal. A new refusal code does not compile until it has an answer here. */
 const KIND_OF_REFUSAL = {
   ORDER_TOO_LARGE: 'order-too-large',
   ORDER_NOT_SENDABLE: 'order-not-sendable',
@@ -115,7 +118,7 @@ export async function orderRoutes(
 
   app.addHook('onError', async (_request, _reply, error) => {
     const status = error instanceof ProblemError ? error.problem.status : (error.statusCode ?? 500);
-    // Refusals of the use case are counted where they happen: these are the requests that never got there.
+    // Refusals of the use case are counted there. These are the requests that never reached it.
     if (status < 500 && !(error.cause instanceof OrderRefusedError))
       countRefused(status === 429 ? 'busy' : 'invalid');
   });
@@ -129,15 +132,15 @@ export async function orderRoutes(
         operationId: 'placeOrder',
         summary: 'Place an order',
         description:
-          '202 means that the queue has confirmed the order: it will be stored, or kept with a reason. ' +
-          'Of a JSON key that is given twice in an object, the last one counts.',
+          '202 means that the queue has confirmed the order: it will be stored, or kept in the dead-letter queue with a ' +
+          'reason. If an object has a JSON key twice, the last one counts.',
         headers: z.looseObject({
           'idempotency-key': z
             .string()
             .optional()
             .meta({ pattern: IDEMPOTENCY_KEY_PATTERN })
             .describe(
-              'the same key within 7 days: the same orderId, and the first order with it that is stored counts; one that differs is accepted, and kept as a conflict',
+              'Within 7 days the same key gives the same orderId, and only the first order stored with it counts. An order with other content is accepted and kept as a conflict.',
             ),
         }),
         body: orderRequestSchema,
@@ -157,7 +160,7 @@ export async function orderRoutes(
     async (request, reply) => {
       const idempotencyKey = parseIdempotencyKey(request.headers['idempotency-key']);
       if (idempotencyKey !== undefined && request.body.orderId !== undefined) {
-        const detail = 'Idempotency-Key and orderId exclude each other: both name the order';
+        const detail = 'use either Idempotency-Key or orderId, not both: each identifies the order';
         throw new ProblemError('two-identities', detail);
       }
       const orderId = await place(request.body, { trace: request.trace, idempotencyKey });
@@ -176,9 +179,9 @@ export async function orderRoutes(
       schema: {
         tags: ['orders'],
         operationId: 'placeOrders',
-        summary: `Place up to ${MAX_BATCH_ORDERS} orders, each answered on its own`,
+        summary: `Place up to ${MAX_BATCH_ORDERS} orders, with one result per order`,
         description:
-          'An array of orders, or an object with `orders`. Orders may carry their `orderId`; no Idempotency-Key here.',
+          'An array of orders, or an object with `orders`. An order may have its own `orderId`; a batch has no Idempotency-Key.',
         body: batchSchema,
         response: {
           207: batchAnswer,
@@ -188,13 +191,13 @@ export async function orderRoutes(
     },
     async (request, reply) => {
       if (request.headers['idempotency-key'] !== undefined) {
-        const detail = 'one key cannot name many orders: give each order its orderId';
+        const detail = 'one key cannot identify many orders: give each order its own orderId';
         throw new ProblemError('idempotency-key-on-batch', detail);
       }
       const { body } = request;
       const orders = Array.isArray(body) ? body : body.orders;
       refuseRepeatedIds(orders, Array.isArray(body) ? '' : '/orders');
-      // A smaller body holds no order that is too large.
+      // A smaller body cannot hold an order that is too large.
       const maxBytes =
         Number(request.headers['content-length']) <= maxOrderBytes ? Number.POSITIVE_INFINITY : maxOrderBytes;
       const placed = [];

@@ -17,7 +17,7 @@ describe('actuator', () => {
   };
 
   it.each(['/livez', '/actuator/health/liveness'])(
-    '%s, of a live service, is 200 UP, and 503 DOWN of one without progress',
+    '%s, given a live service, is 200 UP, and 503 DOWN of one without progress',
     async (url) => {
       expect(await get(url)).toMatchObject({ status: 200, json: { status: 'UP' } });
       test.state.live = false;
@@ -25,7 +25,7 @@ describe('actuator', () => {
     },
   );
 
-  it.each(['/readyz', '/actuator/health/readiness'])('%s, of a ready service, is 200 UP', async (url) => {
+  it.each(['/readyz', '/actuator/health/readiness'])('%s, given a ready service, is 200 UP', async (url) => {
     expect(await get(url)).toMatchObject({ status: 200, json: { status: 'UP' } });
   });
 
@@ -46,12 +46,12 @@ describe('actuator', () => {
       expect(operation).toMatchObject({ tags: ['operations'], summary: expect.stringMatching(/./) });
   });
 
-  it('/readyz, of a service that stops, is 503', async () => {
+  it('/readyz, given a service that stops, is 503', async () => {
     test.health.setAccepting(false);
     expect((await get('/readyz')).status).toBe(503);
   });
 
-  it('/actuator/health, of a healthy service, shows components with details', async () => {
+  it('/actuator/health, given a healthy service, shows components with details', async () => {
     expect(await get('/actuator/health')).toMatchObject({
       status: 200,
       json: { status: 'UP', components: { sqs: { status: 'UP', details: { queue: 'order-queue' } } } },
@@ -124,7 +124,7 @@ describe('actuator', () => {
       expect([name, (await get(`/actuator/metrics/${name}`)).status]).toEqual([name, 200]);
   });
 
-  it('/actuator/metrics/{name}, of a counter, sums its labels and names them as tags', async () => {
+  it('/actuator/metrics/{name}, given a counter, sums its labels and names them as tags', async () => {
     const registers = [test.metrics.registry];
     const counter = new Counter({
       name: 'orders_refused_total',
@@ -158,7 +158,7 @@ describe('actuator', () => {
     expect((await get('/actuator/metrics/orders_refused_total')).json.measurements[0].value).toBe(10);
   });
 
-  it('/actuator/metrics/{name}, of a histogram, has count and total time without buckets', async () => {
+  it('/actuator/metrics/{name}, given a histogram, has count and total time without buckets', async () => {
     test.metrics.sqsRequestDuration.observe({ operation: 'SendMessageBatch', result: 'success' }, 0.25);
     test.metrics.sqsRequestDuration.observe({ operation: 'SendMessageBatch', result: 'error' }, 0.5);
     const { json } = await get(
@@ -171,7 +171,7 @@ describe('actuator', () => {
     expect(json.availableTags.map(({ tag }: { tag: string }) => tag)).not.toContain('le');
   });
 
-  it('/actuator/metrics/{name}, of a gauge, has its value', async () => {
+  it('/actuator/metrics/{name}, given a gauge, has its value', async () => {
     new Gauge({ name: 'orders_buffered', help: 'waiting', registers: [test.metrics.registry] }).set(7);
     expect((await get('/actuator/metrics/orders.buffered')).json.measurements).toEqual([
       { statistic: 'VALUE', value: 7 },
@@ -194,7 +194,7 @@ describe('actuator', () => {
     expect(await count(200)).toBeGreaterThanOrEqual(1);
   });
 
-  it('/actuator/metrics/{name}, of an unknown name, is a 404 problem', async () => {
+  it('/actuator/metrics/{name}, given an unknown name, is a 404 problem', async () => {
     expect(await get('/actuator/metrics/no.such.metric')).toMatchObject({
       status: 404,
       type: 'application/problem+json',

@@ -1,4 +1,4 @@
-import type { FastifyInstance, FastifyReply } from 'fastify';
+import type { FastifyInstance } from 'fastify';
 import type { MetricObjectWithValues, MetricValue, Registry } from 'prom-client';
 import { z } from 'zod';
 import type { ComponentHealth, Health } from './health.ts';
@@ -10,7 +10,7 @@ export type ActuatorOptions = {
   info: { name: string; version: string; environment: string };
 };
 
-/** Names that operators of Spring services know, for what Node has in their place. */
+/** Names that operators of Spring services know, and Node's metrics for the same. */
 const ALIASES: Record<string, string> = {
   'process.memory.used': 'process_resident_memory_bytes',
   'process.cpu.time': 'process_cpu_seconds_total',
@@ -27,7 +27,7 @@ const metric = {
   response: { 200: z.looseObject({ name: z.string() }), ...problemAnswers('unknown-metric') },
 };
 
-/** As the API's page shows a route. */
+/** How the API's page shows a route. */
 const operation = (summary: string, answers: object = {}) => ({
   schema: { tags: ['operations'], summary, ...answers },
 });
@@ -35,31 +35,33 @@ const operation = (summary: string, answers: object = {}) => ({
 const dotted = (name: string) => name.replace(/_total$/, '').replaceAll('_', '.');
 
 /**
- * Kubernetes' own endpoints (`/livez`, `/readyz`, `/metrics`) and the same knowledge in the shape of Spring Boot's
- * Actuator (https://docs.spring.io/spring-boot/api/rest/actuator/), since operators' tools and habits expect it.
+ * Kubernetes' own endpoints (`/livez`, `/readyz`, `/metrics`) and the same information in the shape of Spring Boot's
+ * Actuator (https://docs.spring.io/spring-boot/api/rest/actuator/), which operators' tools and habits expect.
  */
 export async function actuator(
   app: FastifyInstance,
   { health: checks, registry, info }: ActuatorOptions,
 ): Promise<void> {
-  const answer = (reply: FastifyReply, state: ComponentHealth) =>
-    reply.code(state.status === 'UP' ? 200 : 503).send(state);
-  const prometheus = async (_request: unknown, reply: FastifyReply) =>
-    reply.header('content-type', registry.contentType).send(await registry.metrics());
+  const healthRoute = (
+    path: string,
+    summary: string,
+    check: () => ComponentHealth | Promise<ComponentHealth>,
+  ) =>
+    app.get(path, operation(summary, health), async (_request, reply) => {
+      const state = await check();
+      return reply.code(state.status === 'UP' ? 200 : 503).send(state);
+    });
 
-  app.get(
-    '/livez',
-    operation('Liveness: DOWN asks the platform to restart the process', health),
-    async (_request, reply) => answer(reply, checks.liveness()),
-  );
-  app.get(
-    '/readyz',
-    operation('Readiness: DOWN asks the platform to send no traffic', health),
-    async (_request, reply) => answer(reply, await checks.readiness()),
-  );
-  app.get('/metrics', operation('Metrics for Prometheus'), prometheus);
-
-  app.get('/actuator', operation('Links to the endpoints below'), async () => ({
+  for (const path of ['/livez', '/actuator/health/liveness'])
+    healthRoute(path, 'DOWN asks the platform to restart the process', () => checks.liveness());
+  for (const path of ['/readyz', '/actuator/health/readiness'])
+    healthRoute(path, 'DOWN asks the platform to send no traffic', () => checks.readiness());
+  healthRoute('/actuator/health', 'Health of all components', () => checks.full());
+  for (const path of ['/metrics', '/actuator/prometheus'])
+    app.get(path, operation('Metrics for Prometheus'), async (_request, reply) =>
+      reply.header('content-type', registry.contentType).send(await registry.metrics()),
+    );
+  app.get('/actuator', operation('Links to these endpoints'), async () => ({
     _links: Object.fromEntries(
       ['health', 'info', 'metrics', 'prometheus'].map((name) => [
         name,
@@ -67,16 +69,6 @@ export async function actuator(
       ]),
     ),
   }));
-  app.get('/actuator/health', operation('Health of all components', health), async (_request, reply) =>
-    answer(reply, await checks.full()),
-  );
-  app.get('/actuator/health/liveness', operation('The same as /livez', health), async (_request, reply) =>
-    answer(reply, checks.liveness()),
-  );
-  app.get('/actuator/health/readiness', operation('The same as /readyz', health), async (_request, reply) =>
-    answer(reply, await checks.readiness()),
-  );
-  app.get('/actuator/prometheus', operation('The same as /metrics'), prometheus);
   app.get('/actuator/info', operation('Build, Node version and environment'), async () => ({
     build: { name: info.name, version: info.version },
     node: { version: process.version },
@@ -107,7 +99,7 @@ export async function actuator(
 
 type Sample = MetricValue<string> & { metricName?: string };
 
-/** One metric as Actuator shows it, summed over the label values that the `tag=name:value` filters leave. */
+/** One metric as Actuator shows it, summed over the label values that pass the `tag=name:value` filters. */
 function actuatorMetric(name: string, metric: MetricObjectWithValues<MetricValue<string>>, tags: string[]) {
   const filters = tags.map(
     (tag) => [tag.slice(0, tag.indexOf(':')), tag.slice(tag.indexOf(':') + 1)] as const,

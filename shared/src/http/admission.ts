@@ -7,22 +7,22 @@ declare module 'fastify' {
     heldBytes: number;
   }
   interface FastifyInstance {
-    /** A hook for routes whose answers are large: takes so many bytes before the answer is looked for. */
+    /** A hook for routes with large answers: reserves so many bytes before the route runs. */
     takeBytes: (
       bytes: number,
     ) => (request: { heldBytes: number }, reply: unknown, done: (error?: Error) => void) => void;
   }
 }
 
-/** Smaller answers go to the kernel at once, read or not. */
+/** Smaller answers go to the kernel at once, whether the client reads them or not. */
 const SMALL_ANSWER_CHARACTERS = 64 * 1024;
-/** A client that does not read its large answer holds it, and room for those of others. */
+/** A client that does not read a large answer keeps its memory from other requests. */
 const READ_TIMEOUT_MS = 30_000;
 
 /**
- * Holds at most `maxBytes` of bodies and large answers at once. One more request is answered 429 before its body is
- * read: its declared length counts, or else the most that its route takes. A body counts until its answer is ready,
- * whether its client waits or not; a large answer until it is sent.
+ * Holds at most `maxBytes` of bodies and large answers at once. A request beyond that is answered 429 before its body is
+ * read; its declared length counts, or without one the limit of its route. A body counts until its answer is ready, even
+ * if the client is gone; a large answer counts until it is sent.
  */
 export function limitBytesInWork(app: FastifyInstance, maxBytes: number): void {
   let held = 0;
@@ -44,7 +44,7 @@ export function limitBytesInWork(app: FastifyInstance, maxBytes: number): void {
     let bytes = Number(declared ?? 0);
     if (chunked !== undefined || !fits(bytes)) {
       const { bodyLimit } = request.routeOptions;
-      // Refused for its size, and nothing of it is read.
+      // It will be refused for its size, without reading it.
       if (bytes > bodyLimit) return done();
       bytes = chunked === undefined ? bytes : bodyLimit;
       if (!fits(bytes)) return done(busy());
@@ -59,7 +59,7 @@ export function limitBytesInWork(app: FastifyInstance, maxBytes: number): void {
       return done(null, payload);
     }
     const bytes = Buffer.byteLength(payload);
-    // What a POST has done is told in any case.
+    // A POST has already had its effect, so the client gets the answer in any case.
     if (request.method !== 'POST' && !fits(bytes - request.heldBytes)) return done(busy());
     if (reply.raw.destroyed) {
       hold(request, 0);

@@ -4,9 +4,8 @@ import type { FastifyInstance } from 'fastify';
 import { ProblemError, type ProblemKind } from './problem.ts';
 
 /**
- * Reads JSON bodies, and only as UTF-8 (RFC 8259 §8.1): what is not is refused, where decoding would replace it and
- * the order that is stored would not be the one that was sent. A byte order mark at the start is ignored, as that
- * section allows.
+ * Reads JSON bodies and accepts only UTF-8 (RFC 8259 §8.1). Decoding would replace other bytes, and the stored order
+ * would differ from the one that was sent. A byte order mark at the start is ignored, as that section allows.
  */
 export function readJsonBodies(app: FastifyInstance): void {
   const parse = app.getDefaultJsonParser('error', 'error');
@@ -25,9 +24,9 @@ export function readJsonBodies(app: FastifyInstance): void {
   });
 }
 
-/** An order has four. RFC 8259 §9 allows a limit: each level costs a hundred bytes while it is read. */
+/** An order has four levels. RFC 8259 §9 allows a limit: each level costs a hundred bytes while it is read. */
 const MAX_DEPTH = 64;
-/** Not worth the look: they hold no more levels than memory has room for. Looking takes a tenth of the time of reading. */
+/** Not checked: their levels always fit into memory. The check takes a tenth of the time of parsing. */
 const SHALLOW_BYTES = 64 * 1024;
 
 function isTooDeep(json: Buffer): boolean {
@@ -49,7 +48,7 @@ const FIRST_BYTES = 4_096;
 const EMPTY = Buffer.alloc(0);
 
 /**
- * Into one buffer, and not a list of chunks: a chunk may be of a single byte, and each costs a hundred times as much.
+ * Reads into one buffer, not a list of chunks: a chunk may be a single byte, and a chunk object costs a hundred times that.
  * @param done is called once
  */
 function readBody(
@@ -64,7 +63,7 @@ function readBody(
     done(error, body?.subarray(0, length) ?? EMPTY);
   };
   const onError = (cause: Error) =>
-    end(new ProblemError('incomplete-body', 'the body has no end', { cause }));
+    end(new ProblemError('incomplete-body', 'the connection ended before the body did', { cause }));
   const onData = (chunk: Buffer) => {
     const needed = length + chunk.length;
     if (needed > bodyLimit) return end(tooLarge(bodyLimit));

@@ -4,36 +4,36 @@ import type { FastifyInstance } from 'fastify';
 import type { Health } from './health.ts';
 import { PROBLEM_CONTENT_TYPE, ProblemError, refusedRequest } from './problem.ts';
 
-/** Requests whose answers are not given yet, in the order in which they came. */
+/** Requests not answered yet, in the order of their arrival. */
 export type RequestsUnderWay = Map<IncomingMessage, ServerResponse>;
 
 export type ConnectionOptions = {
   health: Pick<Health, 'accepting'>;
-  /** Beyond it a connection is answered 503, and a tenth more are not even taken. */
+  /** Requests on connections beyond it are answered 503; beyond a tenth more, connections are not accepted. */
   maxConnections: number;
-  /** After so long a connection is given up with its next answer; 5 s by default. */
+  /** A connection of this age is closed with its next answer; 5 s by default. */
   connectionMaxAgeMs?: number;
 };
 
 /**
- * Kubernetes chooses a pod when a connection opens, and never again. A client that keeps its connection would stay on
- * the old version after a switch, and would never find the pods that an autoscaler added.
+ * Kubernetes chooses a pod only when a connection opens. A client that keeps its connection would stay on the old
+ * version after a switch, and would never reach the pods that an autoscaler added.
  */
 const CONNECTION_MAX_AGE_MS = 5_000;
 
-/** The part of the limit by which more connections are taken, to be answered. */
+/** Share of the limit that is accepted on top of it, only to be answered 503. */
 const SURPLUS = 0.1;
 
 const CLOSE_SWEEP_MS = 100;
 /**
- * How long a stop waits for the rest of a request. Node keeps no limit once it closes, and a client that has died in
- * the middle of its request would cost the whole grace period. What came only in part was not accepted.
+ * How long a stop waits for the rest of a request. Node applies no limit once it closes, and a client that died in the
+ * middle of its request would cost the whole grace period. A partial request was never accepted.
  */
 const UPLOAD_PATIENCE_MS = 1_000;
 
 /**
- * Ends connections so that no request is lost: by `Connection: close` in an answer once they are old, or once the service
- * no longer wants traffic; and at stop, when nothing whole is under way any more.
+ * Ends connections without losing a request: with `Connection: close` in an answer once the connection is old or the
+ * service wants no more traffic; and at stop, once no complete request is under way.
  */
 export function manageConnections(
   app: FastifyInstance,
@@ -47,7 +47,7 @@ export function manageConnections(
   let closing = false;
   let open = 0;
   const openedAt = new WeakMap<Socket, number>();
-  /** What came when as many were open as may be: answered to say so, and given up. */
+  /** Connections beyond the limit: answered 503 and closed. */
   const surplus = new WeakSet<Socket>();
   app.server.maxConnections = Math.ceil(maxConnections * (1 + SURPLUS));
   app.server.on('connection', (socket) => {
@@ -56,19 +56,19 @@ export function manageConnections(
     socket.once('close', () => open--);
   });
   app.addHook('onRequest', (request, reply, done) => {
-    // Liveness is told to whoever asks: to be restarted helps nobody here.
+    // Liveness is always answered: a restart would not help here.
     if (open <= maxConnections || !surplus.has(request.raw.socket) || request.url === '/livez') return done();
     reply.header('connection', 'close');
     done(new ProblemError('too-many-connections', `${maxConnections} are open already`));
   });
-  // At the end of a request, so that those which were under way when the stop began give their connection up too.
-  // Told by an answer, a client opens another one; an idle connection that is closed may cross with a request.
+  // Decided at the end of a request, so that requests under way when the stop begins also end their connection. A client
+  // told by an answer opens another one; closing an idle connection may cross with its next request.
   app.addHook('onSend', (request, reply, payload, done) => {
     const ageMs = performance.now() - (openedAt.get(request.raw.socket) ?? Number.POSITIVE_INFINITY);
     if (closing || !health.accepting || ageMs > connectionMaxAgeMs) reply.header('connection', 'close');
     done(null, payload);
   });
-  // `close` comes at the end of each answer, given or not: a client may have gone before.
+  // `close` comes at the end of every answer, even if the client left before it.
   app.server.on('request', (request, response) => {
     underWay.set(request, response);
     response.once('close', () => underWay.delete(request));
@@ -78,7 +78,7 @@ export function manageConnections(
     if (!app.server.listening) return;
     const patientUntilMs = performance.now() + UPLOAD_PATIENCE_MS;
     const sweep = setInterval(() => {
-      // Node closes what is idle now. A connection that never brought a request is not, and would hold the stop up.
+      // Node closes idle connections by now, but not those that never sent a request; they would delay the stop.
       if (underWay.size === 0) app.server.closeAllConnections();
       if (performance.now() < patientUntilMs) return;
       for (const request of underWay.keys()) if (!request.complete) request.destroy();
@@ -88,8 +88,8 @@ export function manageConnections(
 }
 
 /**
- * Answers what never became a request: a header too large or too slow, or no HTTP at all. Where such bytes follow a
- * whole request, that one gets its own answer and no other: it may be an order that is accepted.
+ * Answers bytes that never became a request: headers too large or too slow, or not HTTP at all. If they follow a complete
+ * request, that request gets its own answer and no other: it may be an accepted order.
  */
 export function answerClientError(
   { code }: { code: string },

@@ -5,12 +5,12 @@ const aHealth = (options: Partial<HealthOptions> = {}) =>
   new Health({ appEnv: 'dev', live: () => true, components: { sqs: () => ({ status: 'UP' }) }, ...options });
 
 describe('Health', () => {
-  it('liveness, of a service that makes progress, is UP whatever its components say', () => {
+  it('liveness, given a service that makes progress, is UP whatever its components say', () => {
     const components = { sqs: () => ({ status: 'DOWN' as const }) };
     expect(aHealth({ components }).liveness()).toEqual({ status: 'UP' });
   });
 
-  it('liveness, of a service without progress, is DOWN', () => {
+  it('liveness, given a service without progress, is DOWN', () => {
     expect(aHealth({ live: () => false }).liveness()).toEqual({ status: 'DOWN' });
   });
 
@@ -33,7 +33,7 @@ describe('Health', () => {
     expect(await health.readiness()).toEqual({ status: 'DOWN' });
   });
 
-  it("full, of several components, shows each in Actuator's shape", async () => {
+  it("full, given several components, shows each in Actuator's shape", async () => {
     const health = aHealth({
       components: {
         sqs: async () => ({ status: 'UP', details: { queue: 'order-queue' } }),
@@ -46,7 +46,7 @@ describe('Health', () => {
     });
   });
 
-  it('full, of a check that throws or rejects, is DOWN with the reason', async () => {
+  it('full, given a check that throws or rejects, is DOWN with the reason', async () => {
     const components = {
       thrown: () => {
         throw new Error('no route');

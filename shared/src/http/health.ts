@@ -7,19 +7,19 @@ export type HealthCheck = () => ComponentHealth | Promise<ComponentHealth>;
 
 export type HealthOptions = {
   appEnv: AppEnv;
-  /** What the service needs and is made of. All of them UP is UP. */
+  /** The parts and dependencies of the service. It is UP when all of them are. */
   components: Record<string, HealthCheck>;
   /** True as long as the service makes progress; false asks the platform to restart it. */
   live: () => boolean;
-  /** For how long an answer of the components is kept; 1 s by default. */
+  /** How long the state of the components is cached; 1 s by default. */
   keepMs?: number;
 };
 
 const CHECK_TIMEOUT_MS = 2_000;
-/** The endpoints are open and asked often, by people and by probes; a check costs a request or a write. */
+/** The endpoints are open and called often, by people and probes; each check costs a request or a write. */
 const DEFAULT_KEEP_MS = 1_000;
 
-/** The three questions that platforms and operators ask: is it alive, is it ready, what is wrong. */
+/** Answers what platforms and operators ask: is it alive, is it ready, what is wrong. */
 export class Health {
   readonly #options: HealthOptions;
   #accepting = false;
@@ -29,7 +29,7 @@ export class Health {
     this.#options = options;
   }
 
-  /** Readiness while the service starts and stops is DOWN, whatever its components say. */
+  /** While the service starts and stops, readiness is DOWN, whatever its components report. */
   setAccepting(accepting: boolean): void {
     this.#accepting = accepting;
   }
@@ -47,7 +47,7 @@ export class Health {
     return this.#accepting ? { status: (await this.full()).status } : { status: 'DOWN' };
   }
 
-  /** Spring Actuator's shape. In production the details stay inside: nobody is authorised yet to see them. */
+  /** In the shape of Spring's Actuator. In production without details: nobody is authorised to see them yet. */
   full(): Promise<FullHealth> {
     const now = performance.now();
     if (!this.#last || now - this.#last.at >= (this.#options.keepMs ?? DEFAULT_KEEP_MS)) {
@@ -69,7 +69,7 @@ export class Health {
   }
 }
 
-/** A check that does not answer is an answer. */
+/** A check that does not answer in time is DOWN. */
 async function bounded(check: HealthCheck): Promise<ComponentHealth> {
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<ComponentHealth>((resolve) => {

@@ -13,7 +13,7 @@ function errorOf(schema: z.ZodType, value: unknown): z.ZodError {
 const validationProblem = (...args: Parameters<typeof validationError>) => validationError(...args).problem;
 
 describe('createProblem', () => {
-  it('createProblem, of a known status, has its title and the kind as type', () => {
+  it('createProblem, given a known status, has its title and the kind as type', () => {
     expect(createProblem('not-found', 'nothing here')).toEqual({
       type: '/problems/not-found',
       title: 'Not found',
@@ -24,7 +24,7 @@ describe('createProblem', () => {
 });
 
 describe('ProblemError', () => {
-  it('ProblemError, of a problem, says its detail, else its title', () => {
+  it('ProblemError, given a problem, says its detail, else its title', () => {
     expect(new ProblemError('not-found', 'no order').message).toBe('no order');
     expect(new ProblemError('not-found').message).toBe('Not found');
   });
@@ -52,14 +52,14 @@ describe('problemAnswers', () => {
     expect(answers[404].description).toMatch(/^- `not-found`: .+\.\n- `unknown-metric`: .+\.$/);
   });
 
-  it('problemAnswers, of a status that passes, shows when to send the request again', () => {
+  it('problemAnswers, given a status that passes, shows when to send the request again', () => {
     expect(problemAnswers('busy')[429]).toHaveProperty('headers.retry-after');
     expect(problemAnswers('not-found')[404]).not.toHaveProperty('headers');
   });
 });
 
 describe('validationError', () => {
-  it('validationError, of a wrong form, is a 400 with a pointer a field', () => {
+  it('validationError, given a wrong form, is a 400 with one pointer per field', () => {
     const problem = validationProblem(errorOf(orderRequestSchema, { ...anOrderRequest(), items: [{}] }));
     expect(problem).toMatchObject({ status: 400, type: '/problems/validation' });
     expect(problem.errors?.map(({ pointer }) => pointer)).toEqual(
@@ -67,12 +67,12 @@ describe('validationError', () => {
     );
   });
 
-  it('validationError, of a contradiction alone, is a 422', () => {
+  it('validationError, given a contradiction alone, is a 422', () => {
     const problem = validationProblem(errorOf(orderRequestSchema, anOrderRequest({ totalAmount: 1 })));
     expect(problem).toMatchObject({ status: 422, type: '/problems/inconsistent-order' });
   });
 
-  it('validationError, of a contradiction and a wrong form, is a 400', () => {
+  it('validationError, given a contradiction and a wrong form, is a 400', () => {
     const order = anOrderRequest({ totalAmount: 1, customerId: '' });
     expect(validationProblem(errorOf(orderRequestSchema, order)).status).toBe(400);
   });
@@ -84,7 +84,7 @@ describe('validationError', () => {
     );
   });
 
-  it('validationError, of a thousand mistakes, lists the first fifty', () => {
+  it('validationError, given a thousand mistakes, lists the first fifty', () => {
     const error = errorOf(z.array(z.string()), Array(1_000).fill(1));
     expect(validationProblem(error).errors).toHaveLength(50);
   });

@@ -1,6 +1,6 @@
 import { z } from 'zod';
 
-/** An error answer in the form of RFC 9457 (https://www.rfc-editor.org/rfc/rfc9457). */
+/** An error answer as defined by RFC 9457 (https://www.rfc-editor.org/rfc/rfc9457). */
 export const problemSchema = z
   .object({
     type: z.string().describe('names the kind of problem'),
@@ -19,7 +19,7 @@ export type FieldError = NonNullable<Problem['errors']>[number];
 
 export const PROBLEM_CONTENT_TYPE = 'application/problem+json';
 
-/** By status, for there are many kinds of some. */
+/** One per status: some statuses have many kinds. */
 const TITLES = {
   400: 'The request is not valid',
   404: 'Not found',
@@ -38,7 +38,7 @@ const TITLES = {
 
 type Status = keyof typeof TITLES;
 
-/** When to send a request again that was refused only for now. */
+/** After how long to send a request again that was refused only for now. */
 const RETRY_AFTER_SECONDS: Partial<Record<Status, number>> = { 429: 1, 503: 5 };
 
 /**
@@ -82,7 +82,7 @@ const PROBLEMS = {
 
 export type ProblemKind = keyof typeof PROBLEMS;
 
-/** The kinds of what the server itself refuses. */
+/** Kinds of the requests that the server itself refuses. */
 const KIND_OF_STATUS: Record<number, ProblemKind> = {
   400: 'malformed',
   408: 'too-slow',
@@ -92,9 +92,9 @@ const KIND_OF_STATUS: Record<number, ProblemKind> = {
   431: 'header-too-large',
 };
 
-/** What may be wrong with a request, whatever it asks for. */
+/** What can be wrong with any request. */
 export const OF_REQUEST = ['no-host', 'two-hosts', 'busy', 'too-many-connections'] as const;
-/** What may be wrong with a request that has a body. */
+/** What can be wrong with a request that has a body. */
 export const OF_BODY = [
   ...['malformed', 'validation', 'not-utf-8', 'too-deep', 'incomplete-body'],
   ...['too-large', 'media-type', 'content-encoding', 'charset'],
@@ -102,15 +102,17 @@ export const OF_BODY = [
 
 const RETRY_AFTER = { 'retry-after': { type: 'integer', minimum: 1, description: 'seconds' } };
 
-const examplesOf = (kinds: ProblemKind[]) =>
-  Object.fromEntries(kinds.map((kind) => [kind, { value: createProblem(kind) }]));
-
 /** The error answers of a route that has these problems, for its schema: one per status, with each kind explained. */
 export function problemAnswers(...kinds: ProblemKind[]) {
   const answers = [...Map.groupBy(kinds, (kind) => PROBLEMS[kind][0])].map(([status, sameStatus]) => ({
     [status]: {
       description: sameStatus.map((kind) => `- \`${kind}\`: ${PROBLEMS[kind][1]}`).join('\n'),
-      content: { [PROBLEM_CONTENT_TYPE]: { schema: problemSchema, examples: examplesOf(sameStatus) } },
+      content: {
+        [PROBLEM_CONTENT_TYPE]: {
+          schema: problemSchema,
+          examples: Object.fromEntries(sameStatus.map((kind) => [kind, { value: createProblem(kind) }])),
+        },
+      },
       ...(RETRY_AFTER_SECONDS[status] ? { headers: RETRY_AFTER } : {}),
     },
   }));
@@ -156,20 +158,20 @@ export function refusedRequest(status: number, detail?: string): Problem {
 
 const MAX_QUOTED = 100;
 
-/** Text of the client's as a problem may repeat it: an answer is no longer for a longer request. */
+/** Shortens the client's own text, so that a longer request does not get a longer answer. */
 export const quoted = (text: string): string =>
   text.length > MAX_QUOTED ? `${text.slice(0, MAX_QUOTED - 1).toWellFormed()}…` : text;
 
 /**
- * What is wrong, field by field. Wrong form is a 400; an order that is well formed but contradicts itself, such as a
- * total that does not match, is a 422.
+ * Lists what is wrong, field by field. A malformed order is a 400; one that is well formed but contradicts itself, such as
+ * a total that does not match, is a 422.
  */
 export function validationError(error: z.core.$ZodError, prefix = ''): ProblemError {
   const errors = error.issues.slice(0, 50).map((issue) => ({
     pointer:
       prefix +
       issue.path.map((key) => `/${quoted(String(key)).replaceAll('~', '~0').replaceAll('/', '~1')}`).join(''),
-    // Its message holds the names that the client chose; the others hold none of its text.
+    // This message holds names that the client chose; the others hold none of the client's text.
     detail: issue.code === 'unrecognized_keys' ? quoted(issue.message) : issue.message,
   }));
   const contradiction = error.issues.every(

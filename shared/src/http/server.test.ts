@@ -154,11 +154,11 @@ describe('createHttpServer', () => {
     expect(answer.json()).toMatchObject({ type: `/problems/${kind}`, status, title: expect.any(String) });
   });
 
-  it('server, of a method that the path does not take, says which it takes', async () => {
+  it('server, given a method that the path does not take, lists the methods it supports', async () => {
     expect((await test.app.inject({ method: 'DELETE', url: '/echo' })).headers['allow']).toBe('POST');
   });
 
-  it('server, of a method that a path with a parameter does not take, says which it takes', async () => {
+  it('server, given a method that a path with a parameter does not take, lists the methods it supports', async () => {
     const answer = await test.app.inject({ method: 'DELETE', url: '/things/1' });
     expect(answer.headers['allow']).toBe('GET, HEAD');
   });
@@ -168,12 +168,12 @@ describe('createHttpServer', () => {
     ['that says UTF-8', '{"name":"x"}', { 'content-type': 'application/json; charset=UTF-8' }],
     ['that says utf8 in quotes', '{"name":"x"}', { 'content-type': 'application/json;charset="utf8";v=1' }],
     ['of Identity', '{"name":"x"}', { 'content-encoding': 'Identity' }],
-  ])('server, of a body %s, reads it', async (_what, payload, headers) => {
+  ])('server, given a body %s, reads it', async (_what, payload, headers) => {
     const answer = await post(payload, { 'content-type': 'application/json', ...headers });
     expect(answer.json()).toEqual({ name: 'x' });
   });
 
-  it('server, of a web page from elsewhere, lets it read nothing', async () => {
+  it('server, given a web page from elsewhere, lets it read nothing', async () => {
     const headers = { origin: 'https://shop.example' };
     const answer = await test.app.inject({ url: '/livez', headers });
     expect(answer.headers).not.toHaveProperty('access-control-allow-origin');
@@ -181,7 +181,7 @@ describe('createHttpServer', () => {
     expect((await test.app.inject(preflight)).statusCode).toBe(405);
   });
 
-  it('server, of a web page from an allowed origin, lets it ask and read, errors too', async () => {
+  it('server, given a web page from an allowed origin, lets it ask and read, errors too', async () => {
     const { app } = await createTestHttpApp({
       corsAllowedOrigins: ['https://shop.example', 'https://b.example'],
     });
@@ -256,11 +256,11 @@ describe('createHttpServer', () => {
       await Promise.all([...first, small]);
     });
 
-    it('server, of a body above the limit, answers 413, room or not', async () => {
+    it('server, given a body above the limit, answers 413, room or not', async () => {
       expect((await upload(2_000 * KiB)).statusCode).toBe(413);
     });
 
-    it('server, whose client leaves in the middle of a body, takes that for no failure of its own', async () => {
+    it('server, whose client leaves in the middle of a body, does not count that as its own failure', async () => {
       const answered = Promise.withResolvers<unknown>();
       test.app.addHook('onError', async (_request, _reply, error) => answered.resolve(error));
       await listen(test.app, loopback);
@@ -283,7 +283,7 @@ describe('createHttpServer', () => {
     });
   });
 
-  it('server, of a wrong field, points at it', async () => {
+  it('server, given a wrong field, points at it', async () => {
     expect((await post({ name: 1, extra: 2 })).json()).toMatchObject({
       errors: [{ pointer: '/name' }, { pointer: '', detail: 'Unrecognized key: "extra"' }],
     });
@@ -291,7 +291,7 @@ describe('createHttpServer', () => {
     expect(query.json()).toMatchObject({ errors: [{ pointer: '/querystring/limit' }] });
   });
 
-  it('server, of an unexpected error, tells the log, not the client', async () => {
+  it('server, given an unexpected error, tells the log, not the client', async () => {
     const answer = await test.app.inject('/throw/error');
     expect(answer.body).not.toContain('hunter2');
     const line = test.lines.find(({ message }) => message === 'request failed');
@@ -302,11 +302,11 @@ describe('createHttpServer', () => {
     });
   });
 
-  it('server, of an error that says when to try again, sends Retry-After', async () => {
+  it('server, given an error that says when to try again, sends Retry-After', async () => {
     expect((await test.app.inject('/throw/problem')).headers['retry-after']).toBe('5');
   });
 
-  it('server, of a request with a traceparent, carries its trace on into problem and log', async () => {
+  it('server, given a request with a traceparent, continues its trace in problem and log', async () => {
     const headers = { traceparent: `00-${TRACE_ID}-00f067aa0ba902b7-01` };
     const answer = await test.app.inject({ url: '/nowhere', headers });
     expect(answer.json().traceId).toBe(TRACE_ID);
@@ -400,7 +400,7 @@ describe('createHttpServer', () => {
       ['a request that is none', 'EHLO test\r\n\r\n'],
       ['a request that is none, after one that is', `${get('/livez')}EHLO test\r\n\r\n`],
     ])(
-      'server, of a request and behind it %s, answers the request, not with 400, and closes',
+      'server, given a request and behind it %s, answers the request, not with 400, and closes',
       async (_what, rest) => {
         const socket = await open();
         socket.write(`${get('/gate')}${rest}`);
@@ -434,7 +434,7 @@ describe('createHttpServer', () => {
       });
     });
 
-    it.each([1, 100])('server, of a body in %i bytes at a time, reads it whole', async (size) => {
+    it.each([1, 100])('server, given a body in %i bytes at a time, reads it whole', async (size) => {
       const body = JSON.stringify({ name: '열쇠'.repeat(50) });
       const chunks = Buffer.from(body);
       const socket = await open();
@@ -451,7 +451,7 @@ describe('createHttpServer', () => {
       expect(await readAll(socket)).toContain(body);
     });
 
-    it('server, of more connections than it may have, answers those beyond with 503, liveness apart', async () => {
+    it('server, given more connections than it may have, answers those beyond with 503, liveness apart', async () => {
       const few = await createTestHttpApp({ maxConnections: 2 });
       await listen(few.app, loopback);
       const { port } = few.app.server.address() as AddressInfo;
@@ -487,7 +487,7 @@ describe('createHttpServer', () => {
       expect(await readAll(socket)).toBe('');
     });
 
-    it('server, that no longer accepts, still answers, and gives the connection up', async () => {
+    it('server, that no longer accepts, still answers, and closes the connection', async () => {
       const socket = await open();
       socket.write(get('/livez'));
       expect(String(await once(socket, 'data'))).toContain('Connection: keep-alive');
@@ -498,7 +498,7 @@ describe('createHttpServer', () => {
       expect(answer).toContain('connection: close');
     });
 
-    it('server, of an old connection, gives it up with the next answer', async () => {
+    it('server, given an old connection, closes it with the next answer', async () => {
       const old = await createTestHttpApp({ connectionMaxAgeMs: 0 });
       old.health.setAccepting(true);
       await listen(old.app, loopback);
@@ -537,7 +537,7 @@ describe('createHttpServer', () => {
         await closing;
       });
 
-      it('close, when the rest does not come, gives the request up and resolves', async () => {
+      it('close, when the rest does not come, ends the request and resolves', async () => {
         await test.app.close();
         expect(await readAll(upload)).toBe('');
         expect(test.lines.filter(({ level }) => level === 'ERROR')).toEqual([]);
@@ -560,7 +560,7 @@ describe('createHttpServer', () => {
         return { closing, ended };
       };
 
-      it('close, answers the request, gives its connection up, and only then resolves', async () => {
+      it('close, answers the request, closes its connection, and only then resolves', async () => {
         vi.useFakeTimers({ toFake: ['setInterval', 'clearInterval'] });
         const { closing, ended } = await beginClose();
         vi.advanceTimersByTime(60_000);
@@ -614,7 +614,7 @@ describe('listen', () => {
     }
   });
 
-  it('listen, on an address of another machine, says so', async () => {
+  it('listen, on an address of another machine, reports it', async () => {
     const { app } = await createTestHttpApp();
     try {
       await expect(listen(app, { ...loopback, host: '192.0.2.1' })).rejects.toThrow(

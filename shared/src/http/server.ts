@@ -63,21 +63,21 @@ export type HttpServerOptions = ActuatorOptions &
     introduction: string;
     metrics: Pick<CommonMetrics, 'httpRequestDuration'>;
     bodyLimitBytes: number;
-    /** Bodies and large answers held at once; one more is answered 429. */
+    /** Limit of the bodies and large answers held at once; beyond it a request is answered 429. */
     maxBytesInWork: number;
     /** Web pages from elsewhere that may call this service (https://fetch.spec.whatwg.org/#http-cors-protocol). */
     corsAllowedOrigins: readonly string[];
   };
 
 const REQUEST_TIMEOUT_MS = 30_000;
-/** Until all headers are there; ends a connection that sends nothing, too. For bodies Node takes the longer of the two limits. */
+/** Limit for receiving all headers; also ends a connection that sends nothing. For bodies Node applies the longer limit. */
 const HEADERS_TIMEOUT_MS = 15_000;
-/** How often Node looks for those that are over their limit. */
+/** How often Node looks for requests over their limit. */
 const TIMEOUT_CHECK_MS = 5_000;
-/** Longer than the idle time of the usual load balancers (60 s), so that they, not we, close an idle connection. */
+/** Longer than the idle time of common load balancers (60 s), so that they close an idle connection, not we. */
 const KEEP_ALIVE_TIMEOUT_MS = 72_000;
 
-/** How long a browser may keep the answer to what it asked before. */
+/** How long a browser may cache the answer to a preflight request. */
 const CORS_MAX_AGE_SECONDS = 600;
 
 const METHODS = ['GET', 'HEAD', 'POST'] as const;
@@ -88,32 +88,32 @@ Each operation lists the kinds it can answer with; the kind is the last part of 
 never on the text. Most 4xx mean that the request must change. 429 and 503 pass: send the same request again after
 \`Retry-After\` seconds. \`traceId\` identifies the request in the logs.`;
 
-/** The server that both services have: limits, problem+json for every error, trace context, metrics, API docs, actuator. */
+/** The HTTP server of both services: limits, problem+json for every error, trace context, metrics, API docs, actuator. */
 export async function createHttpServer(options: HttpServerOptions): Promise<HttpServer> {
   const underWay: RequestsUnderWay = new Map();
   const app = fastify({
     loggerInstance: options.logger,
     logController: new LogController({ disableRequestLogging: true }),
-    // A child a request would cost more than the order in it. Lines about a request name its trace.
+    // A child logger per request would cost more than the order itself. Log lines about a request name its trace.
     childLoggerFactory: (logger) => logger,
     bodyLimit: options.bodyLimitBytes,
     requestTimeout: REQUEST_TIMEOUT_MS,
     keepAliveTimeout: KEEP_ALIVE_TIMEOUT_MS,
-    // Close idle connections at stop, finish the others: what was accepted gets its answer.
+    // At stop, close idle connections and finish the others: an accepted request gets its answer.
     forceCloseConnections: 'idle',
     return503OnClosing: false,
     frameworkErrors: (error, request, reply) => sendError(error, request, reply),
     clientErrorHandler: (error, socket) => answerClientError(error, socket, underWay),
-    // It is asked for below: what Node answers by itself is no problem+json.
+    // Checked below instead: Node's own answer is not problem+json.
     http: {
       requireHostHeader: false,
-      // Node would keep the first of two hosts, and nobody could tell.
+      // Otherwise Node silently keeps the first of two hosts.
       joinDuplicateHeaders: true,
       headersTimeout: HEADERS_TIMEOUT_MS,
       connectionsCheckingInterval: TIMEOUT_CHECK_MS,
     },
     routerOptions: { maxParamLength: 256 },
-    // Not set later: what it replaces would be loaded first, Ajv and its like, 3 MB of memory.
+    // Set here and not later: the defaults (Ajv and others, 3 MB of memory) are then never loaded.
     schemaController: {
       compilersFactory: { buildValidator: () => compileValidator as never, buildSerializer },
     },
@@ -132,7 +132,7 @@ export async function createHttpServer(options: HttpServerOptions): Promise<Http
   app.setNotFoundHandler(notFound);
   app.decorateRequest('trace');
   if (options.corsAllowedOrigins.length > 0) {
-    // Not imported above: few need it.
+    // Loaded only where it is needed.
     await app.register(import('@fastify/cors'), {
       origin: [...options.corsAllowedOrigins],
       methods: [...METHODS],
@@ -147,14 +147,14 @@ export async function createHttpServer(options: HttpServerOptions): Promise<Http
     const refuse = (kind: ProblemKind, detail: string) => done(new ProblemError(kind, detail));
     // RFC 9112 §3.2
     if (host === undefined && request.raw.httpVersion === '1.1')
-      return refuse('no-host', 'a request of HTTP/1.1 names its host');
-    if (host?.includes(',')) return refuse('two-hosts', 'a request names one host');
-    // Before its body is looked at: there is nobody to read it.
+      return refuse('no-host', 'an HTTP/1.1 request must have a Host header');
+    if (host?.includes(',')) return refuse('two-hosts', 'a request must have only one Host header');
+    // Before the body is checked: nobody would read it.
     if (request.is404) return notFound(request, reply);
     if (encoding !== undefined && encoding.toLowerCase() !== 'identity')
-      return refuse('content-encoding', 'only bodies as they are can be read');
+      return refuse('content-encoding', 'the body must not be compressed');
     if (type !== undefined && type !== 'application/json' && JSON_IN_OTHER_LETTERS.test(type))
-      return refuse('charset', 'only UTF-8 can be read');
+      return refuse('charset', 'the body must be UTF-8');
     return done();
   });
   manageConnections(app, { ...options, underWay });
@@ -173,7 +173,7 @@ export async function createHttpServer(options: HttpServerOptions): Promise<Http
     done();
   });
   app.server.on('checkExpectation', (_request, response) => {
-    const body = JSON.stringify(createProblem('expectation', 'only 100-continue is understood'));
+    const body = JSON.stringify(createProblem('expectation', 'only 100-continue is supported'));
     response.writeHead(417, {
       'content-type': PROBLEM_CONTENT_TYPE,
       'content-length': Buffer.byteLength(body),
@@ -212,12 +212,12 @@ const compileValidator: FastifySchemaCompiler<z.ZodType> =
     return { error: validationError(parsed.error, httpPart === 'body' ? '' : `/${httpPart}`) };
   };
 
-/** What a route answers is held to its schema by the compiler of TypeScript: nothing is looked at again. */
+/** TypeScript already holds answers to their schema, so nothing is checked again at run time. */
 const buildSerializer = () => () => JSON.stringify;
 
 type Answers = Record<string, { headers?: unknown; content?: Record<string, { examples?: unknown }> }>;
 
-/** As the library shows a route, with what it leaves out of the answers: headers and examples. */
+/** The library's description of a route, plus the headers and examples of answers, which it leaves out. */
 const showRoute: typeof jsonSchemaTransform = (route) => {
   const shown = jsonSchemaTransform(route);
   const given = (route.schema?.response ?? {}) as Answers;
@@ -247,7 +247,7 @@ export async function listen(
 
 function sendProblem(request: FastifyRequest, reply: FastifyReply, problem: Problem): void {
   const traceId = request.trace?.traceId;
-  // Serialised here: the body of an error is not any route's response schema.
+  // Serialised here, because the body of an error does not follow the route's response schema.
   reply
     .code(problem.status)
     .header('content-type', PROBLEM_CONTENT_TYPE)

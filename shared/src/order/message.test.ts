@@ -70,7 +70,7 @@ async function refusalOf(
 
 describe('encodeOrderMessage', () => {
   it.each(CONTENT_ENCODINGS)(
-    'encodeOrderMessage, of any valid order as %s, can be decoded to the same',
+    'encodeOrderMessage, given any valid order as %s, can be decoded to the same',
     async (encoding) => {
       await fc.assert(
         fc.asyncProperty(validOrders, async (order) => {
@@ -81,7 +81,7 @@ describe('encodeOrderMessage', () => {
     },
   );
 
-  it('encodeOrderMessage, of an order, writes a CloudEvent and repeats in attributes what routes it', async () => {
+  it('encodeOrderMessage, given an order, writes a CloudEvent and repeats in attributes what routes it', async () => {
     const { body, attributes } = await encode(aMessage());
     expect(JSON.parse(body)).toEqual({
       specversion: '1.0',
@@ -103,7 +103,7 @@ describe('encodeOrderMessage', () => {
   });
 
   it.each(['gzip', 'zstd'] as const)(
-    'encodeOrderMessage, of an order packed with %s, has data_base64 only',
+    'encodeOrderMessage, given an order packed with %s, has data_base64 only',
     async (encoding) => {
       const { body, attributes } = await encode(aMessage(), encoding);
       expect(JSON.parse(body)).toMatchObject({ contentencoding: encoding, data_base64: expect.any(String) });
@@ -112,7 +112,7 @@ describe('encodeOrderMessage', () => {
     },
   );
 
-  it('encodeOrderMessage, of an order at the threshold, packs it, and one byte below it does not', async () => {
+  it('encodeOrderMessage, given an order at the threshold, packs it, and one byte below it does not', async () => {
     const sizeBytes = Buffer.byteLength(JSON.stringify(anOrder({ customerId: '고객' })));
     const encodingAt = async (threshold: number) =>
       (await encode(aMessage(anOrder({ customerId: '고객' })), 'zstd', threshold)).attributes[
@@ -177,7 +177,7 @@ describe('decodeOrderMessage', () => {
     expect(message.contentHash).toBe(contentHash(anOrder()));
   });
 
-  it('decodeOrderMessage, of an envelope with the least, fills in the rest', async () => {
+  it('decodeOrderMessage, given an envelope with the least, fills in the rest', async () => {
     const { specversion, id, type, source, data } = anEnvelope();
     expect(await decode({ specversion, id, type, source, data })).toEqual({
       ...aMessage(),
@@ -195,7 +195,7 @@ describe('decodeOrderMessage', () => {
     );
   });
 
-  it('decodeOrderMessage, of an envelope with extensions, does not mind them', async () => {
+  it('decodeOrderMessage, given an envelope with extensions, does not mind them', async () => {
     expect(await decode(anEnvelope({ partitionkey: 'x', subject: 'order' }))).toEqual(aMessage());
   });
 
@@ -262,11 +262,11 @@ describe('decodeOrderMessage', () => {
     'order.placed.v1.5',
     'order.shipped.v1',
     '',
-  ])('decodeOrderMessage, of the unknown or garbled type %j, refuses it', async (type) => {
+  ])('decodeOrderMessage, given the unknown or garbled type %j, refuses it', async (type) => {
     expect((await refusalOf(anEnvelope({ type }))).code).toBe('UNKNOWN_VERSION');
   });
 
-  it('decodeOrderMessage, of an endless type, repeats only its beginning', async () => {
+  it('decodeOrderMessage, given an endless type, repeats only its beginning', async () => {
     expect((await refusalOf(anEnvelope({ type: 'x'.repeat(100_000) }))).message.length).toBeLessThan(100);
   });
 
@@ -283,7 +283,7 @@ describe('decodeOrderMessage', () => {
   );
 
   it.each(['INVALID_ORDER', 'CONTENT_HASH_MISMATCH', 'UNREADABLE_CONTENT'])(
-    'decodeOrderMessage, of a message refused as %s, keeps its trace',
+    'decodeOrderMessage, given a message refused as %s, keeps its trace',
     async (code) => {
       const envelopes: Record<string, unknown> = {
         INVALID_ORDER: anEnvelope({ data: {} }),
@@ -314,7 +314,7 @@ describe('decodeOrderMessage, of packed content', () => {
       }
     });
 
-    it('decodeOrderMessage, of any bytes as content, refuses them', async () => {
+    it('decodeOrderMessage, given any bytes as content, refuses them', async () => {
       await fc.assert(
         fc.asyncProperty(fc.uint8Array({ minLength: 1, maxLength: 200 }), async (bytes) => {
           expect((await refusalOf(packed(encoding, Buffer.from(bytes)))).code).toBe('UNREADABLE_CONTENT');
@@ -335,7 +335,7 @@ describe('decodeOrderMessage, of packed content', () => {
       expect((await refusalOf(padded(MAX_ORDER_BYTES + 1))).code).toBe('UNREADABLE_CONTENT');
     });
 
-    it('decodeOrderMessage, of a bomb, refuses it without unpacking it into memory', async () => {
+    it('decodeOrderMessage, given a bomb, refuses it without unpacking it into memory', async () => {
       const mebibyte = Buffer.alloc(1024 * 1024);
       const bomb = await buffer(Readable.from(Array(256).fill(mebibyte)).pipe(stream[encoding]()));
       expect(bomb.length).toBeLessThan(mebibyte.length);
@@ -383,7 +383,7 @@ describe('UnreadableMessageError', () => {
     },
   );
 
-  it('UnreadableMessageError, of an invalid order, names the fields', async () => {
+  it('UnreadableMessageError, given an invalid order, names the fields', async () => {
     const data = {
       ...anOrder(),
       customerId: '',
@@ -394,7 +394,7 @@ describe('UnreadableMessageError', () => {
     expect(message).toContain('items.0.quantity: ');
   });
 
-  it('UnreadableMessageError, of a thousand mistakes, stays short', async () => {
+  it('UnreadableMessageError, given a thousand mistakes, stays short', async () => {
     const data = anOrder({ items: Array(1_000).fill({ unknown: 'x' }) });
     expect((await refusalOf(anEnvelope({ data }))).message.length).toBeLessThanOrEqual(500);
   });

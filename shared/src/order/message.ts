@@ -11,7 +11,7 @@ import { contentHash, type Order, orderSchema } from './order.ts';
 /** Versions that this code reads and writes. A consumer reads every version that was ever sent. */
 export const MESSAGE_VERSIONS = [1] as const;
 export type MessageVersion = (typeof MESSAGE_VERSIONS)[number];
-/** The second version is many messages in one (`packed-message.ts`); what is in it is of the first. */
+/** Version 2 is many messages in one (`packed-message.ts`); each of them is of version 1. */
 export const PACKED_TYPE = 'order.placed.v2';
 const NEWEST_VERSION = 2;
 
@@ -27,7 +27,7 @@ export type OrderMessage = { order: Order; contentHash: string; traceparent: str
 export type EncodedMessage = { body: string; attributes: Readonly<Record<string, string>> };
 export type EncodeOptions = {
   version: MessageVersion;
-  /** How data of at least `compressAboveBytes` is compressed; smaller data stays plain, since it does not pay. */
+  /** How data of at least `compressAboveBytes` is compressed; for smaller data compression does not pay. */
   encoding: ContentEncoding;
   compressAboveBytes: number;
 };
@@ -48,7 +48,7 @@ export type UnreadableReason = (typeof UNREADABLE_REASONS)[number];
 export class UnreadableMessageError extends Error {
   override readonly name = 'UnreadableMessageError';
   readonly code: UnreadableReason;
-  /** Of the sender, where the message says it. */
+  /** The sender's, if the message has one. */
   traceparent: string | undefined;
 
   constructor(code: UnreadableReason, message: string, options?: ErrorOptions) {
@@ -57,7 +57,7 @@ export class UnreadableMessageError extends Error {
   }
 }
 
-/** A newer release wrote the message: not an error, but nothing this release can do. */
+/** A newer release wrote the message: not an error, but this release cannot read it. */
 export class NewerVersionError extends Error {
   override readonly name = 'NewerVersionError';
   readonly code = 'NEWER_VERSION';
@@ -70,7 +70,7 @@ export class MessageTooLargeError extends Error {
   readonly code = 'MESSAGE_TOO_LARGE';
 }
 
-/** Made once for each kind of message: what is worked out of a frozen object is kept (`message-limits.ts`). */
+/** One frozen object per kind of message: what is computed from it is cached (`message-limits.ts`). */
 export const attributesOf = (version: number, contentEncoding: ContentEncoding) =>
   Object.freeze({ contentType: CONTENT_TYPE, contentEncoding, schemaVersion: String(version) });
 const ATTRIBUTES = {
@@ -82,12 +82,12 @@ const ATTRIBUTES = {
 } as const satisfies Record<MessageVersion, Record<ContentEncoding, object>>;
 
 const compress = { gzip: promisify(zlib.gzip), zstd: promisify(zlib.zstdCompress) };
-/** As many at once as libuv has threads: one that only waits for a thread holds a megabyte or two already. */
+/** As many at once as libuv has threads: even one that waits for a thread holds a megabyte or two. */
 const compressing = bulkhead(4, Number.POSITIVE_INFINITY);
-/** In this thread: at most a megabyte comes out, and another thread costs more than that. */
+/** In this thread: the result is at most a megabyte, and using another thread costs more. */
 const decompress = { gzip: zlib.gunzipSync, zstd: zlib.zstdDecompressSync };
 
-/** @throws {MessageTooLargeError} no consumer would decompress it: the limit is the same on both sides */
+/** @throws {MessageTooLargeError} no consumer would decompress it; the limit is the same on both sides */
 export async function encodeOrderMessage(
   message: OrderMessage,
   options: EncodeOptions,
@@ -120,7 +120,7 @@ export async function encodeOrderMessage(
   };
 }
 
-/** The same JSON without a character above U+FFFF: SQS takes them, but not every emulator does. */
+/** The same JSON without characters above U+FFFF: SQS accepts them, but not every emulator does. */
 function escapeSurrogates(json: string): string {
   return json.replaceAll(/[\uD800-\uDFFF]/g, (half) => `\\u${half.charCodeAt(0).toString(16)}`);
 }
@@ -152,8 +152,8 @@ export const envelopeSchema = z
 type Envelope = z.infer<typeof envelopeSchema>;
 
 /**
- * Reads a message of any known version. A line of a packed message is compressed with the others, and not by itself: a
- * few bytes could stand for a hundred megabytes.
+ * Reads a message of any known version. A line of a packed message must not be compressed by itself: a few bytes could
+ * expand to a hundred megabytes.
  * @throws {UnreadableMessageError} it can never be read, by this release or an older one
  * @throws {NewerVersionError} a newer release may be able to read it
  */
@@ -189,7 +189,7 @@ function readMessage(
   const data = readData(envelope);
   const order = orderSchema.safeParse(data);
   if (!order.success) throw unreadable('INVALID_ORDER', order.error);
-  // zod leaves this key out of a record, without a word. HTTP's parser refuses it anywhere.
+  // zod silently drops this key from a record; the HTTP parser refuses it everywhere.
   if (Object.hasOwn((data as Order).metadata ?? {}, '__proto__'))
     throw new UnreadableMessageError('INVALID_ORDER', 'metadata: __proto__ is no key');
   const computed = contentHash(order.data);
@@ -249,13 +249,12 @@ function parseJson(text: string, code: UnreadableReason): unknown {
   try {
     return JSON.parse(text);
   } catch {
-    // V8 quotes a part of the text in its message, and the text may hold personal data: not even as a cause, for
-    // loggers write causes too.
+    // V8's message quotes part of the text, which may hold personal data. Not even as a cause: loggers write causes too.
     throw new UnreadableMessageError(code, 'not valid JSON');
   }
 }
 
-/** Names the fields and what is wrong with them, never their values. Names that the sender chose are such values. */
+/** Names the fields and what is wrong, never their values. Field names chosen by the sender count as values. */
 function unreadable(code: UnreadableReason, error: z.ZodError): UnreadableMessageError {
   const fieldOf = ({ path }: z.core.$ZodIssue) =>
     path[0] === 'metadata' ? 'metadata' : path.join('.') || '(root)';

@@ -20,11 +20,11 @@ const withField = (field: string, value: unknown) => ({ ...anOrderRequest(), [fi
 const withItemField = (field: string, value: unknown) => withField('items', [{ ...anItem, [field]: value }]);
 
 describe('orderRequestSchema', () => {
-  it('orderRequestSchema, of the example order, takes it as it is', () => {
+  it('orderRequestSchema, given the example order, accepts it unchanged', () => {
     expect(orderRequestSchema.parse(anOrderRequest())).toEqual(anOrderRequest());
   });
 
-  it('orderRequestSchema, of any valid order, takes it as it is', () => {
+  it('orderRequestSchema, given any valid order, accepts it unchanged', () => {
     fc.assert(
       fc.property(validOrders, (order) => {
         expect(orderSchema.parse(order)).toEqual(order);
@@ -126,20 +126,23 @@ describe('orderRequestSchema', () => {
     ['surrogates in the wrong order', '\uDC00\uD800', 'DC00'],
     ['U+FFFE', '\uFFFE', 'FFFE'],
     ['U+FFFF', '\uFFFF', 'FFFF'],
-  ])('orderRequestSchema, of a text with %s, names it in every field of text', (_what, character, code) => {
-    const bad = `a😀${character}b`;
-    const refusal = `contains U+${code}: control characters, direction overrides and what is no Unicode character are refused`;
-    expect(problemsOf(withField('customerId', bad))).toEqual([`customerId: ${refusal}`]);
-    expect(problemsOf(withItemField('productId', bad))).toEqual([`items.0.productId: ${refusal}`]);
-    expect(problemsOf(withItemField('name', bad))).toEqual([`items.0.name: ${refusal}`]);
-    expect(problemsOf(withField('metadata', { key: bad }))).toEqual([`metadata.key: ${refusal}`]);
-    expect(problemsOf(withField('metadata', { [bad]: 'value' }))).toEqual([
-      `metadata.${bad}: key ${refusal}`,
-    ]);
-  });
+  ])(
+    'orderRequestSchema, given a text with %s, names it in every field of text',
+    (_what, character, code) => {
+      const bad = `a😀${character}b`;
+      const refusal = `contains U+${code}: control characters, direction overrides and invalid Unicode are refused`;
+      expect(problemsOf(withField('customerId', bad))).toEqual([`customerId: ${refusal}`]);
+      expect(problemsOf(withItemField('productId', bad))).toEqual([`items.0.productId: ${refusal}`]);
+      expect(problemsOf(withItemField('name', bad))).toEqual([`items.0.name: ${refusal}`]);
+      expect(problemsOf(withField('metadata', { key: bad }))).toEqual([`metadata.key: ${refusal}`]);
+      expect(problemsOf(withField('metadata', { [bad]: 'value' }))).toEqual([
+        `metadata.${bad}: key ${refusal}`,
+      ]);
+    },
+  );
 
   it.each(['\u007F', '\u0085', '\u202E', '\u2066'])(
-    'orderSchema, of the text %j that may have been sent, reads it',
+    'orderSchema, given the text %j that may have been sent, reads it',
     (character) => {
       const order = anOrder({ customerId: character, metadata: { [character]: character } });
       expect(orderSchema.parse(order)).toEqual(order);
@@ -153,18 +156,18 @@ describe('orderRequestSchema', () => {
     '\u{10FFFF}',
     'שלום\u200F',
     '👩\u200D💻 \u00A0é',
-  ])('orderRequestSchema, of the text %j, takes it', (name) => {
+  ])('orderRequestSchema, given the text %j, takes it', (name) => {
     expect(problemsOf(withItemField('name', name))).toEqual([]);
   });
 
-  it('orderRequestSchema, of a hundred thousand levels of nesting, refuses them without a crash', () => {
+  it('orderRequestSchema, given a hundred thousand levels of nesting, refuses them without a crash', () => {
     const deep = JSON.parse(`${'['.repeat(100_000)}${']'.repeat(100_000)}`);
     expect(problemsOf(deep)).toHaveLength(1);
     expect(problemsOf(withField('metadata', { deep }))[0]).toContain('metadata.deep');
     expect(problemsOf(withField('extra', deep))).toEqual([': Unrecognized key: "extra"']);
   });
 
-  it('orderRequestSchema, of several mistakes, reports each', () => {
+  it('orderRequestSchema, given several mistakes, reports each', () => {
     const order = { ...anOrderRequest(), customerId: '', currency: 'XYZ', createdAt: 'now' };
     expect(problemsOf(order).map((problem) => problem.split(':')[0])).toEqual([
       'customerId',
@@ -173,22 +176,22 @@ describe('orderRequestSchema', () => {
     ]);
   });
 
-  it('orderRequestSchema, of a UUID in capitals, makes it lower case', () => {
+  it('orderRequestSchema, given a UUID in capitals, makes it lower case', () => {
     const parsed = orderRequestSchema.parse(anOrderRequest({ orderId: AN_ORDER_ID.toUpperCase() }));
     expect(parsed.orderId).toBe(AN_ORDER_ID);
   });
 
-  it('orderRequestSchema, of the nil UUID, refuses it; orderSchema reads it, since it may have been sent', () => {
+  it('orderRequestSchema, given the nil UUID, refuses it; orderSchema reads it, since it may have been sent', () => {
     const order = anOrderRequest({ orderId: '00000000-0000-0000-0000-000000000000' });
     expect(orderRequestSchema.safeParse(order).error?.issues).toMatchObject([{ path: ['orderId'] }]);
     expect(orderSchema.safeParse(order).success).toBe(true);
   });
 
-  it('orderSchema, of an id made from an idempotency key, reads it', () => {
+  it('orderSchema, given an id made from an idempotency key, reads it', () => {
     expect(orderSchema.parse(anOrder({ orderId: A_KEYED_ID })).orderId).toBe(A_KEYED_ID);
   });
 
-  it('orderSchema, of a time with ten digits after the point, reads it, since it may have been sent', () => {
+  it('orderSchema, given a time with ten digits after the point, reads it, since it may have been sent', () => {
     const order = anOrder({ createdAt: '2026-11-22T09:00:00.1234567890Z' });
     expect(orderSchema.parse(order)).toEqual(order);
   });
@@ -204,7 +207,7 @@ describe('orderRequestSchema', () => {
     expect(contentHash(parsed)).toBe(contentHash(anOrderRequest()));
   });
 
-  it('orderRequestSchema, of an order with one that says nothing beside one that does, keeps the other', () => {
+  it('orderRequestSchema, given an order with one that says nothing beside one that does, keeps the other', () => {
     const metadata = { note: 'gift' };
     expect(orderRequestSchema.parse(anOrderRequest({ metadata, adjustment: 0 }))).toEqual(
       anOrderRequest({ metadata }),
@@ -226,7 +229,7 @@ describe('orderRequestSchema', () => {
     '2026-11-22T18:00:00.123456789-09:00',
     '2026-11-22T18:00:00.123456789Z',
     '2024-02-29T00:00:00-03:30',
-  ])('orderRequestSchema, of the time %s, keeps it as it came', (createdAt) => {
+  ])('orderRequestSchema, given the time %s, keeps it as it came', (createdAt) => {
     expect(orderRequestSchema.parse(anOrderRequest({ createdAt })).createdAt).toBe(createdAt);
   });
 
@@ -301,20 +304,20 @@ describe('total', () => {
     });
   });
 
-  it('total, of an order that is malformed elsewhere, does not hide that', () => {
+  it('total, given an order that is malformed elsewhere, does not hide that', () => {
     expect(problemsOf({ ...anOrderRequest(), items: 'none' })).toEqual([expect.stringContaining('items: ')]);
   });
 });
 
 describe('contentHash', () => {
   // The contract with every message ever sent and every row ever stored: these values never change.
-  it('contentHash, of the example order, is the value it always was', () => {
+  it('contentHash, given the example order, is the value it always was', () => {
     expect(contentHash(anOrderRequest())).toBe(
       'v1:241ff5e1e4ebfe6c34dcde40b916c91b24dacfd347aab616130079db32c7af8d',
     );
   });
 
-  it('contentHash, of an order with all fields, is the value it always was', () => {
+  it('contentHash, given an order with all fields, is the value it always was', () => {
     const order = anOrderRequest({
       adjustment: -998,
       totalAmount: 2000,
@@ -323,7 +326,7 @@ describe('contentHash', () => {
     expect(contentHash(order)).toBe('v1:78a6224359624d518c0bf473911b05a41b998bc5f4496602353dcdf7c609402a');
   });
 
-  it('contentHash, of any order, is the hash of its RFC 8785 form without orderId and createdAt', () => {
+  it('contentHash, given any order, is the hash of its RFC 8785 form without orderId and createdAt', () => {
     fc.assert(
       fc.property(validOrders, (order) => {
         const { orderId: _orderId, createdAt: _createdAt, ...content } = order;

@@ -2,22 +2,21 @@ import { hash } from 'node:crypto';
 import { z } from 'zod';
 import { CURRENCY_CODES } from './currency.ts';
 
-// What a client may send is narrower than what is read: an order that was queued or stored under earlier rules stays
-// readable.
+// The rules for clients are stricter than those for reading: an order queued or stored under earlier rules stays readable.
 
-/** Characters that SQS and PostgreSQL do not take: control characters, U+FFFE, U+FFFF. Lone surrogates come on top. */
+/** Characters that SQS and PostgreSQL refuse: control characters, U+FFFE, U+FFFF. Lone surrogates are checked apart. */
 // biome-ignore lint/suspicious/noControlCharactersInRegex: it is there to refuse them
 const UNREADABLE = /[\u0000-\u001f\ufffe\uffff]/;
 /**
- * A client may not send DEL and the C1 control characters either, nor what overrides the direction of the text around it
- * and so shows another text than is there (https://www.unicode.org/reports/tr9/#Directional_Formatting_Characters).
+ * A client may not send DEL, C1 control characters, or characters that override the direction of text and so display
+ * another text than is there (https://www.unicode.org/reports/tr9/#Directional_Formatting_Characters).
  */
 // biome-ignore lint/suspicious/noControlCharactersInRegex: it is there to refuse them
 const UNSENDABLE = /[\u0000-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069\ufffe\uffff]/;
 
 /**
- * One check for the four that the schema shows: an order has a dozen texts, and each check takes its time. The pattern
- * leaves surrogates out, so that it means the same to readers of the schema in every language.
+ * One check for the four that the schema shows: an order has a dozen texts, and each check takes time. The pattern leaves
+ * surrogates out, so that it means the same in every language that reads the schema.
  */
 function text(maxLength: number, refused: RegExp) {
   return z
@@ -35,7 +34,7 @@ function text(maxLength: number, refused: RegExp) {
 function refusalOf(value: string, refused: RegExp): string {
   const [character = ''] = refused.exec(value) ?? /\p{Surrogate}/u.exec(value) ?? [];
   const code = character.codePointAt(0)?.toString(16).toUpperCase().padStart(4, '0');
-  return `contains U+${code}: control characters, direction overrides and what is no Unicode character are refused`;
+  return `contains U+${code}: control characters, direction overrides and invalid Unicode are refused`;
 }
 
 const MAX_METADATA_ENTRIES = 20;
@@ -84,7 +83,7 @@ const fieldsBy = ({ itemId, refused, price, adjustment, total, createdAt }: Rule
 });
 
 const instant = z.iso.datetime({ offset: true });
-/** In minor units: enough for any currency, and so small that a fraction shows. */
+/** In minor units: enough for any currency, and small enough that a number holds fractions, to be refused. */
 const [MAX_PRICE, MAX_TOTAL] = [10 ** 12, 10 ** 15];
 
 const requestFields = fieldsBy({
@@ -107,8 +106,8 @@ const storedFields = fieldsBy({
 });
 
 /**
- * What a client may choose. Not the nil UUID: it is what a field is filled with that was forgotten. Not one of version 8:
- * ids of idempotency keys are, and are no secret, so that whoever sent one first would make its owner's order a conflict.
+ * An id that a client may choose. Not the nil UUID, which often fills a forgotten field. Not version 8: those are made from
+ * idempotency keys and are not secret, so whoever sent one first would turn its owner's order into a conflict.
  */
 const chosenIdSchema = z
   .uuid()
@@ -133,7 +132,7 @@ function checkTotal({ value, issues }: z.core.ParsePayload<Amounts>): void {
   issues.push({ code: 'custom', path: ['totalAmount'], message: problem, params, input: value.totalAmount });
 }
 
-/** Exact: by bigint where a step leaves the safe integers, as in orders that were accepted before there were caps. */
+/** Exact: uses bigint if a step leaves the safe integers, as in orders accepted before there were limits. */
 function sumOf({ items, adjustment = 0 }: Amounts): number | bigint {
   let sum = adjustment;
   for (const { quantity, unitPrice } of items) {
@@ -150,7 +149,7 @@ const exactSumOf = ({ items, adjustment = 0 }: Omit<Amounts, 'totalAmount'>): bi
     BigInt(adjustment),
   );
 
-/** Leaves out what says nothing: an order with it and one without are the same order, with the same hash. */
+/** Drops empty fields: an order with them and one without are the same order, with the same hash. */
 function inOneForm(order: z.infer<typeof requestObject>) {
   if (order.adjustment === 0) delete order.adjustment;
   if (order.metadata && Object.keys(order.metadata).length === 0) delete order.metadata;
@@ -174,7 +173,7 @@ export const orderRequestSchema = requestObject
   .overwrite(inOneForm)
   .meta({ id: 'OrderRequest', examples: [EXAMPLE_ORDER] });
 
-/** What travels in a message and is stored, also by earlier releases. The source of the message's schema and types. */
+/** An order in a message and in the store, also of earlier releases. Source of the message's schema and types. */
 export const orderSchema = z
   .strictObject({ orderId: z.uuid().toLowerCase(), ...storedFields })
   .check(checkTotal)
@@ -195,7 +194,7 @@ export function contentHash({
   metadata,
   totalAmount,
 }: OrderRequest): string {
-  // What RFC 8785 asks for beyond JSON.stringify is the order of the keys, and those of an order are known.
+  // Beyond JSON.stringify, RFC 8785 only asks for sorted keys, and an order's keys are known.
   const sorted = items.map(({ name, productId, quantity, unitPrice }) => ({
     name,
     productId,
@@ -208,7 +207,7 @@ export function contentHash({
   return `v1:${hash('sha256', `${first},${between}${last}`)}`;
 }
 
-/** Built by hand: an object would put keys that are numbers first. */
+/** Built by hand: an object would put numeric keys first. */
 function sortedJson(entries: Record<string, string>): string {
   const names = Object.keys(entries).sort();
   return `{${names.map((name) => `${JSON.stringify(name)}:${JSON.stringify(entries[name])}`).join()}}`;

@@ -41,7 +41,7 @@ function fitting(text: string): string[] {
 }
 
 describe('packed messages', () => {
-  it('unpackMessages, of any orders that were packed, gives their messages back to the letter', async () => {
+  it('unpackMessages, given any orders that were packed, gives their messages back to the letter', async () => {
     await fc.assert(
       fc.asyncProperty(fc.array(validOrders, { minLength: 2, maxLength: 20 }), async (orders) => {
         const bodies = await Promise.all(orders.map(bodyOf));
@@ -61,7 +61,7 @@ describe('packed messages', () => {
     expect(messageSizeBytes(body, attributes)).toBeLessThanOrEqual(MAX_MESSAGE_BYTES);
   });
 
-  it('unpackMessages, of any other message, gives it back as it is', async () => {
+  it('unpackMessages, given any other message, returns it unchanged', async () => {
     const plain = await bodyOf(anOrder());
     const named = await bodyOf(anOrder({ customerId: PACKED_TYPE }));
     for (const body of [plain, named, 'no JSON', '']) expect(unpackMessages(body)).toEqual([body]);
@@ -86,7 +86,7 @@ describe('packed messages', () => {
     expect(readableOrders(body)).toEqual([]);
   });
 
-  it('decodeOrderMessage, of a line that is compressed once more, refuses it', async () => {
+  it('decodeOrderMessage, given a line that is compressed once more, refuses it', async () => {
     const { body } = await encodeOrderMessage(
       { order: anOrder(), contentHash: contentHash(anOrder()), traceparent: undefined },
       { version: 1, encoding: 'zstd', compressAboveBytes: 0 },
@@ -97,7 +97,7 @@ describe('packed messages', () => {
     );
   });
 
-  it('readableOrders, of a packed message in which one cannot be read, gives the others', async () => {
+  it('readableOrders, given a packed message in which one cannot be read, gives the others', async () => {
     const order = anOrder();
     expect(readableOrders(foreign(`{"truncated\n${await bodyOf(order)}`))).toEqual([order]);
   });

@@ -13,20 +13,20 @@ import {
 import type { Order } from './order.ts';
 
 /**
- * Many orders in one message of SQS: the bodies of their messages, a line each, under zstd in one CloudEvents event.
- * To a consumer that does not know it, it is a newer version, which it leaves to those that do.
+ * Many orders in one SQS message: the bodies of their messages, one per line, compressed with zstd in one CloudEvents
+ * event. A consumer that does not know it sees a newer version and leaves it to those that do.
  */
 
-/** More is not unpacked: each order that is not stored becomes a message of its own. */
+/** More are not unpacked: each order that is not stored becomes a message of its own. */
 export const MAX_PACKED_ORDERS = 100;
-/** What bodies may add up to: even when nothing is gained by zstd, base64 (4 bytes for 3) and the envelope fit. */
+/** Limit of all bodies together: base64 (4 bytes for 3) and the envelope fit even if zstd gains nothing. */
 export const MAX_PACKED_BYTES = Math.floor(((MAX_MESSAGE_BYTES - 2_048) * 3) / 4);
 
 const CONTENT_ENCODING = 'zstd';
 const ATTRIBUTES = attributesOf(2, CONTENT_ENCODING);
 const compress = promisify(zlib.zstdCompress);
 
-/** @param bodies of messages, {@link MAX_PACKED_ORDERS} and {@link MAX_PACKED_BYTES} together at most */
+/** @param bodies of messages, at most {@link MAX_PACKED_ORDERS} and {@link MAX_PACKED_BYTES} together */
 export async function packMessages(bodies: readonly string[]): Promise<EncodedMessage> {
   const packed = await compress(bodies.join('\n'));
   return {
@@ -56,8 +56,8 @@ export const packedEnvelopeSchema = z.looseObject({
 });
 
 /**
- * The bodies of the messages in a packed one. Any other, or one that cannot be unpacked, is its own only part:
- * {@link decodeOrderMessage} says what is wrong with it.
+ * The bodies of the messages in a packed message. Any other message, or one that cannot be unpacked, is its own only part;
+ * {@link decodeOrderMessage} then says what is wrong with it.
  */
 export function unpackMessages(body: string): string[] {
   if (!body.includes(PACKED_TYPE)) return [body];

@@ -32,14 +32,14 @@ describe('backoffMs', () => {
     );
   });
 
-  it('backoffMs, of many callers at once, spreads them', () => {
+  it('backoffMs, given many callers at once, spreads them', () => {
     const delays = new Set(Array.from({ length: 20 }, () => backoffMs(3, { baseMs: 50, maxMs: 1_000 })));
     expect(delays.size).toBeGreaterThan(1);
   });
 });
 
 describe('randomBetween', () => {
-  it('randomBetween, of two bounds, stays between them', () => {
+  it('randomBetween, given two bounds, stays between them', () => {
     const random = vi.spyOn(Math, 'random').mockReturnValue(0);
     expect(randomBetween(30, 60)).toBe(30);
     random.mockReturnValue(0.5);

@@ -1,4 +1,4 @@
-/** Exponential back-off with equal jitter: between ½ and 1 times min(max, base · 2^attempt); attempt from 0. */
+/** Exponential back-off with equal jitter: ½ to 1 times min(max, base · 2^attempt); attempts count from 0. */
 export function backoffMs(attempt: number, { baseMs, maxMs }: { baseMs: number; maxMs: number }): number {
   const ceiling = Math.min(maxMs, baseMs * 2 ** Math.min(attempt, 30));
   return ceiling / 2 + (Math.random() * ceiling) / 2;

@@ -44,21 +44,21 @@ describe('createCircuitBreaker', () => {
     for (let i = 0; i < 3; i++) await subject.fail();
   };
 
-  it('breaker, while calls succeed, is closed and gives their results', async () => {
+  it('breaker, while calls succeed, is closed and returns their results', async () => {
     const { breaker, state } = aBreaker();
     expect(await breaker.execute(async () => 'result')).toBe('result');
     expect(breaker.closed).toBe(true);
     expect(await state()).toBe(0);
   });
 
-  it("breaker, of a failing call, gives the call's own error", async () => {
+  it("breaker, given a failing call, rejects with the call's own error", async () => {
     const { breaker, outage } = aBreaker();
     const error = await breaker.execute(outage).catch((error: unknown) => error);
     expect(error).toBeInstanceOf(OutageError);
     expect(isBreakerOpen(error)).toBe(false);
   });
 
-  it('breaker, after enough failures in a row, opens, says so, and makes no calls', async () => {
+  it('breaker, after enough failures in a row, opens, reports it, and makes no calls', async () => {
     const subject = aBreaker();
     await open(subject);
     expect(subject.breaker.closed).toBe(false);

@@ -15,20 +15,20 @@ export type BreakerOptions = {
   name: string;
   /** Failures in a row that open it; every error is one. */
   failures: number;
-  /** How long it stays open before one trial call is let through: from `min`, doubling, to `max`; of each between half and all. */
+  /** How long it stays open before a trial call: doubles from `min` to `max`, each with jitter between half and all. */
   openMs: { min: number; max: number };
   logger: Logger;
   metrics: Pick<CommonMetrics, 'breakerState'>;
 };
 
-/** Stops calling a dependency that is down, and lets one call through now and then to see whether it is back. */
+/** Stops calls to a dependency that is down, and lets a trial call through now and then. */
 export type CircuitBreaker = {
-  /** @throws the call's own error, or one for which {@link isBreakerOpen} holds when the call was not made */
+  /** @throws the call's own error, or, if the call was not made, one for which {@link isBreakerOpen} is true */
   execute<T>(call: () => Promise<T>): Promise<T>;
   readonly closed: boolean;
 };
 
-/** The call was not made, since the breaker is open. */
+/** The call was not made, because the breaker is open. */
 export const isBreakerOpen: (error: unknown) => boolean = isBrokenCircuitError;
 
 const STATE_VALUE = {
@@ -38,7 +38,10 @@ const STATE_VALUE = {
   [CircuitState.HalfOpen]: 2,
 };
 
-/** Closed at first. Its state is a metric, and each change of it a log line. */
+/**
+ * closed --`failures` in a row--> open --time over--> half open --trial succeeds--> closed, or --trial fails--> open.
+ * The state is a metric, and each change is a log line.
+ */
 export function createCircuitBreaker(options: BreakerOptions): CircuitBreaker {
   const { name, logger, metrics } = options;
   const policy = circuitBreaker(handleAll, {
@@ -66,8 +69,8 @@ export function createCircuitBreaker(options: BreakerOptions): CircuitBreaker {
 }
 
 /**
- * cockatiel compares a duration with the wall clock: one that is set back by an hour would keep the breaker open for
- * an hour. This one is endless until its time is over by the monotonic clock, and nothing from then on.
+ * cockatiel compares a duration with the wall clock: a clock set back by an hour would keep the breaker open for an hour.
+ * This duration is infinite until its time is over by the monotonic clock, and negative from then on.
  */
 function monotonic<T>(factory: IBackoffFactory<T>): IBackoffFactory<T> {
   return {

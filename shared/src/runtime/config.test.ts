@@ -20,7 +20,7 @@ function failureOf(env: Environment): StartupError {
 }
 
 describe('loadConfig', () => {
-  it('loadConfig, of an empty environment, gives the documented defaults', () => {
+  it('loadConfig, given an empty environment, returns the documented defaults', () => {
     expect(load({})).toMatchObject({
       APP_ENV: 'dev',
       AWS_REGION: 'ap-northeast-2',
@@ -35,7 +35,7 @@ describe('loadConfig', () => {
     expect(load({ POOL: '7' }).POOL).toBe(7);
   });
 
-  it.each(['', ' ', '\t'])('loadConfig, of a variable set to %j, takes it as not set', (blank) => {
+  it.each(['', ' ', '\t'])('loadConfig, given a variable set to %j, treats it as not set', (blank) => {
     expect(load({ POOL: blank, APP_ENV: blank, AWS_ENDPOINT_URL: blank })).toEqual(load({}));
   });
 
@@ -43,7 +43,7 @@ describe('loadConfig', () => {
     expect(load({ PATH: '/bin', AWS_SECRET_ACCESS_KEY: 'secret' })).toEqual(load({}));
   });
 
-  it('loadConfig, of several wrong variables, reports all of them in one message', () => {
+  it('loadConfig, given several wrong variables, reports all of them in one message', () => {
     const { message } = failureOf({
       APP_ENV: 'prod',
       POOL: '11',
@@ -61,7 +61,7 @@ describe('loadConfig', () => {
   });
 
   it.each(['abc', '1.5', '0', '11', 'NaN', 'Infinity', '1,000'])(
-    'loadConfig, of the whole number %s, refuses it',
+    'loadConfig, given the whole number %s, refuses it',
     (POOL) => {
       expect(failureOf({ POOL }).message).toContain('POOL: ');
     },
@@ -76,7 +76,7 @@ describe('loadConfig', () => {
     expect(failureOf(env).message).toContain(message);
   });
 
-  it('loadConfig, of a wrong secret, does not repeat its value', () => {
+  it('loadConfig, given a wrong secret, does not repeat its value', () => {
     expect(failureOf({ AWS_ENDPOINT_URL: 'ftp://user:hunter2@host' }).message).not.toContain('hunter2');
   });
 });

@@ -24,7 +24,7 @@ describe('loadDotenv', () => {
     expect(loaded({ ...env })).toEqual({ ...env, LOG_LEVEL: 'debug', HOST: '0.0.0.0' });
   });
 
-  it('loadDotenv, of a variable that is set already, leaves it', () => {
+  it('loadDotenv, given a variable that is set already, leaves it', () => {
     expect(loaded({ LOG_LEVEL: 'warn' })['LOG_LEVEL']).toBe('warn');
   });
 

@@ -1,8 +1,8 @@
 import { config } from 'dotenv';
 
 /**
- * Prepares `env` for what reads it: in development `.env` of the working directory is added, and what is set already
- * wins. Where AWS is asked for by `AWS_ENDPOINT_URL=aws`, the SDK is kept from taking that for an address:
+ * Prepares `env`: in development it adds the `.env` file of the working directory; variables that are set already win.
+ * With `AWS_ENDPOINT_URL=aws`, which stands for AWS itself, the SDK is kept from reading that as an address:
  * https://docs.aws.amazon.com/sdkref/latest/guide/feature-ss-endpoints.html
  */
 export function loadDotenv(env: NodeJS.ProcessEnv, appEnv = env['APP_ENV'] || 'dev'): void {

@@ -8,7 +8,7 @@ import { captureLog } from '../../testing/log-lines.ts';
 import { type Logger, libraryLogger } from './logger.ts';
 
 describe('createLogger', () => {
-  it('createLogger, of a line, writes level in capitals, message, time and who wrote it', () => {
+  it('createLogger, given a line, writes level in capitals, message, time and who wrote it', () => {
     const { logger, lines } = captureLog({ APP_ENV: 'staging' });
     logger.warn({ orderId: 'o-1' }, 'order refused');
     expect(lines).toEqual([
@@ -24,7 +24,7 @@ describe('createLogger', () => {
     ]);
   });
 
-  it('createLogger, of an error, writes it under err with its causes', () => {
+  it('createLogger, given an error, writes it under err with its causes', () => {
     const { logger, lines } = captureLog();
     logger.error({ err: new Error('outer', { cause: new Error('inner') }) }, 'failed');
     expect(lines[0]).toMatchObject({
@@ -33,7 +33,7 @@ describe('createLogger', () => {
     });
   });
 
-  it('createLogger, of an error that carries its client, its request or a row, writes only what it lists', () => {
+  it('createLogger, given an error that carries its client, its request or a row, writes only what it lists', () => {
     const { logger, lines } = captureLog();
     // As a pool of pg and the SDK of AWS hand them over.
     const cause = Object.assign(new Error('refused'), {
@@ -61,7 +61,7 @@ describe('createLogger', () => {
     }
   });
 
-  it('createLogger, of several errors in one, writes each, and ends where one is its own cause', () => {
+  it('createLogger, given several errors in one, writes each, and ends where one is its own cause', () => {
     const { logger, lines } = captureLog();
     const circle: Error = new Error('round');
     circle.cause = circle;
@@ -75,7 +75,7 @@ describe('createLogger', () => {
     'http://user:s3cret@host:4566/path',
     'postgres://user:s3cret@x@host/orders',
     'https://s3cret@host',
-  ])('createLogger, of an error that quotes %s, keeps the credentials to itself', (url) => {
+  ])('createLogger, given an error that quotes %s, keeps the credentials to itself', (url) => {
     const { logger, lines } = captureLog();
     logger.error({ err: new Error(`cannot reach ${url}`, { cause: new Error(url) }) }, 'failed');
     expect(JSON.stringify(lines)).not.toContain('s3cret');
@@ -97,7 +97,7 @@ describe('createLogger', () => {
   });
 
   it.each(['authorization', 'cookie', 'body', 'order', 'items', 'customerId', 'metadata', 'password'])(
-    'createLogger, of the field %s down to the second level, hides its value',
+    'createLogger, given the field %s down to the second level, hides its value',
     (field) => {
       const { logger, lines } = captureLog();
       const held = { [field]: 'Kim Minji' };
@@ -110,7 +110,7 @@ describe('createLogger', () => {
     },
   );
 
-  it('createLogger, of a whole order as a field, hides it', () => {
+  it('createLogger, given a whole order as a field, hides it', () => {
     const { logger, lines } = captureLog();
     logger.info({ order: { customerId: 'Kim', items: [{ name: 'Ring' }] }, request: { body: 'Kim' } }, 'one');
     expect(JSON.stringify(lines)).not.toMatch(/Kim|Ring/);

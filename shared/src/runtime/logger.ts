@@ -5,7 +5,7 @@ import { withoutCredentials } from './without-credentials.ts';
 
 export type { Logger } from 'pino';
 
-/** Fields that may hold a body, a secret or personal data, wherever a log call puts them. */
+/** Fields that may hold a body, a secret or personal data, wherever they occur in a log line. */
 const PRIVATE_FIELDS = [
   'authorization',
   'cookie',
@@ -19,8 +19,8 @@ const PRIVATE_FIELDS = [
 const redact = PRIVATE_FIELDS.flatMap((field) => [field, `*.${field}`, `*.*.${field}`]);
 
 /**
- * What is logged of an error beside type, message and stack: of Node's system errors, PostgreSQL's (not `detail` nor
- * `where`, which quote rows) and the SDK's. Never all of it: a pool hangs its client on an error, the SDK its request.
+ * Fields of an error that are logged besides type, message and stack: of Node's system errors, PostgreSQL's (not `detail`
+ * or `where`, which quote rows) and the SDK's. Never all fields: a pool attaches its client to an error, the SDK its request.
  */
 const ERROR_FIELDS = [
   'name',
@@ -75,7 +75,7 @@ function serializeError(error: unknown): unknown {
   };
 }
 
-/** An error and its causes, each once. */
+/** An error and its causes, each only once. */
 function chainOf(error: Error): Error[] {
   const chain = new Set<Error>();
   for (let each: unknown = error; each instanceof Error && !chain.has(each); each = each.cause)
@@ -92,10 +92,10 @@ function fieldsOf(error: Error & { $metadata?: object }): Record<string, unknown
   );
 }
 
-/** Kept while they cannot be written; what comes beyond is dropped. */
+/** Lines kept while they cannot be written; more are dropped. */
 const MAX_WAITING_BYTES = 1024 * 1024;
 
-/** A disk that is full under the log is no reason to end: said once on standard error, while the service goes on. */
+/** If the log's disk is full, the service goes on; standard error says so once. */
 function standardOutput(): DestinationStream {
   const destination = pino.destination({ sync: true, maxLength: MAX_WAITING_BYTES });
   let isTold = false;
@@ -105,13 +105,13 @@ function standardOutput(): DestinationStream {
     try {
       writeSync(2, `log lines cannot be written, and wait or are dropped: ${error.message}\n`);
     } catch {
-      // On the same disk, most likely.
+      // Most likely on the same disk.
     }
   });
   return destination;
 }
 
-/** The logger that libraries get, with a level of its own: their DEBUG is wanted in staging, not in production. */
+/** A logger for libraries with its own level: their DEBUG lines are wanted in staging, not in production. */
 export function libraryLogger(
   logger: Logger,
   library: string,

@@ -3,9 +3,9 @@ import { execFileSync } from 'node:child_process';
 const LOOK_EVERY_MS = 500;
 
 /**
- * Calls `onGone` once when the npm that started this process is gone. Killed, npm passes nothing on: between it and the
- * process is a shell, which may outlive it, too. A process that was not started by npm may outlive its parent (nohup,
- * setsid), and one with an IPC channel has its supervisor to tell it: neither is watched.
+ * Calls `onGone` once when the npm that started this process is gone. A killed npm passes no signal on, and the shell
+ * between npm and the process may outlive npm too. Not watched: a process not started by npm, which may outlive its
+ * parent (nohup, setsid), and one with an IPC channel, whose supervisor tells it.
  */
 export function watchParent(
   process: Pick<NodeJS.Process, 'ppid' | 'env' | 'connected' | 'kill'>,

@@ -4,8 +4,8 @@ const pool = Buffer.alloc(4_096);
 let used = pool.length;
 
 /**
- * Random bytes of the kernel's quality, from a pool: many at once cost hardly more than a few, and every request needs
- * some. Good until the next call.
+ * Random bytes from the kernel, through a pool: reading many at once costs hardly more than a few, and every request
+ * needs some. The bytes are valid until the next call.
  */
 export function randomBytes(count: number): Buffer {
   if (used + count > pool.length) {

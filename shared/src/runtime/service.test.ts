@@ -150,7 +150,7 @@ describe('runService', () => {
     expect(process.exitCodes).toEqual([1]);
   });
 
-  it('runService, when the stop overruns its grace period, exits with 1 and says so', async () => {
+  it('runService, when the stop overruns its grace period, exits with 1 and reports it', async () => {
     const { process, lines, started } = run({ stop: () => new Promise(() => {}), shutdownGraceMs: 500 });
     await started;
     process.emit('SIGTERM');

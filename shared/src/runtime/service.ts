@@ -3,27 +3,27 @@ import { watchParent } from './parent.ts';
 import { StartupError } from './startup-error.ts';
 import { withoutCredentials } from './without-credentials.ts';
 
-/** What a started service gives to whoever runs it. */
+/** A started service, for whoever runs it. */
 export type Service = {
   logger: Logger;
-  /** How long {@link stop} may take before the process ends without it. */
+  /** How long {@link stop} may take before the process exits anyway. */
   shutdownGraceMs: number;
-  /** Takes nothing new, finishes what is under way, closes what it opened. Resolves when all that is done. */
+  /** Accepts nothing new, finishes what is under way and closes what it opened. Resolves when that is done. */
   stop: () => Promise<void>;
 };
 
-/** A part of the service failed for good while it ran. The process must not go on without it. */
+/** A part of the running service failed for good. The process must not go on without it. */
 export type FatalHandler = (error: unknown) => void;
 
-/** How long a start under way may go on after SIGTERM: the service has not yet said what its grace period is. */
+/** How long a start may go on after SIGTERM; the grace period is not known yet. */
 const START_PATIENCE_MS = 5_000;
 
 /**
- * Runs a service as the process: exit status 0 after a clean stop, 1 when it cannot start, fails or overruns its
- * grace period, which counts from the signal. A service that is stopped while it starts has nothing to finish: the
- * status is 0 also when that start fails or takes too long. SIGTERM stops it, and so does SIGINT, unless a supervisor
- * started it over an IPC channel: the terminal sends Ctrl-C to the whole group, and the supervisor decides the order.
- * When the channel closes, the supervisor is gone, and the service stops as well; the same when npm is gone that started it.
+ * Runs a service as the process. Exit status: 0 after a clean stop; 1 if it cannot start, fails, or overruns its grace
+ * period, which counts from the signal. A service stopped while it starts has nothing to finish: the status is 0 even if
+ * that start fails or takes too long. SIGTERM stops it. So does SIGINT, unless a supervisor started it over an IPC
+ * channel: the terminal sends Ctrl-C to the whole group, and the supervisor decides the order. The service also stops
+ * when the channel closes (the supervisor is gone) or when the npm that started it is gone.
  */
 export async function runService(
   process: NodeJS.Process,
@@ -44,7 +44,7 @@ export async function runService(
     if (stoppingSinceMs !== undefined) return;
     stoppingSinceMs = performance.now();
     if (service) return stopService(service, cause);
-    // Still starting: nothing was accepted or received yet, and the end of the start sees that it is to stop.
+    // Still starting: nothing was accepted or received yet. The end of the start checks whether to stop.
     setTimeout(() => service || process.exit(0), START_PATIENCE_MS).unref();
   };
   const stopService = async ({ logger, shutdownGraceMs, stop }: Service, cause: string): Promise<void> => {

@@ -1,9 +1,8 @@
 import { withoutCredentials } from './without-credentials.ts';
 
 /**
- * The service cannot start, and whoever starts it can change that: the message names the variable or the thing that
- * is missing. It is printed without a stack trace, and the exit status is 1. The
- * credentials in URLs that it quotes are left out.
+ * The service cannot start, and whoever starts it can fix that: the message names the variable or what is missing. It is
+ * printed without a stack trace and without the credentials of URLs, and the exit status is 1.
  */
 export class StartupError extends Error {
   override readonly name = 'StartupError';

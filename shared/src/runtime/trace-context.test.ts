@@ -5,14 +5,14 @@ const TRACE_ID = '4bf92f3577b34da6a3ce929d0e0e4736';
 const SPAN_ID = '00f067aa0ba902b7';
 
 describe('continueTrace', () => {
-  it('continueTrace, of a traceparent, keeps trace and flags in a new span', () => {
+  it('continueTrace, given a traceparent, keeps trace and flags in a new span', () => {
     const trace = continueTrace(`00-${TRACE_ID}-${SPAN_ID}-00`);
     expect(trace).toMatchObject({ traceId: TRACE_ID, flags: '00' });
     expect(trace.spanId).toMatch(/^[0-9a-f]{16}$/);
     expect(trace.spanId).not.toBe(SPAN_ID);
   });
 
-  it('continueTrace, of a future version with more fields, carries the trace on', () => {
+  it('continueTrace, given a future version with more fields, carries the trace on', () => {
     expect(continueTrace(`01-${TRACE_ID}-${SPAN_ID}-01-more`).traceId).toBe(TRACE_ID);
   });
 
@@ -26,7 +26,7 @@ describe('continueTrace', () => {
     ['of an all-zero span', `00-${TRACE_ID}-${'0'.repeat(16)}-01`],
     ['cut short', `00-${TRACE_ID}-${SPAN_ID}`],
     ['followed by garbage', `00-${TRACE_ID}-${SPAN_ID}-01x`],
-  ])('continueTrace, of a traceparent that is %s, starts a new sampled trace', (_what, traceparent) => {
+  ])('continueTrace, given a traceparent that is %s, starts a new sampled trace', (_what, traceparent) => {
     const trace = continueTrace(traceparent);
     expect(trace).toEqual({
       traceId: expect.stringMatching(/^[0-9a-f]{32}$/),
@@ -36,7 +36,7 @@ describe('continueTrace', () => {
     expect(trace.traceId).not.toBe(TRACE_ID);
   });
 
-  it('formatTraceparent, of a continued trace, can be continued again', () => {
+  it('formatTraceparent, given a continued trace, can be continued again', () => {
     const traceparent = formatTraceparent({ traceId: TRACE_ID, spanId: SPAN_ID, flags: '01' });
     expect(traceparent).toBe(`00-${TRACE_ID}-${SPAN_ID}-01`);
     expect(continueTrace(traceparent).traceId).toBe(TRACE_ID);

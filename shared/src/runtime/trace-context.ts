@@ -11,7 +11,7 @@ export function traceIdOf(traceparent: unknown): string {
   return parse(traceparent)?.[1] ?? randomHex(16);
 }
 
-/** Carries on the trace of a `traceparent`, in a new span. */
+/** Continues the trace of a `traceparent` in a new span. */
 export function continueTrace(traceparent: unknown): TraceContext {
   return {
     traceId: traceIdOf(traceparent),

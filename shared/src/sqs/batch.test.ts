@@ -53,7 +53,7 @@ describe('sendEntries', () => {
     expect(requests).toEqual(['0a 1b 2c']);
   });
 
-  it('sendEntries, of an answer whose Ids only read like ours as numbers, takes none for sent', async () => {
+  it('sendEntries, given an answer whose Ids only read like ours as numbers, takes none for sent', async () => {
     const confuse = ([first]: Sent[]) => ({
       Successful: ['', ' 0', '0.0', '0x0'].map((Id) => ({ ...ok(first as Sent), Id })),
     });
@@ -104,7 +104,7 @@ describe('sendEntries', () => {
     'OverLimit',
     'InternalError',
     'SomethingNewer',
-  ])('sendEntries, of the code %s, sends the entry again, whatever SenderFault says', async (Code) => {
+  ])('sendEntries, given the code %s, sends the entry again, whatever SenderFault says', async (Code) => {
     const fail = (entries: Sent[]) => ({
       Failed: entries.map(({ Id }) => ({ Id, Code, SenderFault: true })),
     });
@@ -123,7 +123,7 @@ describe('sendEntries', () => {
     ['AWS.SimpleQueueService.BatchRequestTooLong', 'BatchRequestTooLong'],
     ['ReceiptHandleIsInvalid', 'ReceiptHandleIsInvalid'],
     ['MessageNotInflight', 'MessageNotInflight'],
-  ])('sendEntries, of the code %s, is permanent, whatever SenderFault says', async (Code, code) => {
+  ])('sendEntries, given the code %s, is permanent, whatever SenderFault says', async (Code, code) => {
     const fail = (entries: Sent[]) => ({
       Failed: entries.map(({ Id }) => ({ Id, Code, SenderFault: false })),
     });
@@ -142,7 +142,7 @@ describe('sendEntries', () => {
     expect(requests).toEqual(['0a 1b 2c', '0a', '0b', '0c']);
   });
 
-  it('sendEntries, when the answer leaves an entry out, takes it as failed and sends it again', async () => {
+  it('sendEntries, when the answer leaves an entry out, treats it as failed and sends it again', async () => {
     const { results, requests } = await sendTo(
       'ab',
       ([a]) => ({ Successful: [ok(a as Sent)] }),

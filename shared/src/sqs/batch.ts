@@ -2,13 +2,13 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { BatchResultErrorEntry } from '@aws-sdk/client-sqs';
 import { backoffMs } from '../runtime/backoff.ts';
 
-/** Of one batch request (https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-messages.html). */
+/** Limit of one batch request (https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-messages.html). */
 export const MAX_BATCH_ENTRIES = 10;
 
-/** One entry of a batch failed while the request itself was answered. */
+/** One entry of a batch failed, although the request itself was answered. */
 export class BatchEntryError extends Error {
   override readonly name = 'BatchEntryError';
-  /** As SQS documents it; `SenderFault` is not asked: it is true of throttling and of lapsed rights, too. */
+  /** As SQS documents it. `SenderFault` is not used: it is also true for throttling and expired permissions. */
   readonly code: string;
 
   constructor({ Code = 'unknown' }: Pick<BatchResultErrorEntry, 'Code'>) {
@@ -18,12 +18,12 @@ export class BatchEntryError extends Error {
   }
 }
 
-/** The query protocol sets a name space before some codes, and LocalStack says InvalidParameterValueException. */
+/** The query protocol prefixes some codes with a name space, and LocalStack says InvalidParameterValueException. */
 const documented = (code: string) => code.replace(/^AWS\.SimpleQueueService\.|Exception$/g, '');
 
 /**
- * What SQS never takes, whoever sends it and how often. Every other code passes, or is mended by an operator:
- * throttling, rights, keys of KMS, clocks, and what is not documented yet.
+ * Codes for messages that SQS never accepts. Every other code is temporary or can be fixed by an operator: throttling,
+ * permissions, KMS keys, clocks, and codes not documented yet.
  * https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMessageBatch.html#API_SendMessageBatch_Errors
  * https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMessage.html#API_SendMessage_Errors
  * https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/CommonErrors.html
@@ -46,10 +46,10 @@ const STALE_HANDLES = new Set([
   'InvalidParameterValue', // "The receipt handle has expired", https://github.com/aws/aws-sdk-java/issues/1628
 ]);
 
-/** Of an entry, or of a request with one entry: what SQS refused for the message that it is, and always will. */
+/** Whether SQS refused an entry, or a request with one entry, because of the message itself, and always will. */
 export const isFaultOfMessage = (error: unknown): boolean => FAULTS_OF_MESSAGE.has(codeOf(error));
 
-/** Another consumer may have the message by now. */
+/** Whether the receipt handle is stale: another consumer may have the message by now. */
 export const isStaleHandle = (error: unknown): boolean =>
   error instanceof BatchEntryError && STALE_HANDLES.has(error.code);
 
@@ -62,16 +62,16 @@ type BatchAnswer<S> = { Successful?: S[] | undefined; Failed?: BatchResultErrorE
 
 const NOT_ANSWERED = { Code: 'NotAnswered' };
 
-/** `attempts` in all, the first one included. */
+/** `attempts` includes the first one. */
 export type BatchRetry = { attempts: number; baseMs: number; maxMs: number };
 const DEFAULT_RETRY: BatchRetry = { attempts: 3, baseMs: 50, maxMs: 1_000 };
 
 /**
- * Sends up to ten entries in one request and returns one result per entry, in order. An answer of 200 can hold failed
- * entries: only these are sent again, and not those that SQS would never take. An entry that the answer does not
- * mention counts as failed. A request that is refused for what is in it is sent again entry by entry, to find which.
- * When the first request fails for any other reason, that rejects (the SDK has done its retries by then); when a repeated
- * one does, what it carried stays failed and what succeeded before stays so.
+ * Sends up to ten entries in one request and returns one result per entry, in order. A 200 answer can hold failed entries:
+ * only those are sent again, except those that SQS never accepts. An entry missing from the answer counts as failed. A
+ * request refused for its content is sent again entry by entry, to find the one at fault. If the first request fails for
+ * any other reason, this rejects (the SDK has done its retries by then). If a repeated one does, its entries stay failed
+ * and earlier successes stay.
  */
 export async function sendEntries<E extends object, S extends { Id: string | undefined }>(
   entries: readonly E[],
@@ -104,8 +104,8 @@ export async function sendEntries<E extends object, S extends { Id: string | und
 }
 
 /**
- * One after the other, since who sends may want no more by then.
- * @throws what is no fault of a message
+ * One after the other, because the sender may not want the rest any more by then.
+ * @throws any error that is not the message's fault
  */
 async function refusedWhole<E, R>(
   error: unknown,

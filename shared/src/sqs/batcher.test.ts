@@ -37,7 +37,7 @@ describe('Batcher', () => {
     vi.useRealTimers();
   });
 
-  it('Batcher, when idle, sends an item at once and gives its result', async () => {
+  it('Batcher, when idle, sends an item at once and returns its result', async () => {
     const { batcher, running, batches } = manualBatcher({ lingerMs: 60_000 });
     const result = batcher.add('a');
     await turn();
@@ -46,14 +46,14 @@ describe('Batcher', () => {
     expect(await result).toBe('A');
   });
 
-  it('Batcher, when idle, takes all items of one turn of the event loop into one batch', async () => {
+  it('Batcher, when idle, puts all items of one turn of the event loop into one batch', async () => {
     const { batches, addAll } = manualBatcher();
     addAll('ab');
     await turn();
     expect(batches()).toEqual(['ab']);
   });
 
-  it('Batcher, while a batch is under way, lets an item wait for company as long as it lingers', async () => {
+  it('Batcher, while a batch is under way, lets an item wait for others until the linger time is over', async () => {
     const { batches, addAll } = manualBatcher();
     addAll('a');
     await turn();
@@ -125,7 +125,7 @@ describe('Batcher', () => {
     expect(counts).toEqual(expected);
   });
 
-  it('Batcher, when a later batch ends first, gives everybody the own result', async () => {
+  it('Batcher, when a later batch ends first, gives each caller its own result', async () => {
     const { running, addAll } = manualBatcher();
     const results = addAll('abcdef');
     await turn();
@@ -168,7 +168,7 @@ describe('Batcher', () => {
     expect(await result).toMatchObject({ message: 'batch failed', cause: 'no error' });
   });
 
-  it('idle, of a batcher that does nothing, resolves at once', async () => {
+  it('idle, given a batcher that does nothing, resolves at once', async () => {
     await expect(manualBatcher().batcher.idle()).resolves.toBeUndefined();
   });
 

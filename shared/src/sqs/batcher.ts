@@ -1,5 +1,5 @@
 export type BatcherOptions<T, R> = {
-  /** Carries out a batch. Answers one result an item, in order; a rejection is every item's. */
+  /** Carries out a batch. Returns one result per item, in order; a rejection applies to every item. */
   execute: (items: T[]) => Promise<(R | Error)[]>;
   maxEntries: number;
   /** Upper bound of the sum of `sizeOf`; by default none. */
@@ -7,7 +7,7 @@ export type BatcherOptions<T, R> = {
   sizeOf?: (item: T) => number;
   /** Batches under way at once. */
   maxInFlight: number;
-  /** How long an item waits for company while another batch is under way. When none is, nothing waits. */
+  /** How long an item waits for others while a batch is under way. When none is, nothing waits. */
   lingerMs: number;
 };
 
@@ -16,7 +16,7 @@ type Waiting<T, R> = { item: T; sizeBytes: number; answer: (result: R | Error) =
 /**
  * Coalesces single items of concurrent callers into batches, as Nagle's algorithm does with bytes: at once when
  * nothing is under way, else when a batch is full or has waited for `lingerMs`. Each caller gets the result of its
- * own item. An item larger than `maxBytes` goes alone; refusing it is the caller's business.
+ * own item. An item larger than `maxBytes` is sent alone; callers must refuse it if they have to.
  */
 export class Batcher<T, R> {
   readonly #options: BatcherOptions<T, R>;
@@ -36,7 +36,7 @@ export class Batcher<T, R> {
     return this.#waiting.length + this.#itemsInFlight;
   }
 
-  /** Resolves with the item's own result, and rejects with its own error. */
+  /** Resolves with the item's own result or rejects with its own error. */
   add(item: T): Promise<R> {
     return new Promise((resolve, reject) => {
       this.#enqueue(item, (result) => (result instanceof Error ? reject(result) : resolve(result)));

@@ -22,13 +22,13 @@ export type SqsClientOptions = {
   metrics?: Pick<CommonMetrics, 'sqsRequestDuration'>;
 };
 
-/** STS, a container's agent or a process may never answer. What comes later serves the next request. */
+/** STS, a container's agent or a process may never answer. Credentials that come later serve the next request. */
 const CREDENTIALS_TIMEOUT_MS = 5_000;
 
 /**
- * A client whose calls end: the SDK by itself sets no time-out at all, and `requestTimeout` alone only warns. The wait
- * for credentials is limited as well, and an `abortSignal` ends a call at once, whatever it waits for.
- * The endpoint is always set for an emulator, since the host in the queue URLs of one need not resolve.
+ * A client whose calls always end: the SDK itself sets no time-out, and `requestTimeout` alone only warns. The wait for
+ * credentials is limited too, and an `abortSignal` ends a call at once, whatever it waits for. For an emulator the
+ * endpoint is always set, because the host in an emulator's queue URLs need not resolve.
  */
 export function createSqsClient({ config, logger, metrics }: SqsClientOptions): SQSClient {
   const endpoint = sqsEndpoint(config);
@@ -37,7 +37,7 @@ export function createSqsClient({ config, logger, metrics }: SqsClientOptions): 
     maxAttempts: config.SQS_MAX_ATTEMPTS,
     logger: sdkLogger(logger),
     ...(endpoint ? { endpoint } : {}),
-    // An emulator in development takes any credentials, so nobody has to set some. Elsewhere the default chain rules.
+    // An emulator accepts any credentials, so nobody has to set them in development. Elsewhere the default chain applies.
     ...(endpoint && config.APP_ENV === 'dev' ? { credentials: emulatorCredentials } : {}),
   };
   const limits = {
@@ -74,13 +74,13 @@ function createPlainSqsClient(
 const emulatorCredentials = { accessKeyId: 'emulator', secretAccessKey: 'emulator' };
 
 /**
- * The SDK logs whole inputs, message bodies among them: only what says what happened is let through. Its failures
- * are DEBUG too: the caller gets the error and knows what it means.
+ * The SDK logs whole inputs, including message bodies: only the command, its outcome and warnings are logged here.
+ * Failures are DEBUG too: the caller gets the error and knows what it means.
  */
 function sdkLogger(logger: Logger) {
   const request = (entry: unknown): void => {
     const { commandName, metadata: answer, error } = entry as Record<string, unknown>;
-    // Without the stack: a service that cannot start says why in one line, not in the SDK's inner life.
+    // Without the stack: a service that cannot start says why in one line, without the SDK's internals.
     const failure = error instanceof Error ? { name: error.name, reason: error.message } : undefined;
     logger.debug({ commandName, answer, failure }, 'AWS SDK request');
   };
@@ -107,7 +107,7 @@ function limitCredentials({ config }: SQSClient, timeoutMs: number): void {
   };
 }
 
-/** The SDK looks at the signal when it has the credentials, and then sends nothing any more. */
+/** The SDK checks the signal only once it has credentials, and then sends nothing more. */
 function endWithSignal(client: SQSClient): void {
   const send = client.send.bind(client) as (command: unknown, options?: Options) => Promise<unknown>;
   const sendUntil = (command: unknown, options: Options = {}) => {
@@ -126,7 +126,7 @@ function endWithSignal(client: SQSClient): void {
 
 type Options = { abortSignal?: AbortSignal };
 
-/** Each attempt, by its HTTP status; the plain client's until the headers are there. */
+/** Measures each attempt, by HTTP status; the plain client's until the headers have arrived. */
 function observeRequests({ config }: SQSClient, duration: CommonMetrics['sqsRequestDuration']): void {
   const { requestHandler } = config;
   const handle = requestHandler.handle.bind(requestHandler);

@@ -3,7 +3,7 @@ import type { MessageAttributeValue } from '@aws-sdk/client-sqs';
 type Attributes = Readonly<Record<string, string>>;
 type Worked = { sizeBytes: number; values: Record<string, MessageAttributeValue> };
 
-/** Those of messages are few, and always the same objects. */
+/** Messages share few attribute objects, always the same ones. */
 const worked = new WeakMap<Attributes, Worked>();
 
 function workOut(attributes: Attributes): Worked {
@@ -30,16 +30,15 @@ export const messageSizeBytes = (body: string, attributes: Attributes): number =
   Buffer.byteLength(body) + workOut(attributes).sizeBytes;
 
 /**
- * The text with U+FFFD in place of each character that SQS takes in none: control characters, U+FFFE, U+FFFF, lone
- * surrogates
+ * Replaces each character that SQS does not accept with U+FFFD: control characters, U+FFFE, U+FFFF, lone surrogates
  * (https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMessage.html#API_SendMessage_RequestParameters).
  */
 export const asMessageText = (text: string): string =>
   text.toWellFormed().replaceAll(/[^\t\n\r -\uFFFD]/g, '\uFFFD');
 
-/** Whether SQS takes a text as the body of a message, its size apart. */
+/** Whether SQS accepts a text as the body of a message, apart from its size. */
 export const isMessageBody = (text: string): boolean => text.length > 0 && asMessageText(text) === text;
 
-/** Attributes as SQS takes them. Of a frozen object always the same ones: not to be changed. */
+/** Attributes as SQS expects them. A frozen object always returns the same ones: do not change them. */
 export const stringAttributes = (attributes: Attributes): Record<string, MessageAttributeValue> =>
   workOut(attributes).values;

@@ -18,14 +18,14 @@ export class NotWantedError extends Error {
 type Sending = { message: MessageToSend; isWanted: () => boolean };
 type Sent = { Id: string | undefined; MessageId: string | undefined };
 
-/** Sends messages as they are to a queue, coalesced into batches that stay below the limits of a request. */
+/** Sends messages to a queue unchanged, coalesced into batches below the limits of a request. */
 export class MessageSender {
   readonly #batcher: Batcher<Sending, Sent>;
   readonly #request: (entries: (Sending & { Id: string })[]) => Promise<SendMessageBatchCommandOutput>;
 
   constructor(client: SQSClient, queueUrl: string) {
     this.#request = async (entries) => {
-      // Asked anew of what is sent again, or alone. What is left out counts as not answered.
+      // Asked again for entries sent again or alone. An entry left out counts as not answered.
       const wanted = entries.filter(({ isWanted }) => isWanted());
       if (wanted.length === 0) throw new NotWantedError('not sent');
       const Entries = wanted.map(({ Id, message }) => ({ Id, ...message }));
@@ -45,8 +45,8 @@ export class MessageSender {
 
   /**
    * Resolves with the new message id when the queue has confirmed.
-   * @param isWanted asked right before the request
-   * @throws {NotWantedError} it was not; nothing was sent
+   * @param isWanted asked right before each request
+   * @throws {NotWantedError} it was not wanted any more; nothing was sent
    */
   async send(message: MessageToSend, isWanted: () => boolean = () => true): Promise<string> {
     return (await this.#batcher.add({ message, isWanted })).MessageId ?? '';

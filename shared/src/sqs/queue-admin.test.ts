@@ -100,7 +100,7 @@ describe('queues', () => {
       ['keys in another order', (arn: string) => ({ maxReceiveCount: 20, deadLetterTargetArn: arn }), false],
       ['the count as text', (arn: string) => ({ deadLetterTargetArn: arn, maxReceiveCount: '20' }), false],
       ['another count', (arn: string) => ({ deadLetterTargetArn: arn, maxReceiveCount: 3 }), true],
-    ])('ensureQueues, of a RedrivePolicy with %s, finds drift: %s', async (_what, policyOf, drifted) => {
+    ])('ensureQueues, given a RedrivePolicy with %s, finds drift: %s', async (_what, policyOf, drifted) => {
       const { queue, deadLetterQueue } = await ensureQueues(client, 'dev', names);
       const { QueueArn = '' } = await queueAttributes(client, deadLetterQueue.url);
       const Attributes = { RedrivePolicy: JSON.stringify(policyOf(QueueArn)) };
@@ -109,7 +109,7 @@ describe('queues', () => {
       expect(drift.map(({ attribute }) => attribute)).toEqual(drifted ? ['RedrivePolicy'] : []);
     });
 
-    it('ensureQueues, of an engine that has not all attributes, mends what it has and sets no others', async () => {
+    it('ensureQueues, given an engine that has not all attributes, mends what it has and sets no others', async () => {
       const { queue } = await ensureQueues(client, 'dev', names);
       const Attributes = { VisibilityTimeout: '30' };
       await client.send(new SetQueueAttributesCommand({ QueueUrl: queue.url, Attributes }));
@@ -128,7 +128,7 @@ describe('queues', () => {
       await client.send(new SetQueueAttributesCommand({ QueueUrl: url, Attributes }));
     };
 
-    it('ensureQueues, of a queue that delays its messages and a dead-letter queue that moves them on, mends both', async () => {
+    it('ensureQueues, given a queue that delays its messages and a dead-letter queue that moves them on, mends both', async () => {
       const { queue, deadLetterQueue } = await ensureQueues(client, 'dev', names);
       const policy = JSON.stringify({
         deadLetterTargetArn: (await queueAttributes(client, queue.url)).QueueArn,
@@ -147,7 +147,7 @@ describe('queues', () => {
       expect((await ensureQueues(client, 'dev', names)).deadLetterQueue.drift).toEqual([]);
     });
 
-    it('ensureQueues, of a queue that is encrypted by another key, leaves it, and says so', async () => {
+    it('ensureQueues, given a queue that is encrypted by another key, leaves it, and reports it', async () => {
       const { queue } = await ensureQueues(client, 'staging', names);
       const key = 'arn:aws:kms:ap-northeast-2:111111111111:key/1';
       await set(queue.url, { KmsMasterKeyId: key, SqsManagedSseEnabled: 'false' });
@@ -160,7 +160,7 @@ describe('queues', () => {
       expect(again.deadLetterQueue.left).toEqual([]);
     });
 
-    it('ensureQueues, of a queue with a policy, leaves it, and says so', async () => {
+    it('ensureQueues, given a queue with a policy, leaves it, and reports it', async () => {
       const { queue } = await ensureQueues(client, 'dev', names);
       await set(queue.url, { Policy: '{}' });
       expect((await ensureQueues(client, 'dev', names)).queue.left).toEqual([
@@ -186,7 +186,7 @@ describe('queues', () => {
         });
     });
 
-    it('ensureQueues, of a queue without any RedrivePolicy, gives it one', async () => {
+    it('ensureQueues, given a queue without any RedrivePolicy, gives it one', async () => {
       const { queue } = await ensureQueues(client, 'dev', names);
       await client.send(
         new SetQueueAttributesCommand({ QueueUrl: queue.url, Attributes: { RedrivePolicy: '' } }),
@@ -199,7 +199,7 @@ describe('queues', () => {
   });
 
   describe('findQueueUrl and deleteQueue', () => {
-    it('findQueueUrl, of a queue that was deleted, is undefined', async () => {
+    it('findQueueUrl, given a queue that was deleted, is undefined', async () => {
       const { queue } = await ensureQueues(client, 'dev', names);
       expect(await findQueueUrl(client, 'orders')).toBe(queue.url);
       const send = vi.spyOn(client, 'send');
@@ -208,7 +208,7 @@ describe('queues', () => {
       expect(await findQueueUrl(client, 'orders')).toBeUndefined();
     });
 
-    it('findQueueUrl, of any other failure, passes it on', async () => {
+    it('findQueueUrl, given any other failure, passes it on', async () => {
       vi.spyOn(client, 'send').mockImplementation(() => Promise.reject(new Error('throttled')));
       await expect(findQueueUrl(client, 'orders')).rejects.toThrow('throttled');
     });
@@ -274,13 +274,13 @@ describe('queues', () => {
       );
     });
 
-    it('resolveQueues, of an endpoint with a password that is not there, does not show it', async () => {
+    it('resolveQueues, given an endpoint with a password that is not there, does not show it', async () => {
       vi.spyOn(client, 'send').mockImplementation(() => Promise.reject(new Error('no')));
       const hidden = { ...config(), AWS_ENDPOINT_URL: 'http://user:hunter2@127.0.0.1:1/?key=hunter2' };
       await expect(resolveQueues(client, hidden)).rejects.toThrow(/^cannot work with http:\/\/127.0.0.1:1: /);
     });
 
-    it('resolveQueues, with a profile that there is not, says so', async () => {
+    it('resolveQueues, with a profile that there is not, reports it', async () => {
       // As the SDK says it, whatever AWS_PROFILE is.
       const missing = Object.assign(new Error('Could not load credentials from any providers'), {
         name: 'CredentialsProviderError',
@@ -324,7 +324,7 @@ describe('queues', () => {
 });
 
 describe('queue definitions', () => {
-  it('dead-letter queue, of any environment, keeps messages longer than the queue', () => {
+  it('dead-letter queue, given any environment, keeps messages longer than the queue', () => {
     for (const appEnv of ['dev', 'staging', 'production'] as const) {
       const dead = Number(deadLetterQueueDefinition(appEnv, 'd').attributes.MessageRetentionPeriod);
       const live = Number(orderQueueDefinition(appEnv, 'q', 'arn').attributes.MessageRetentionPeriod);
@@ -332,7 +332,7 @@ describe('queue definitions', () => {
     }
   });
 
-  it('order queue, of any message that it takes, leaves room for a reason in the dead-letter queue', () => {
+  it('order queue, given any message that it takes, leaves room for a reason in the dead-letter queue', () => {
     const dead = Number(deadLetterQueueDefinition('dev', 'd').attributes.MaximumMessageSize);
     expect(dead - Number(orderQueueDefinition('dev', 'q', 'arn').attributes.MaximumMessageSize)).toBe(
       8 * 1024,

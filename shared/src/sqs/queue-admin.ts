@@ -22,7 +22,7 @@ import {
 export type QueueNames = { queue: string; deadLetterQueue: string };
 export type QueueUrls = { queueUrl: string; deadLetterQueueUrl: string };
 
-/** Of a queue, and what the definition says. Where it says nothing, `wanted` is `undefined`. */
+/** An attribute of a queue and what the definition says; `wanted` is undefined where it says nothing. */
 type Difference<Wanted = string> = { attribute: string; found: string | undefined; wanted: Wanted };
 
 /** What was done to one queue. */
@@ -30,16 +30,16 @@ export type QueueChange = {
   name: string;
   url: string;
   created: boolean;
-  /** Attributes that differed from the definition and were mended. */
+  /** Attributes that differed from the definition and were corrected. */
   drift: Difference[];
-  /** Attributes that differ and were left: a key that somebody chose, and what the definition does not know. */
+  /** Attributes that differ and were left: a key that somebody chose, and what the definition does not mention. */
   left: Difference<string | undefined>[];
 };
 
 /**
- * Creates both queues as defined, or mends what drifted, and tags them with their environment. Safe to call again and
+ * Creates both queues as defined, or corrects what drifted, and tags them with their environment. Safe to call again and
  * from several processes.
- * @throws {StartupError} when one of them is another environment's; that one is left as it is
+ * @throws {StartupError} if one of them belongs to another environment; that queue is left unchanged
  */
 export async function ensureQueues(
   client: SQSClient,
@@ -74,7 +74,7 @@ async function ensureQueue(
   const [found, foundTags] = await Promise.all([queueAttributes(client, url), queueTags(client, url)]);
   const isTagged = foundTags[ENVIRONMENT_TAG] !== undefined;
   const foreign = foreignTo(appEnv, found, foundTags);
-  // A queue with neither tag nor key is whose first claims it.
+  // A queue with neither tag nor key belongs to the first environment that claims it.
   if (foreign && (isTagged || found.KmsMasterKeyId)) throw new StartupError(`${name} ${foreign}`);
   if (!isTagged) await client.send(new TagQueueCommand({ QueueUrl: url, Tags: tags }));
   const change = { name, url, created: false, ...compare(wanted.attributes, found) };
@@ -87,17 +87,17 @@ async function ensureQueue(
 }
 
 /**
- * SQS answers these only where they are set, and all others always. An engine that leaves out one of the others does
- * not have it and would refuse to set it (ElasticMQ): that is no drift.
+ * SQS returns these only if they are set, and all others always. An engine that leaves out one of the others does not
+ * support it and would refuse to set it (ElasticMQ): that is not drift.
  */
 const LEFT_OUT_UNLESS_SET = ['RedrivePolicy', 'KmsMasterKeyId', 'KmsDataKeyReusePeriodSeconds'];
 const ENCRYPTION = ['KmsMasterKeyId', 'KmsDataKeyReusePeriodSeconds', 'SqsManagedSseEnabled'];
-/** Whose queue it is decides over these. */
+/** These depend on the environment that owns the queue. */
 const UNKNOWN_TO_THE_DEFINITION = ['Policy', 'RedriveAllowPolicy'] as const;
 
 /**
- * What of a queue is to be mended, and what is left. A key that somebody chose stays: to replace it would lock out who
- * may use that one alone. A queue without a redrive policy in its definition must have none.
+ * Which attributes of a queue to correct, and which to leave. A key that somebody chose stays: replacing it would lock out
+ * those who may use only that key. A queue without a redrive policy in its definition must have none.
  */
 function compare(wanted: QueueAttributes, found: QueueAttributes): Pick<QueueChange, 'drift' | 'left'> {
   const hasOwnKey = Boolean(found.KmsMasterKeyId) && found.KmsMasterKeyId !== wanted.KmsMasterKeyId;
@@ -126,7 +126,7 @@ function compare(wanted: QueueAttributes, found: QueueAttributes): Pick<QueueCha
   return { drift, left: [...(hasOwnKey ? [key] : []), ...others] };
 }
 
-/** SQS answers the policy with its own order of keys, and emulators with the count as text. */
+/** SQS returns the policy with its own order of keys, and emulators return the count as text. */
 function sameRedrivePolicy(found: string, wanted: string): boolean {
   const [a, b] = [JSON.parse(found || '{}'), JSON.parse(wanted || '{}')];
   return (
@@ -134,7 +134,7 @@ function sameRedrivePolicy(found: string, wanted: string): boolean {
   );
 }
 
-/** Undefined when there is none of that name. */
+/** Undefined if there is no queue of that name. */
 export async function findQueueUrl(client: SQSClient, name: string): Promise<string | undefined> {
   try {
     return (await client.send(new GetQueueUrlCommand({ QueueName: name }))).QueueUrl;
@@ -144,7 +144,7 @@ export async function findQueueUrl(client: SQSClient, name: string): Promise<str
   }
 }
 
-/** All that SQS tells of the queue; what is not set may be left out. */
+/** All attributes that SQS returns for the queue; it may leave out those that are not set. */
 export async function queueAttributes(client: SQSClient, url: string): Promise<QueueAttributes> {
   const answer = await client.send(new GetQueueAttributesCommand({ QueueUrl: url, AttributeNames: ['All'] }));
   return answer.Attributes ?? {};
@@ -155,16 +155,16 @@ export async function queueTags(client: SQSClient, url: string): Promise<QueueTa
 }
 
 export type QueueDepth = {
-  /** Waits to be received. */
+  /** Waiting to be received. */
   visible: number;
-  /** Received, neither deleted nor given back. */
+  /** Received, and neither deleted nor released. */
   inFlight: number;
-  /** Sent, and not to be received yet. */
+  /** Sent with a delay that is not over. */
   delayed: number;
 };
 
 /**
- * What the queue holds. On AWS the figures are approximate, and up to a minute late:
+ * How many messages the queue holds. On AWS the figures are approximate and up to a minute old:
  * https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_GetQueueAttributes.html
  */
 export async function queueDepth(client: SQSClient, url: string): Promise<QueueDepth> {
@@ -185,7 +185,7 @@ export function depthIn(attributes: QueueAttributes): QueueDepth {
   };
 }
 
-/** With all that is in it. SQS refuses a new queue of that name for a minute. */
+/** Deletes the queue and all its messages. SQS refuses a new queue of that name for a minute. */
 export async function deleteQueue(client: SQSClient, url: string): Promise<void> {
   await client.send(new DeleteQueueCommand({ QueueUrl: url }));
 }
@@ -202,9 +202,9 @@ type QueueConfig = Pick<
   Partial<Pick<CommonConfig, 'AWS_PROFILE'>>;
 
 /**
- * The URLs of both queues, for a service that starts. In development against an emulator it creates them too, since
- * LocalStack forgets its queues at each restart.
- * @throws {StartupError} saying what is missing: the queue, the credentials, or the way to SQS
+ * The URLs of both queues, for a starting service. In development with an emulator it also creates them, because
+ * LocalStack loses its queues at each restart.
+ * @throws {StartupError} that says what is missing: the queue, the credentials, or a connection to SQS
  */
 export async function resolveQueues(
   client: SQSClient,
@@ -233,7 +233,7 @@ export async function resolveQueues(
   }
 }
 
-/** What a person can do about a call to SQS that failed: a {@link StartupError} that says it, for errors that are not one. */
+/** Turns a failed call to SQS into a {@link StartupError} that says what a person can do about it. */
 export function explainSqsError(
   error: unknown,
   config: Pick<QueueConfig, 'APP_ENV' | 'AWS_REGION' | 'AWS_ENDPOINT_URL' | 'AWS_ENDPOINT_URL_SQS'> &
@@ -249,7 +249,7 @@ export function explainSqsError(
     );
   }
   const endpoint = sqsEndpoint(config);
-  // Without what may be a secret in it.
+  // Without parts that may hold a secret.
   const where = endpoint === undefined ? `SQS in ${config.AWS_REGION}` : new URL(endpoint).origin;
   const code = 'code' in error && typeof error.code === 'string' ? error.code : error.name;
   const isByDefault = endpoint !== undefined && !config.AWS_ENDPOINT_URL_SQS && !config.AWS_ENDPOINT_URL;

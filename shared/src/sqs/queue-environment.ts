@@ -1,14 +1,14 @@
 import type { AppEnv } from '../runtime/config.ts';
 import { KEY_ALIAS, type QueueAttributes } from './queues.ts';
 
-/** Names the environment that a queue belongs to: names of queues are equal everywhere. */
+/** Names the environment that a queue belongs to, because queues have the same names everywhere. */
 export const ENVIRONMENT_TAG = 'order-pipeline/environment';
 
 export type QueueTags = Readonly<Record<string, string>>;
 
 /**
- * Why a queue is not of that environment, as a sentence about it; undefined where nothing speaks against it. The tag
- * decides. A queue without one is judged by its shape: only production's are encrypted by {@link KEY_ALIAS}.
+ * Why a queue does not belong to that environment, as a sentence about it; undefined if nothing speaks against it. The tag
+ * decides. Without a tag the encryption decides: only production's queues use {@link KEY_ALIAS}.
  */
 export function foreignTo(appEnv: AppEnv, attributes: QueueAttributes, tags: QueueTags): string | undefined {
   const tagged = tags[ENVIRONMENT_TAG];

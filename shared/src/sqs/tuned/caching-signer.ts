@@ -6,9 +6,9 @@ type Sign = Parameters<Signer['sign']>;
 
 /**
  * Signature Version 4 of a POST without a query (https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html).
- * Signs what must be signed (host, content type and what begins with x-amz-), and keeps the key, which is good for a
- * day. The credentials are asked for at every attempt, and the SDK decides on the date, so that refreshed credentials
- * and a corrected clock hold at once.
+ * Signs what must be signed (host, content type and headers that begin with x-amz-) and caches the key, which is valid for
+ * a day. Every attempt asks for the credentials and uses the SDK's date, so refreshed credentials and a corrected clock
+ * apply at once.
  */
 export class CachingSigner implements Signer {
   readonly #config: () => Pick<SQSClientResolvedConfig, 'credentials' | 'region'>;
@@ -38,7 +38,7 @@ export class CachingSigner implements Signer {
     return { ...request, headers };
   }
 
-  /** As an object, since Node makes one of bytes at every use, at five times the cost of the signature. */
+  /** A key object: from bytes Node would make one at every use, at five times the cost of the signature. */
   #keyOf(secret: string, scope: string): KeyObject {
     if (this.#day?.secret !== secret || this.#day.scope !== scope) {
       let bytes = Buffer.from(`AWS4${secret}`);
@@ -52,7 +52,7 @@ export class CachingSigner implements Signer {
 const mustBeSigned = (name: string) =>
   name === 'host' || name === 'content-type' || name.startsWith('x-amz-');
 
-/** Escaped once more than it is sent. */
+/** Escaped once more than in the request itself. */
 const canonicalPath = (path: string) =>
   path === '/'
     ? path

@@ -10,7 +10,7 @@ import {
 import type { CachingSigner } from './caching-signer.ts';
 import { parseAnswer, toJson } from './json-body.ts';
 
-/** The operations that carry the load. */
+/** The operations of the hot path. */
 const HOT = [
   SendMessageBatchCommand,
   ReceiveMessageCommand,
@@ -24,37 +24,37 @@ type Options = Parameters<Handler['handle']>[1];
 type Response = Awaited<ReturnType<Handler['handle']>>['response'];
 type HotCommand = InstanceType<(typeof HOT)[number]>;
 
-/** What the SDK makes of an operation on a queue, but for what differs from request to request. */
-type Mould = { request: Request; signingRegion: string; retries: RetryStrategy; followsClock: boolean };
+/** The parts of the SDK's request that are the same for every request of an operation on a queue. */
+type Template = { request: Request; signingRegion: string; retries: RetryStrategy; followsClock: boolean };
 type RetryStrategy = Exclude<
   Awaited<ReturnType<SQSClientResolvedConfig['retryStrategy']>>,
   { retry: unknown }
 > & { mode?: string };
 type SdkCommand = Parameters<SQSClient['send']>[0];
 
-/** What came of the first attempt, when that was not an answer of 200 in JSON. */
-type Setback = { error: unknown } | { response: Response };
+/** The outcome of the first attempt, if it was not a 200 answer in JSON. */
+type Failure = { error: unknown } | { response: Response };
 
 const ATTEMPT_HEADER = 'amz-sdk-request';
 const INVOCATION_HEADER = 'amz-sdk-invocation-id';
-/** `Date` counts whole seconds, and an answer takes its time. */
+/** `Date` has whole seconds, and an answer takes time. */
 const CLOCK_TOLERANCE_MS = 2_000;
-/** What the SDK takes for a wrong clock. */
+/** The difference that the SDK treats as a wrong clock. */
 const WRONG_CLOCK_MS = 240_000;
 
 const isHot = (command: object): command is HotCommand => HOT.some((Command) => command instanceof Command);
 
 /**
- * The way of a request that succeeds at once, past the SDK's middleware: its fixed part is what the SDK made of the
- * first such request, its body is `JSON.stringify`, and its signature is new. Everything else than an answer of 200 is
- * handed to the SDK as the outcome of its own first attempt: retries, back-off, typed errors and the correction of a
- * wrong clock are the SDK's. Middleware of others is asked for a mould and after a setback, not on the direct path.
+ * Sends a request that succeeds at once, past the SDK's middleware: the fixed part comes from the SDK's first such request,
+ * the body from `JSON.stringify`, and the signature is new. Any outcome other than a 200 answer is handed to the SDK as its
+ * own first attempt: retries, back-off, typed errors and clock correction are the SDK's. Other middleware runs when a
+ * template is made and after a failure, not on the direct path.
  */
 export class DirectPath {
   readonly #client: SQSClient;
   readonly #signer: CachingSigner;
   readonly #sendBySdk: SQSClient['send'];
-  readonly #moulds = new Map<string, Promise<Mould>>();
+  readonly #templates = new Map<string, Promise<Template>>();
 
   constructor(client: SQSClient, signer: CachingSigner) {
     this.#client = client;
@@ -62,64 +62,64 @@ export class DirectPath {
     this.#sendBySdk = client.send.bind(client);
   }
 
-  /** Sends any command: one that is not hot by the SDK alone, and so all where its retries are not the usual ones. */
+  /** Sends any command. Those off the hot path go through the SDK alone, and so do all if its retries are customised. */
   async send(command: SdkCommand, options: Options = {}): Promise<object> {
     if (!isHot(command)) return this.#sendBySdk(command, options);
-    const mould = await this.#mouldOf(command);
-    return mould.retries.mode === 'standard'
-      ? this.#sendDirectly(command, mould, options)
+    const template = await this.#templateOf(command);
+    return template.retries.mode === 'standard'
+      ? this.#sendDirectly(command, template, options)
       : this.#sendBySdk(command as SdkCommand, options);
   }
 
-  async #sendDirectly(command: HotCommand, mould: Mould, options: Options): Promise<object> {
+  async #sendDirectly(command: HotCommand, template: Template, options: Options): Promise<object> {
     const { config } = this.#client;
     await config.credentials(); // without them nothing is tried, as by the SDK
     const invocationId = randomUUID();
     const clockOffsetMs = config.systemClockOffset;
-    let setback: Setback;
+    let failure: Failure;
     try {
-      const token = await mould.retries.acquireInitialRetryToken('');
-      const headers = { ...mould.request.headers, [INVOCATION_HEADER]: invocationId };
+      const token = await template.retries.acquireInitialRetryToken('');
+      const headers = { ...template.request.headers, [INVOCATION_HEADER]: invocationId };
       const body = Buffer.from(toJson(command.input));
-      const request = { ...mould.request, headers, body } as unknown as Request;
+      const request = { ...template.request, headers, body } as unknown as Request;
       const signed = await this.#signer.sign(request, {
         signingDate: new Date(Date.now() + clockOffsetMs),
-        signingRegion: mould.signingRegion,
+        signingRegion: template.signingRegion,
       });
       const { response } = await config.requestHandler.handle(signed as Request, options);
       const output = response.statusCode === 200 ? parseAnswer(response.body) : undefined;
       if (output) {
-        mould.retries.recordSuccess(token);
-        if (mould.followsClock) this.#followClock(response.headers);
+        template.retries.recordSuccess(token);
+        if (template.followsClock) this.#followClock(response.headers);
         const requestId = response.headers['x-amzn-requestid'];
         const metadata = { httpStatusCode: 200, requestId, attempts: 1, totalRetryDelay: 0 };
         config.logger.info({ commandName: command.constructor.name, metadata });
         output['$metadata'] = metadata;
         return output;
       }
-      setback = { response };
+      failure = { response };
     } catch (error) {
-      setback = { error };
+      failure = { error };
     }
-    // A failure from before a wrong clock was set right says nothing: the SDK would not find it wrong any more.
+    // A failure from before the clock was corrected is useless to the SDK: it would not find the clock wrong any more.
     const setRight = Math.abs(config.systemClockOffset - clockOffsetMs) >= WRONG_CLOCK_MS;
-    if (!setRight) replay(command, setback, invocationId);
+    if (!setRight) replay(command, failure, invocationId);
     return this.#sendBySdk(command as SdkCommand, options);
   }
 
-  #mouldOf(command: HotCommand): Promise<Mould> {
+  #templateOf(command: HotCommand): Promise<Template> {
     const key = `${command.constructor.name} ${command.input.QueueUrl}`;
-    let mould = this.#moulds.get(key);
-    if (!mould) {
-      mould = this.#makeMould(command);
-      mould.catch(() => this.#moulds.delete(key));
-      this.#moulds.set(key, mould);
+    let template = this.#templates.get(key);
+    if (!template) {
+      template = this.#makeTemplate(command);
+      template.catch(() => this.#templates.delete(key));
+      this.#templates.set(key, template);
     }
-    return mould;
+    return template;
   }
 
-  /** Has the SDK prepare a request that is not sent. */
-  async #makeMould(first: HotCommand): Promise<Mould> {
+  /** Makes the SDK prepare a request without sending it. */
+  async #makeTemplate(first: HotCommand): Promise<Template> {
     const { config } = this.#client;
     const Command = first.constructor as typeof ReceiveMessageCommand;
     const command = new Command({ QueueUrl: first.input.QueueUrl });
@@ -129,11 +129,11 @@ export class DirectPath {
         request = args.request as Request;
         return { response: {}, output: { $metadata: {} } };
       },
-      { step: 'build', priority: 'low', name: 'takeMould' },
+      { step: 'build', priority: 'low', name: 'takeTemplate' },
     );
     await this.#sendBySdk(command);
     if (!request) throw new Error('the SDK prepared no request');
-    // The length is of another body, and the agent of browsers, which may not set their own, is the same as the other.
+    // The length belongs to another body. The agent header for browsers, which cannot set user-agent, only repeats it.
     const { 'content-length': _, 'x-amz-user-agent': __, ...headers } = request.headers;
     headers[ATTEMPT_HEADER] = `attempt=1; max=${await config.maxAttempts()}`;
     return {
@@ -144,7 +144,7 @@ export class DirectPath {
     };
   }
 
-  /** As the SDK does after each answer, but for the little that is no drift. */
+  /** As the SDK does after each answer, but ignores differences too small to be drift. */
   #followClock({ date, age }: Record<string, string | undefined>): void {
     if (date === undefined || age !== undefined) return;
     const { config } = this.#client;
@@ -154,10 +154,10 @@ export class DirectPath {
   }
 }
 
-/** Has the SDK's first attempt end as ours did, without another request. */
-function replay(command: HotCommand, setback: Setback, invocationId: string): void {
+/** Makes the SDK's first attempt end as ours did, without another request. */
+function replay(command: HotCommand, failure: Failure, invocationId: string): void {
   const { middlewareStack } = command as ReceiveMessageCommand;
-  let pending: Setback | undefined = setback;
+  let pending: Failure | undefined = failure;
   middlewareStack.add(
     (next) => async (args) => {
       if (!pending) {

@@ -1,14 +1,14 @@
 import type { MessageAttributeValue, SendMessageBatchRequest } from '@aws-sdk/client-sqs';
 
 /**
- * Bodies of the JSON protocol, by `JSON.stringify` and `JSON.parse`: the SDK walks its schema value by value. What it
- * does not know is passed on here, and not dropped.
+ * Bodies of the JSON protocol, with `JSON.stringify` and `JSON.parse`; the SDK walks its schema value by value. Unknown
+ * fields are passed on here, not dropped.
  */
 export function toJson(input: object): string {
   return holdsBinary(input) ? JSON.stringify(input, bytesAsBase64) : JSON.stringify(input);
 }
 
-/** Undefined when it is no object in JSON. An empty body is an empty answer. */
+/** Undefined if it is not a JSON object. An empty body is an empty answer. */
 export function parseAnswer(body: Buffer): Record<string, unknown> | undefined {
   if (body.length === 0) return {};
   try {
@@ -36,7 +36,7 @@ function holdsBinary({ Entries }: Partial<SendMessageBatchRequest>): boolean {
 const isBinary = ({ BinaryValue, BinaryListValues }: MessageAttributeValue) =>
   BinaryValue !== undefined || BinaryListValues !== undefined;
 
-/** From its owner, since a Buffer has been through its own `toJSON` by now. */
+/** Read from its owner, because a Buffer has been through its own `toJSON` by now. */
 function bytesAsBase64(this: Record<string, unknown>, key: string, value: unknown): unknown {
   const bytes = this[key];
   return bytes instanceof Uint8Array ? Buffer.from(bytes).toString('base64') : value;

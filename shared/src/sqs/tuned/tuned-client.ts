@@ -6,20 +6,20 @@ import { DirectPath } from './direct-path.ts';
 import { type HttpLimits, UndiciHandler } from './undici-handler.ts';
 
 export type TunedSqsClientOptions = {
-  /** What the plain client is given as well. */
+  /** The same settings as the plain client's. */
   settings: SQSClientConfig;
   limits: HttpLimits;
   logger: Logger;
 };
 
 /**
- * The SDK's client, with its retries, credentials, endpoints and errors, at a fraction of the processor time of a request
- * that succeeds. docs/adr/0009-tuned-sqs-client.md says how, and what differs.
+ * The SDK's client, with its retries, credentials, endpoints and errors, but requests that succeed take a
+ * fraction of its processor time. docs/adr/0009-tuned-sqs-client.md says how, and what differs.
  */
 export function createTunedSqsClient({ settings, limits, logger }: TunedSqsClientOptions): SQSClient {
   const signer = new CachingSigner(() => client.config);
   const requestHandler = new UndiciHandler(limits);
-  // With FIPS, Node has no MD5: the SDK's own, in JavaScript, checks bodies, and it does so on its own way only.
+  // With FIPS, Node has no MD5: only the SDK's normal path can check bodies, with its own MD5 in JavaScript.
   if (getFips() !== 0) return new SQSClient({ ...settings, requestHandler });
   const client: SQSClient = new SQSClient({ ...settings, requestHandler, signer, md5: false });
   const direct = new DirectPath(client, signer);
@@ -40,8 +40,8 @@ type Answer = {
 };
 
 /**
- * What came through damaged, by SQS's MD5 of the body, is left out, and the rest of the batch stands: the SDK fails
- * all ten. A damaged message is received again when its visibility time is over; a sent one counts as failed.
+ * Leaves out messages damaged on the way, by SQS's MD5 of the body, and keeps the rest of the batch; the SDK fails all
+ * ten. A damaged message is received again when its visibility time is over; a damaged sent one counts as failed.
  */
 function verifyChecksums(input: object, answer: Answer, logger: Logger): void {
   if (answer.Messages) {

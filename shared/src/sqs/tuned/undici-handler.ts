@@ -10,14 +10,14 @@ type Answer = Awaited<ReturnType<Handler['handle']>>;
 export type HttpLimits = { connectTimeoutMs: number; requestTimeoutMs: number; maxSockets: number };
 
 const USER_AGENT = 'order-pipeline aws-sdk-js/3 undici/7';
-/** Ten messages of 1 MiB in JSON, each character of them escaped (`\u0001`), and room. Only a broken endpoint sends more. */
+/** Ten messages of 1 MiB in JSON, each character escaped (`\u0001`), with some room. Only a broken endpoint sends more. */
 const MAX_ANSWER_BYTES = 64 * 1024 * 1024;
-/** Idle connections end before SQS ends them, or a request could be on its way then. */
+/** Idle connections end before SQS ends them while a request is on its way. */
 const KEEP_ALIVE_MS = 30_000;
 
 /**
- * HTTP/1.1 by undici's pools, one an origin. Answers come with the whole body as bytes. Errors are named as those of
- * the SDK's own handler, which decides on retries by name and code. Proxies of the environment are not used, as there.
+ * HTTP/1.1 through undici's pools, one per origin. Answers hold the whole body as bytes. Errors have the names of the SDK's
+ * own handler, because the SDK decides on retries by name and code. As there, proxies of the environment are not used.
  */
 export class UndiciHandler {
   readonly metadata = { handlerProtocol: 'http/1.1' };
@@ -47,7 +47,7 @@ export class UndiciHandler {
     });
   }
 
-  /** Requests under way fail. */
+  /** Fails the requests under way. */
   destroy(): void {
     for (const pool of this.#pools.values()) void pool.destroy();
     this.#pools.clear();
@@ -66,7 +66,7 @@ export class UndiciHandler {
         connections: this.#limits.maxSockets,
         connect: { timeout: this.#limits.connectTimeoutMs },
         keepAliveTimeout: KEEP_ALIVE_MS,
-        // The time-out of the whole request is enough, and exact.
+        // The time-out of the whole request is enough and exact.
         headersTimeout: 0,
         bodyTimeout: 0,
         maxResponseSize: MAX_ANSWER_BYTES,
@@ -146,6 +146,6 @@ function asNodeError(error: Error & { code?: string }): Error {
 const transient = (message: string, code: string, cause?: Error) =>
   Object.assign(new Error(message, { cause }), { name: 'TimeoutError', code });
 
-/** As the SDK's own handler rejects. */
+/** The same error as the SDK's own handler. */
 export const abortError = ({ reason }: AbortSignal) =>
   Object.assign(new Error('Request aborted', { cause: reason }), { name: 'AbortError' });

@@ -1,7 +1,8 @@
 import { loadConsumerConfig } from '@orders/consumer/config.ts';
+import type { ReadMessages } from '@orders/consumer/consume/read-messages.ts';
 import { createReceiveClient } from '@orders/consumer/consume/receive/receive-client.ts';
 import { createOrderConsumer } from '@orders/consumer/create-order-consumer.ts';
-import type { ProcessMessages } from '@orders/consumer/domain/process-messages.ts';
+import { PROCESSED } from '@orders/consumer/domain/outcome.ts';
 import { createConsumerMetrics } from '@orders/consumer/metrics.ts';
 import { createLogger, libraryLogger } from '@orders/shared/runtime/logger.ts';
 import { createSqsClient } from '@orders/shared/sqs/client.ts';
@@ -13,10 +14,10 @@ import { steppedStore } from './stepped-store.ts';
  * This project's consumer, put together as its `app.ts` does, without HTTP. Its environment says the rest; with the
  * argument `no-op`, it does with messages what its peers do, nothing; with `stepped-store`, its store changes.
  */
-const processed = { outcome: { kind: 'processed' }, traceId: '' } as const;
-const noop: ProcessMessages = async (messages) => {
-  await handle(messages.map(({ body }) => ({ Body: body })));
-  return messages.map(() => processed);
+const processed = [{ body: '', traceId: '', outcome: PROCESSED }];
+const noop: ReadMessages = async (leases) => {
+  await handle(leases.map(({ message }) => ({ Body: message.body })));
+  return leases.map((lease) => ({ lease, orders: processed }));
 };
 const config = loadConsumerConfig(process.env);
 const logger = createLogger({ ...config, service: 'order-consumer', version: 'bench' });
@@ -40,7 +41,7 @@ const { consumer } = createOrderConsumer({
   onFatal: (error) => {
     throw error;
   },
-  ...(process.argv[3] === 'no-op' ? { process: noop } : {}),
+  ...(process.argv[3] === 'no-op' ? { read: noop } : {}),
 });
 consumer.start();
 ready();

@@ -3,6 +3,7 @@ import type { Logger } from '@orders/shared/runtime/logger.ts';
 import type { ConsumerConfig } from './config.ts';
 import { LeaseKeeper } from './consume/lease.ts';
 import { OrderConsumer } from './consume/order-consumer.ts';
+import { type ReadMessages, readMessages } from './consume/read-messages.ts';
 import { Places } from './consume/receive/places.ts';
 import { PollerScale } from './consume/receive/poller-scale.ts';
 import { WorkLimit } from './consume/receive/work-limit.ts';
@@ -12,11 +13,12 @@ import { PackedSettler } from './consume/settle/packed-settler.ts';
 import { RetryPolicy } from './consume/settle/retry-policy.ts';
 import { Settler } from './consume/settle/settler.ts';
 import { guardOrderRepository, timeOrderRepository } from './consume/store/guarded-order-repository.ts';
+import { MessageStore } from './consume/store/message-store.ts';
 import { SaveTrial } from './consume/store/save-trial.ts';
 import { StoreGate } from './consume/store/store-gate.ts';
 import { Watchdog } from './consume/watchdog.ts';
 import type { OrderRepository } from './domain/order-repository.ts';
-import { type ProcessMessages, processMessages } from './domain/process-messages.ts';
+import { storeOrders } from './domain/store-orders.ts';
 import type { ConsumerMetrics } from './metrics.ts';
 import { Acknowledger } from './queue/acknowledger.ts';
 
@@ -37,14 +39,20 @@ export type OrderConsumerDependencies = {
   logger: Logger;
   /** The loop itself broke: a bug, after which the process must not stay up and do nothing. */
   onFatal: (error: unknown) => void;
-  /** What is done with messages; by default the use case. */
-  process?: ProcessMessages;
+  /** How messages are read; a benchmark may do without. */
+  read?: ReadMessages;
 };
 
 /** Puts together all that stands between the queue and the store. Nothing runs before `consumer.start()`. */
 export function createOrderConsumer(dependencies: OrderConsumerDependencies) {
   const { config, client, receiveClient, queueUrl, deadLetterQueueUrl, store, version } = dependencies;
-  const { metrics, logger, onFatal, maxReceiveCount = Number.POSITIVE_INFINITY } = dependencies;
+  const {
+    metrics,
+    logger,
+    onFatal,
+    maxReceiveCount = Number.POSITIVE_INFINITY,
+    read = readMessages,
+  } = dependencies;
   const timedStore = timeOrderRepository(store, metrics);
   const trial = new SaveTrial(timedStore);
   const gate = new StoreGate({
@@ -55,7 +63,6 @@ export function createOrderConsumer(dependencies: OrderConsumerDependencies) {
     metrics,
   });
   const repository = guardOrderRepository(timedStore, { gate, trial, metrics });
-  const { process = (messages) => processMessages(repository, messages) } = dependencies;
   const acknowledger = new Acknowledger(client, queueUrl);
   const leases = new LeaseKeeper({
     acknowledger,
@@ -89,7 +96,12 @@ export function createOrderConsumer(dependencies: OrderConsumerDependencies) {
     client: receiveClient,
     queueUrl,
     config,
-    process,
+    read,
+    store: new MessageStore({
+      storeOrders: (orders) => storeOrders(repository, orders),
+      gate,
+      holdMs: config.OUTAGE_HOLD_SECONDS * 1_000,
+    }),
     places: new Places(workLimit),
     workLimit,
     scale: new PollerScale(config.POLLERS),

@@ -15,7 +15,8 @@ const SETTLER = 'consumer/src/consume/settle/settler.ts';
 const PACKED_SETTLER = 'consumer/src/consume/settle/packed-settler.ts';
 const RETRY_POLICY = 'consumer/src/consume/settle/retry-policy.ts';
 const FAILURES = 'consumer/src/consume/settle/failure-counter.ts';
-const PROCESS = 'consumer/src/domain/process-messages.ts';
+const READ = 'consumer/src/consume/read-messages.ts';
+const STORE_ORDERS = 'consumer/src/domain/store-orders.ts';
 const SQLITE = 'consumer/src/adapters/sqlite-order-repository.ts';
 const ROW = 'consumer/src/adapters/order-row.ts';
 
@@ -27,8 +28,8 @@ export const MUTATIONS: readonly Mutation[] = [
     edits: [
       {
         file: PACKED_SETTLER,
-        find: '.filter(([, part]) => !isStoredPart(part))',
-        replace: '.filter(([, part]) => !part)',
+        find: '.filter(([, order]) => !isStored(order))',
+        replace: '.filter(([, order]) => !order)',
       },
     ],
   },
@@ -39,9 +40,9 @@ export const MUTATIONS: readonly Mutation[] = [
     edits: [
       {
         file: CONSUMER,
-        find: '      const messages = tried.flatMap((each) => each.messages);\n',
-        replace: `      const messages = tried.flatMap((each) => each.messages);
-      await Promise.all(tried.map(({ lease }) => this.#options.acknowledger.delete(lease.message.receiptHandle)));
+        find: '    const leases = await this.#lease(messages, requestedAtMs);\n',
+        replace: `    const leases = await this.#lease(messages, requestedAtMs);
+    await Promise.all(leases.map(({ message }) => this.#options.acknowledger.delete(message.receiptHandle)));
 `,
       },
     ],
@@ -52,24 +53,9 @@ export const MUTATIONS: readonly Mutation[] = [
     fault: 'producer stopped',
     edits: [
       {
-        file: CONSUMER,
-        find: 'function messagesIn({ body, attributes }: ReceivedMessage): IncomingMessage[] {',
-        replace: 'function messagesIn({ messageId, body, attributes }: ReceivedMessage): any[] {',
-      },
-      {
-        file: CONSUMER,
-        find: '{ body, attributes, packed: false }',
-        replace: '{ messageId, body, attributes, packed: false }',
-      },
-      {
-        file: PROCESS,
-        find: 'function readOrder({ body, attributes, packed = false }: IncomingMessage)',
-        replace: 'function readOrder({ body, attributes, packed = false, messageId }: any)',
-      },
-      {
-        file: PROCESS,
-        find: 'return { order, contentHash, traceId',
-        replace: 'return { messageId, order, contentHash, traceId',
+        file: READ,
+        find: 'return { body, order, contentHash, traceId',
+        replace: 'return { messageId: message.messageId, body, order, contentHash, traceId',
       },
       {
         file: ROW,
@@ -153,9 +139,9 @@ export const MUTATIONS: readonly Mutation[] = [
     fault: 'database locked',
     edits: [
       {
-        file: PROCESS,
-        find: "({ kind: 'released', cause: 'store-unavailable' })",
-        replace: "({ kind: 'retry', error: asError(error) })",
+        file: STORE_ORDERS,
+        find: 'return STORE_UNAVAILABLE;',
+        replace: "return { kind: 'retry', error };",
       },
     ],
   },
@@ -397,10 +383,10 @@ export type SqsOrderPublisherOptions`,
     fault: 'producer stalled',
     edits: [
       {
-        file: PROCESS,
-        find: '    return { order, contentHash, traceId',
+        file: READ,
+        find: '    return { body, order, contentHash, traceId',
         replace: `    ((globalThis as any).kept ??= []).push(Buffer.alloc(4_000_000, 1));
-    return { order, contentHash, traceId`,
+    return { body, order, contentHash, traceId`,
       },
     ],
   },

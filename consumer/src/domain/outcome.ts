@@ -17,3 +17,16 @@ export type ReleaseCause = 'stopping' | 'store-unavailable' | 'order-locked' | '
 export type Unstored = Exclude<Outcome, { kind: 'processed' | 'duplicate' }>;
 
 export type Rejected = Outcome & { kind: 'rejected' };
+
+// Those that most orders have: one object for all.
+export const PROCESSED: Outcome = { kind: 'processed' };
+export const DUPLICATE: Outcome = { kind: 'duplicate' };
+export const STORE_UNAVAILABLE: Outcome = { kind: 'released', cause: 'store-unavailable' };
+export const STOPPING: Outcome = { kind: 'released', cause: 'stopping' };
+
+export const isStored = ({ outcome }: { outcome: Outcome }): boolean =>
+  outcome.kind === 'processed' || outcome.kind === 'duplicate';
+
+export function asError(thrown: unknown): Error {
+  return thrown instanceof Error ? thrown : new Error('not an error was thrown', { cause: thrown });
+}

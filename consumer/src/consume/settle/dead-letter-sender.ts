@@ -2,12 +2,12 @@ import type { SQSClient } from '@aws-sdk/client-sqs';
 import type { Logger } from '@orders/shared/runtime/logger.ts';
 import { MessageSender } from '@orders/shared/sqs/message-sender.ts';
 import type { Rejected } from '../../domain/outcome.ts';
-import type { ProcessedMessage } from '../../domain/process-messages.ts';
 import type { ConsumerMetrics } from '../../metrics.ts';
 import { toDeadLetterMessage } from '../../queue/dead-letter.ts';
+import type { ReceivedOrder } from '../read-messages.ts';
 import { CopySender, type Piece } from './copy-sender.ts';
 import type { FailureCounter } from './failure-counter.ts';
-import { loggerOf } from './settlement.ts';
+import { loggerOf } from './report-outcome.ts';
 
 export type DeadLetterSenderOptions = {
   client: SQSClient;
@@ -33,11 +33,7 @@ export class DeadLetterSender {
    * Resolves when the DLQ has the copy: only then may the message be deleted.
    * @throws {NotWantedError} the lease was lost or closed before: whoever receives the message next rejects it too
    */
-  async send(
-    piece: Piece,
-    outcome: Rejected,
-    processed: Pick<ProcessedMessage, 'orderId' | 'traceId'>,
-  ): Promise<void> {
+  async send(piece: Piece, outcome: Rejected, order: ReceivedOrder): Promise<void> {
     const { message } = piece;
     const { failures, version, metrics, logger } = this.#options;
     const now = new Date();
@@ -51,14 +47,11 @@ export class DeadLetterSender {
       firstSeenAt: (message.firstReceivedAt ?? now).toISOString(),
       deadLetteredAt: now.toISOString(),
       codeVersion: version,
-      traceId: processed.traceId,
+      traceId: order.traceId,
       messageId: message.messageId,
     });
     if (!(await this.#copies.send(piece, letter))) return;
     metrics.deadLettered.inc({ reason });
-    loggerOf(logger, message, processed).error(
-      { err: error, reason },
-      'message sent to the dead-letter queue',
-    );
+    loggerOf(logger, message, order).error({ err: error, reason }, 'message sent to the dead-letter queue');
   }
 }

@@ -3,13 +3,13 @@ import type { Logger } from '@orders/shared/runtime/logger.ts';
 import { BatchEntryError, isFaultOfMessage } from '@orders/shared/sqs/batch.ts';
 import { isMessageBody } from '@orders/shared/sqs/message-limits.ts';
 import { MessageSender, NotWantedError } from '@orders/shared/sqs/message-sender.ts';
-import type { Rejected } from '../../domain/outcome.ts';
-import type { ProcessedMessage } from '../../domain/process-messages.ts';
+import { isStored, type Rejected } from '../../domain/outcome.ts';
 import type { ConsumerMetrics } from '../../metrics.ts';
 import type { Lease } from '../lease.ts';
+import type { ReceivedOrder } from '../read-messages.ts';
 import { CopySender, type Piece } from './copy-sender.ts';
 import type { DeadLetterSender } from './dead-letter-sender.ts';
-import { countOutcome, countStored, isStoredPart, loggerOf, type Part } from './settlement.ts';
+import { countOutcome, countStored, loggerOf } from './report-outcome.ts';
 
 export type PackedSettlerOptions = {
   client: SQSClient;
@@ -39,16 +39,16 @@ export class PackedSettler {
    * @throws {NotWantedError} the lease was lost or closed meanwhile, and no more was sent
    * @throws what SQS did not confirm; the message comes again, and what is stored or sent by then is a duplicate
    */
-  async sendUnstored(lease: Lease, parts: readonly Part[]): Promise<void> {
+  async sendUnstored(lease: Lease, orders: readonly ReceivedOrder[]): Promise<void> {
     const { metrics, logger } = this.#options;
     const { message } = lease;
-    countStored(metrics, parts.filter(isStoredPart));
-    const others = [...parts.entries()].filter(([, part]) => !isStoredPart(part));
+    countStored(metrics, orders.filter(isStored));
+    const others = [...orders.entries()].filter(([, order]) => !isStored(order));
     const results = await Promise.allSettled(
-      others.map(([line, part]) =>
+      others.map(([line, order]) =>
         this.#send(
-          { lease, message: { ...message, body: part.body, attributes: {}, rawAttributes: {} }, line },
-          part,
+          { lease, message: { ...message, body: order.body, attributes: {}, rawAttributes: {} }, line },
+          order,
         ),
       ),
     );
@@ -57,30 +57,30 @@ export class PackedSettler {
     if (open.length > 0) throw open.find((error) => !(error instanceof NotWantedError)) ?? open[0];
     const unsendable = others.filter((_, index) => errors[index]);
     if (unsendable[0]) await this.#rejectWhole(lease, unsendable[0][1], unsendable.length);
-    loggerOf(logger, message, {}).warn(
+    loggerOf(logger, message).warn(
       { orders: others.length },
       'orders of a packed message sent by themselves',
     );
   }
 
-  async #send(piece: Piece, { body, processed }: Part): Promise<void> {
-    const { outcome } = processed;
+  async #send(piece: Piece, order: ReceivedOrder): Promise<void> {
+    const { body, outcome } = order;
     // How an emulator refuses such a line is nothing to go by: a missing parameter, an invalid action.
     if (!isMessageBody(body)) throw new BatchEntryError({ Code: 'InvalidMessageContents' });
-    if (outcome.kind === 'rejected') await this.#reject(piece, outcome, processed);
+    if (outcome.kind === 'rejected') await this.#reject(piece, outcome, order);
     else await this.#orders.send(piece, { MessageBody: body, MessageAttributes: {} });
   }
 
-  async #rejectWhole(lease: Lease, { processed }: Part, lines: number): Promise<void> {
-    const { outcome } = processed;
+  async #rejectWhole(lease: Lease, first: ReceivedOrder, lines: number): Promise<void> {
+    const { outcome } = first;
     const why = 'error' in outcome ? `, the first one: ${outcome.error.message}` : '';
     const reason = outcome.kind === 'rejected' ? outcome.reason : 'UNREADABLE_CONTENT';
     const error = new Error(`${lines} of its lines fit into no message of their own${why}`);
-    await this.#reject({ lease, message: lease.message }, { kind: 'rejected', reason, error }, processed);
+    await this.#reject({ lease, message: lease.message }, { kind: 'rejected', reason, error }, first);
   }
 
-  async #reject(piece: Piece, outcome: Rejected, processed: ProcessedMessage): Promise<void> {
-    await this.#options.deadLetters.send(piece, outcome, processed);
+  async #reject(piece: Piece, outcome: Rejected, order: ReceivedOrder): Promise<void> {
+    await this.#options.deadLetters.send(piece, outcome, order);
     countOutcome(this.#options.metrics, outcome);
   }
 }

@@ -1,16 +1,15 @@
 import type { Logger } from '@orders/shared/runtime/logger.ts';
-import { NotWantedError } from '@orders/shared/sqs/message-sender.ts';
-import type { Outcome, Unstored } from '../../domain/outcome.ts';
-import type { ProcessedMessage } from '../../domain/process-messages.ts';
+import { isStored, type Outcome, PROCESSED, type Unstored } from '../../domain/outcome.ts';
 import type { ConsumerMetrics } from '../../metrics.ts';
 import type { Acknowledger } from '../../queue/acknowledger.ts';
 import type { ReceivedMessage } from '../../queue/received-message.ts';
 import type { Lease, LeaseKeeper } from '../lease.ts';
+import type { MessageInWork, ReceivedOrder } from '../read-messages.ts';
 import type { DeadLetterSender } from './dead-letter-sender.ts';
 import type { FailureCounter } from './failure-counter.ts';
 import type { PackedSettler } from './packed-settler.ts';
+import { countOutcome, countStored, loggerOf } from './report-outcome.ts';
 import type { RetryPolicy } from './retry-policy.ts';
-import { countOutcome, countStored, loggerOf, type Part, type Settlement } from './settlement.ts';
 
 export type SettlerOptions = {
   leases: LeaseKeeper;
@@ -37,22 +36,20 @@ export class Settler {
   /**
    * Deletes messages of which everything is stored, also where the lease is lost: committed is committed, and the delete
    * is worth a try. Never rejects: a delete that fails leaves the message to its visibility time, and it comes again.
-   * @param settlements whose leases are closed
+   * @param stored whose leases are closed
    */
-  async deleteStored(settlements: readonly Settlement[]): Promise<void> {
+  async deleteStored(stored: readonly MessageInWork[]): Promise<void> {
     const { acknowledger, failures, metrics, logger } = this.#options;
-    if (settlements.length === 0) return;
-    const messages = settlements.map(({ lease }) => lease.message);
-    for (const { messageId } of messages) failures.forget(messageId);
+    for (const { lease } of stored) failures.forget(lease.message.messageId);
     countStored(
       metrics,
-      settlements.flatMap(({ parts }) => parts),
+      stored.flatMap(({ orders }) => orders),
     );
-    const errors = await acknowledger.deleteAll(messages.map(({ receiptHandle }) => receiptHandle));
+    const errors = await acknowledger.deleteAll(stored.map(({ lease }) => lease.message.receiptHandle));
     const debugging = logger.isLevelEnabled('debug');
-    for (const [index, { lease, parts }] of settlements.entries()) {
-      const { outcome, ...order } = (parts[0] as Part).processed;
-      const known = parts.length === 1 ? order : {};
+    for (const [index, { lease, orders }] of stored.entries()) {
+      const { outcome } = orders[0] as ReceivedOrder;
+      const known = orders.length === 1 ? orders[0] : undefined;
       const err = errors[index];
       if (err) this.#unconfirmed(outcome, err, lease.message, known);
       else if (debugging)
@@ -64,41 +61,40 @@ export class Settler {
    * Settles a message of which not everything is stored. The lease is kept until all is sent that has to be, and closed
    * before SQS is told what becomes of the message. Never rejects, as above.
    */
-  async settle(settlement: Settlement): Promise<void> {
+  async settle({ lease, orders }: MessageInWork): Promise<void> {
     const { leases, retryPolicy, metrics, logger } = this.#options;
-    const { lease, parts } = settlement;
     const { message } = lease;
-    const whole = parts.length === 1 ? parts[0] : parts.find(isReleasedTogether);
-    const outcome = whole && retryPolicy.judge(message, whole.processed.outcome as Unstored);
+    const whole = orders.length === 1 ? orders[0] : orders.find(isReleasedTogether);
+    const outcome = whole && retryPolicy.judge(message, whole.outcome as Unstored);
     if (outcome) countOutcome(metrics, outcome);
     try {
-      await (outcome ? this.#carryOut(outcome, lease, whole.processed) : this.#takeApart(lease, parts));
+      await (outcome ? this.#carryOut(outcome, lease, whole) : this.#takeApart(lease, orders));
     } catch (err) {
       if (err instanceof NotWantedError)
-        loggerOf(logger, message, {}).warn('message not settled, its lease ended before');
-      else this.#unconfirmed(outcome ?? { kind: 'processed' }, err, message, whole?.processed ?? {});
+        loggerOf(logger, message).warn('message not settled, its lease ended before');
+      else this.#unconfirmed(outcome ?? PROCESSED, err, message, whole);
     } finally {
       await leases.close([lease]);
     }
   }
 
-  async #takeApart(lease: Lease, parts: readonly Part[]): Promise<void> {
-    await this.#options.packed.sendUnstored(lease, parts);
+  async #takeApart(lease: Lease, orders: readonly ReceivedOrder[]): Promise<void> {
+    await this.#options.packed.sendUnstored(lease, orders);
     await this.#delete(lease);
   }
 
-  async #carryOut(outcome: Unstored, lease: Lease, processed: ProcessedMessage): Promise<void> {
+  async #carryOut(outcome: Unstored, lease: Lease, order: ReceivedOrder): Promise<void> {
     const { leases, acknowledger, deadLetters, failures, retryPolicy, logger } = this.#options;
     const { message } = lease;
     const { messageId, receiptHandle } = message;
     if (outcome.kind === 'rejected') {
-      await deadLetters.send({ lease, message }, outcome, processed);
+      await deadLetters.send({ lease, message }, outcome, order);
       failures.forget(messageId);
       await this.#delete(lease);
       return;
     }
     const delaySeconds = retryPolicy.delaySeconds(message, outcome);
-    const log = loggerOf(logger, message, processed);
+    const log = loggerOf(logger, message, order);
     if (outcome.kind === 'retry')
       log.warn(
         { err: outcome.error, failures: failures.get(messageId), delaySeconds },
@@ -124,7 +120,7 @@ export class Settler {
     outcome: Outcome,
     err: unknown,
     message: ReceivedMessage,
-    known: Partial<ProcessedMessage>,
+    known: ReceivedOrder | undefined,
   ): void {
     this.#options.metrics.settleErrors.inc({ outcome: outcome.kind });
     loggerOf(this.#options.logger, message, known).warn(
@@ -134,6 +130,9 @@ export class Settler {
   }
 }
 
+/** All that was in the message is in the store. */
+export const isStoredMessage = ({ orders }: MessageInWork): boolean => orders.every(isStored);
+
 /** What keeps one order of a packed message from being stored keeps the others too. */
-const isReleasedTogether = ({ processed: { outcome } }: Part) =>
+const isReleasedTogether = ({ outcome }: ReceivedOrder) =>
   outcome.kind === 'released' && (outcome.cause === 'stopping' || outcome.cause === 'store-unavailable');

@@ -1,13 +1,9 @@
 import { describe, expect, it, vi } from 'vitest';
-import { anOrder, bodyOf, FakeRepository } from '../../testing/orders.ts';
+import { FakeRepository, toStore } from '../../testing/orders.ts';
 import { OrderLockedError, OrderNotStorableError, StoreUnavailableError } from './errors.ts';
 import type { OrderRepository } from './order-repository.ts';
-import { processMessages } from './process-messages.ts';
-
-async function messagesOf(customerIds: readonly string[]) {
-  const bodies = await Promise.all(customerIds.map((customerId) => bodyOf(anOrder({ customerId }))));
-  return bodies.map((body) => ({ body, attributes: {} }));
-}
+import { STORE_UNAVAILABLE } from './outcome.ts';
+import { storeOrders } from './store-orders.ts';
 
 /** A store that refuses orders of the customer `bad`. */
 function aStore(error: Error = new OrderNotStorableError('no', { refusal: '22P05' })) {
@@ -18,13 +14,19 @@ function aStore(error: Error = new OrderNotStorableError('no', { refusal: '22P05
   return repository;
 }
 
-const kindsOf = async (repository: Pick<OrderRepository, 'saveAll'>, customerIds: readonly string[]) => {
-  const processed = await processMessages(repository, await messagesOf(customerIds));
-  return processed.map(({ outcome }) => outcome.kind);
+const outcomesOf = async (repository: Pick<OrderRepository, 'saveAll'>, customerIds: readonly string[]) => {
+  const orders = customerIds.map((customerId) => ({
+    ...toStore({ customerId }),
+    outcome: STORE_UNAVAILABLE,
+  }));
+  await storeOrders(repository, orders);
+  return orders.map(({ outcome }) => outcome);
 };
+const kindsOf = async (...args: Parameters<typeof outcomesOf>) =>
+  (await outcomesOf(...args)).map(({ kind }) => kind);
 
-describe('processMessages', () => {
-  it('processMessages, with one bad order among 300, stores the others by few calls', async () => {
+describe('storeOrders', () => {
+  it('storeOrders, with one bad order among 300, stores the others by few calls', async () => {
     const store = aStore();
     const kinds = await kindsOf(
       store,
@@ -35,7 +37,7 @@ describe('processMessages', () => {
     expect(store.batches.length).toBeLessThanOrEqual(1 + 2 * Math.ceil(Math.log2(300)));
   });
 
-  it('processMessages, with every fifth of 100 orders bad, stores the 80 others within twice as many calls as orders', async () => {
+  it('storeOrders, with every fifth of 100 orders bad, stores the 80 others within twice as many calls as orders', async () => {
     const store = aStore();
     const kinds = await kindsOf(
       store,
@@ -45,17 +47,16 @@ describe('processMessages', () => {
     expect(store.batches.length).toBeLessThan(200);
   });
 
-  it('processMessages, with an order that another transaction holds, releases that one for it, and stores the others', async () => {
+  it('storeOrders, with an order that another transaction holds, releases that one for it, and stores the others', async () => {
     const store = aStore(new OrderLockedError('held'));
-    const processed = await processMessages(store, await messagesOf(['good', 'bad', 'good']));
-    expect(processed.map(({ outcome }) => outcome)).toEqual([
+    expect(await outcomesOf(store, ['good', 'bad', 'good'])).toEqual([
       { kind: 'processed' },
       { kind: 'released', cause: 'order-locked' },
       { kind: 'processed' },
     ]);
   });
 
-  it('processMessages, with one of 1,000 orders that is held for a second each time, waits for it twice, and stores the others', async () => {
+  it('storeOrders, with one of 1,000 orders that is held for a second each time, waits for it twice, and stores the others', async () => {
     vi.useFakeTimers({ toFake: ['performance'] });
     const store = aStore();
     let waits = 0;
@@ -73,29 +74,29 @@ describe('processMessages', () => {
     vi.useRealTimers();
   });
 
-  it('processMessages, with many orders that are held, each for a second, gives up waiting and releases what is left', async () => {
+  it('storeOrders, with many orders that are held, each for a second, gives up waiting and releases what is left', async () => {
     vi.useFakeTimers({ toFake: ['performance'] });
     const store = aStore();
     store.beforeSave = () => {
       vi.advanceTimersByTime(1_000);
       throw new OrderLockedError('held');
     };
-    const processed = await processMessages(store, await messagesOf(Array(300).fill('held')));
-    expect(new Set(processed.map(({ outcome }) => JSON.stringify(outcome)))).toEqual(
+    const outcomes = await outcomesOf(store, Array(300).fill('held'));
+    expect(new Set(outcomes.map((outcome) => JSON.stringify(outcome)))).toEqual(
       new Set([JSON.stringify({ kind: 'released', cause: 'order-locked' })]),
     );
     expect(store.batches.length).toBeLessThan(30);
     vi.useRealTimers();
   });
 
-  it('processMessages, with an order that the store swallows, has it tried again and counted', async () => {
+  it('storeOrders, with an order that the store swallows, has it tried again and counted', async () => {
     const store: Pick<OrderRepository, 'saveAll'> = {
       saveAll: async (orders) => orders.map((_, index) => (index === 1 ? 'swallowed' : 'stored')),
     };
     expect(await kindsOf(store, ['a', 'b', 'c'])).toEqual(['processed', 'retry', 'processed']);
   });
 
-  it('processMessages, when the store fails while a batch is halved, releases what is left of it', async () => {
+  it('storeOrders, when the store fails while a batch is halved, releases what is left of it', async () => {
     const store = aStore();
     let calls = 0;
     const { saveAll } = store;

@@ -18,9 +18,11 @@ const codec = repository && (await import('@orders/shared/order/message.ts'));
 /** Stores where the job says so, and counts. Only what takes orders in is there. */
 export const countingStore = {
   saveAll: async (orders: readonly OrderToStore[]) => {
-    const results = repository ? await repository.saveAll(orders) : orders.map(() => 'stored' as const);
+    const saved = repository
+      ? await repository.saveAll(orders)
+      : orders.map((order) => [order, 'stored'] as const);
     count('handled', orders.length);
-    return results;
+    return saved;
   },
   ping: async () => {},
 } as unknown as OrderRepository;

@@ -25,7 +25,7 @@ export const steppedStore = {
     calls--;
     stored += orders.length;
     count('handled', orders.length);
-    return orders.map(() => 'stored' as const);
+    return orders.map((order) => [order, 'stored'] as const);
   },
   ping: async () => {},
 } as unknown as OrderRepository;

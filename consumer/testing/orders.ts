@@ -5,10 +5,11 @@ import { anOrder as anExampleOrder } from '@orders/shared/testing/orders.ts';
 import type {
   OrderRepository,
   OrderToStore,
+  Saved,
   SaveResult,
   StoredOrder,
 } from '../src/domain/order-repository.ts';
-import { judgeSaves } from '../src/domain/save-results.ts';
+import { pairResults } from '../src/domain/save-results.ts';
 
 /** The example order, with an id of its own. */
 export function anOrder(overrides: Partial<Order> = {}): Order {
@@ -27,6 +28,9 @@ export async function bodyOf(order: Order): Promise<string> {
     .body;
 }
 
+/** What became of each order of a call, in order. */
+export const resultsOf = (saved: readonly Saved[]): SaveResult[] => saved.map(([, result]) => result);
+
 /** A store in memory, of which a test can have any call fail. */
 export class FakeRepository implements Pick<OrderRepository, 'saveAll' | 'rehearse' | 'findAny' | 'ping'> {
   readonly stored = new Map<string, string>();
@@ -37,12 +41,12 @@ export class FakeRepository implements Pick<OrderRepository, 'saveAll' | 'rehear
   beforeRehearse: (orders: readonly OrderToStore[]) => void | Promise<void> = () => {};
   beforePing: () => void | Promise<void> = () => {};
 
-  async saveAll(orders: readonly OrderToStore[]): Promise<SaveResult[]> {
+  async saveAll<O extends OrderToStore>(orders: readonly O[]): Promise<Saved<O>[]> {
     this.batches.push(orders.map(({ order }) => order.orderId));
     await this.beforeSave(orders);
     const fresh = orders.filter(({ order }) => !this.stored.has(order.orderId));
     const inserted = new Set(fresh.map(({ order }) => order.orderId));
-    const results = judgeSaves(orders, inserted, this.stored);
+    const results = pairResults(orders, { inserted, storedHashes: this.stored });
     for (const { order, contentHash: hash } of fresh)
       if (!this.stored.has(order.orderId)) this.stored.set(order.orderId, hash);
     return results;

@@ -28,8 +28,8 @@ export const MUTATIONS: readonly Mutation[] = [
     edits: [
       {
         file: PACKED_SETTLER,
-        find: '.filter(([, order]) => !isStored(order))',
-        replace: '.filter(([, order]) => !order)',
+        find: '.filter(([, { outcome }]) => !isStored(outcome))',
+        replace: '.filter(([, { outcome }]) => !outcome)',
       },
     ],
   },

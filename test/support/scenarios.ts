@@ -321,7 +321,7 @@ const SCENARIOS: Record<string, Play> = {
           connectTimeoutMs: 5_000,
           statementTimeoutMs: 5_000,
         });
-        expect(await other.saveAll([{ order, contentHash, traceId: '' }])).toEqual(['stored']);
+        expect(await other.saveAll([{ order, contentHash, traceId: '' }])).toMatchObject([[{}, 'stored']]);
         await other.close();
         await pair.startConsumerAgain();
         await eventually(() =>

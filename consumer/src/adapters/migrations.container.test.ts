@@ -4,7 +4,7 @@ import { PostgresServer } from '../../../dev/postgres-server.ts';
 import { postgresPrograms } from '../../../test/support/postgres-programs.ts';
 import { RELEASED_STORES } from '../../testing/released-stores.ts';
 import { openOrderRepository } from './open-order-repository.ts';
-import { anOrder } from './order-repository.contract.ts';
+import { anOrder, resultsOf } from './order-repository.contract.ts';
 import type { PostgresOptions } from './postgres-order-repository.ts';
 
 const OPTIONS: PostgresOptions = { poolSize: 2, connectTimeoutMs: 5_000, statementTimeoutMs: 5_000 };
@@ -71,7 +71,7 @@ describe.skipIf(!programs.available)(`schema of PostgreSQL (${programs.reason})`
       await sql(schema);
       const before = await sql('SELECT * FROM schema_migrations');
       const repository = await open(url);
-      expect(await repository.saveAll([anOrder()])).toEqual(['stored']);
+      expect(resultsOf(await repository.saveAll([anOrder()]))).toEqual(['stored']);
       expect(await sql('SELECT * FROM schema_migrations')).toEqual(before);
       expect(await sql('SELECT version FROM order_pipeline_migrations')).toEqual(['1']);
     },
@@ -86,7 +86,7 @@ describe.skipIf(!programs.available)(`schema of PostgreSQL (${programs.reason})`
       await sql(`CREATE ROLE ${role} LOGIN; GRANT SELECT ON schema_migrations TO ${role};
       GRANT SELECT, INSERT ON orders TO ${role}`);
       const repository = await open(asRole(url, role));
-      expect(await repository.saveAll([anOrder()])).toEqual(['stored']);
+      expect(resultsOf(await repository.saveAll([anOrder()]))).toEqual(['stored']);
     },
   );
 
@@ -104,8 +104,8 @@ describe.skipIf(!programs.available)(`schema of PostgreSQL (${programs.reason})`
     );
     const repository = await open(asRole(url, later));
     const order = anOrder();
-    expect(await repository.saveAll([order])).toEqual(['stored']);
-    expect(await repository.saveAll([order])).toEqual(['duplicate']);
+    expect(resultsOf(await repository.saveAll([order]))).toEqual(['stored']);
+    expect(resultsOf(await repository.saveAll([order]))).toEqual(['duplicate']);
     expect(await repository.findById(order.order.orderId)).toMatchObject(order);
     await expect(repository.ping()).resolves.toBeUndefined();
   });
@@ -152,7 +152,7 @@ describe.skipIf(!programs.available)(`schema of PostgreSQL (${programs.reason})`
     await holder.query('COMMIT');
     const repository = await opening;
     closing.push(repository);
-    expect(await repository.saveAll([anOrder()])).toEqual(['stored']);
+    expect(resultsOf(await repository.saveAll([anOrder()]))).toEqual(['stored']);
   });
 
   it('open, of a database that is up to date, waits for nobody who migrates', async () => {
@@ -162,6 +162,6 @@ describe.skipIf(!programs.available)(`schema of PostgreSQL (${programs.reason})`
     await holder.connect();
     closing.push({ close: () => holder.end() });
     await holder.query('BEGIN; SELECT pg_advisory_xact_lock(7203615004)');
-    expect(await (await open(url)).saveAll([anOrder()])).toEqual(['stored']);
+    expect(resultsOf(await (await open(url)).saveAll([anOrder()]))).toEqual(['stored']);
   });
 });

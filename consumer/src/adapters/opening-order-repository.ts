@@ -1,5 +1,5 @@
 import { StoreUnavailableError } from '../domain/errors.ts';
-import type { OrderRepository } from '../domain/order-repository.ts';
+import type { OrderRepository, OrderToStore } from '../domain/order-repository.ts';
 import type { OpenedOrderRepository } from './open-order-repository.ts';
 import type { PoolGauges } from './postgres-order-repository.ts';
 
@@ -15,8 +15,8 @@ export class OpeningOrderRepository implements OrderRepository {
     this.#store = await opening;
   }
 
-  async saveAll(...args: Parameters<OrderRepository['saveAll']>) {
-    return this.#opened().saveAll(...args);
+  async saveAll<O extends OrderToStore>(orders: readonly O[]) {
+    return this.#opened().saveAll(orders);
   }
   async rehearse(...args: Parameters<OrderRepository['rehearse']>) {
     return this.#opened().rehearse(...args);

@@ -6,7 +6,7 @@ import path from 'node:path';
 import { StartupError } from '@orders/shared/runtime/startup-error.ts';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { readOrderIds, type StoredOrderId } from './order-ids.ts';
-import { anOrder } from './order-repository.contract.ts';
+import { anOrder, resultsOf } from './order-repository.contract.ts';
 import { openSqliteOrderRepository } from './sqlite-order-repository.ts';
 
 let folder: string;
@@ -50,9 +50,9 @@ describe('readOrderIds of SQLite', () => {
     let seen = 0;
     for await (const page of readOrderIds(`sqlite:${file}`, { pageOrders: 4 })) {
       seen += page.length;
-      expect(await repository.saveAll([anOrder({ orderId: `0${randomUUID().slice(1)}` })])).toEqual([
-        'stored',
-      ]);
+      expect(
+        resultsOf(await repository.saveAll([anOrder({ orderId: `0${randomUUID().slice(1)}` })])),
+      ).toEqual(['stored']);
     }
     await repository.close();
     expect(seen).toBeGreaterThanOrEqual(10);

@@ -4,7 +4,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } 
 import { PgBouncer } from '../../../dev/pgbouncer.ts';
 import { PostgresServer } from '../../../dev/postgres-server.ts';
 import { postgresPrograms } from '../../../test/support/postgres-programs.ts';
-import { anOrder, describeOrderRepository, POSTGRES_RULES } from './order-repository.contract.ts';
+import { anOrder, describeOrderRepository, POSTGRES_RULES, resultsOf } from './order-repository.contract.ts';
 import { openPostgresOrderRepository, type PostgresOptions } from './postgres-order-repository.ts';
 
 const DATABASE = 'orders';
@@ -89,7 +89,7 @@ describe.skipIf(!programs.available)(`PostgreSQL behind PgBouncer (${programs.re
              FOR EACH ROW EXECUTE FUNCTION tell()`,
           DATABASE,
         );
-        expect(await repository.saveAll([anOrder()])).toEqual(['stored']);
+        expect(resultsOf(await repository.saveAll([anOrder()]))).toEqual(['stored']);
         expect(await server.sql('SELECT settings FROM orders', DATABASE)).toEqual(['on, read committed, 5s']);
       });
 
@@ -123,7 +123,7 @@ describe.skipIf(!programs.available)(`PostgreSQL behind PgBouncer (${programs.re
         const waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'";
         expect(await server.sql(waiting)).toEqual(['0']);
         await locker.query('ROLLBACK');
-        expect(await repository.saveAll([anOrder()])).toEqual(['stored']);
+        expect(resultsOf(await repository.saveAll([anOrder()]))).toEqual(['stored']);
       });
     });
   });
@@ -155,7 +155,7 @@ describe.skipIf(!programs.available)(`PostgreSQL behind PgBouncer (${programs.re
       repository.saveAll([first, second]),
       repository.findById(first.order.orderId),
     ]);
-    expect(saved).toEqual(['duplicate', 'stored']);
+    expect(resultsOf(saved)).toEqual(['duplicate', 'stored']);
     expect(found).toMatchObject(first);
   });
 });

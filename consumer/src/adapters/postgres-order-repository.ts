@@ -15,10 +15,10 @@ import type {
   OrderRepository,
   OrderToStore,
   ReadLimit,
-  SaveResult,
+  Saved,
   StoredOrder,
 } from '../domain/order-repository.ts';
-import { judgeSaves, swallowedError } from '../domain/save-results.ts';
+import { pairResults, swallowedError } from '../domain/save-results.ts';
 import { MIGRATION_TIMEOUT_MS, migratePostgres } from './migrations.ts';
 import { fromRowWithSize, type OrderRow, POSTGRES_STORED_AT, type ReadRow, toRows } from './order-row.ts';
 import {
@@ -168,9 +168,9 @@ export class PostgresOrderRepository implements OrderRepository {
     };
   }
 
-  async saveAll(orders: readonly OrderToStore[]): Promise<SaveResult[]> {
+  async saveAll<O extends OrderToStore>(orders: readonly O[]): Promise<Saved<O>[]> {
     if (orders.length === 0) return [];
-    return this.#withClient(this.#pool, async (client) => {
+    const answer = await this.#withClient(this.#pool, async (client) => {
       const inserted = new Set<string>();
       const storedHashes = new Map<string, string>();
       let rows = toRows(orders);
@@ -182,8 +182,9 @@ export class PostgresOrderRepository implements OrderRepository {
         for (const [id, hash] of await readHashes(client, rows)) storedHashes.set(id, hash);
         rows = rows.filter(({ order_id }) => !storedHashes.has(order_id));
       }
-      return judgeSaves(orders, inserted, storedHashes);
+      return { inserted, storedHashes };
     });
+    return pairResults(orders, answer);
   }
 
   /**

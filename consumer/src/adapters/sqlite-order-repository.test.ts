@@ -8,9 +8,9 @@ import { DatabaseSync } from 'node:sqlite';
 import { Worker } from 'node:worker_threads';
 import { afterAll, afterEach, describe, expect, it, vi } from 'vitest';
 import { RELEASED_STORES } from '../../testing/released-stores.ts';
-import type { OrderToStore, SaveResult } from '../domain/order-repository.ts';
+import type { OrderToStore, Saved } from '../domain/order-repository.ts';
 import { openOrderRepository } from './open-order-repository.ts';
-import { anOrder, describeOrderRepository } from './order-repository.contract.ts';
+import { anOrder, describeOrderRepository, resultsOf } from './order-repository.contract.ts';
 import { type OrderRow, toRows } from './order-row.ts';
 import { openSqliteOrderRepository, type SqliteOptions } from './sqlite-order-repository.ts';
 
@@ -76,7 +76,7 @@ describe('SQLite', () => {
     Array.from({ length: count }, () => anOrder({ metadata: { filler: 'x'.repeat(5_000) } }));
 
   /** Saves until the store says that it is full. */
-  async function fill(save: (orders: OrderToStore[]) => Promise<SaveResult[]>): Promise<OrderToStore[]> {
+  async function fill(save: (orders: OrderToStore[]) => Promise<Saved[]>): Promise<OrderToStore[]> {
     const stored: OrderToStore[] = [];
     for (let i = 0; i < MAX_PAGES; i++) {
       const batch = largeOrders(2);
@@ -106,7 +106,7 @@ describe('SQLite', () => {
     raw.exec('DELETE FROM orders');
     await expect(repository.ping()).resolves.toBeUndefined();
     await expect(repository.rehearse([anOrder()])).resolves.toBeUndefined();
-    expect(await repository.saveAll(largeOrders(2))).toEqual(['stored', 'stored']);
+    expect(resultsOf(await repository.saveAll(largeOrders(2)))).toEqual(['stored', 'stored']);
   });
 
   it('saveAll, with several callers on a full disk, rejects each and stores nothing of any', async () => {
@@ -124,7 +124,7 @@ describe('SQLite', () => {
     await repository.close();
     const reopened = open(path);
     expect(count(openRaw(path))).toBe(stored.length);
-    expect(await reopened.saveAll(largeOrders(2))).toEqual(['stored', 'stored']);
+    expect(resultsOf(await reopened.saveAll(largeOrders(2)))).toEqual(['stored', 'stored']);
   });
 
   it('saveAll, called by several in one turn with one bad order, commits once and fails its caller alone', async () => {
@@ -141,10 +141,22 @@ describe('SQLite', () => {
       repository.saveAll([shared, undone]),
     ]);
     expect(saves).toMatchObject([
-      { status: 'fulfilled', value: ['stored', 'stored'] },
+      {
+        status: 'fulfilled',
+        value: [
+          [{}, 'stored'],
+          [{}, 'stored'],
+        ],
+      },
       { status: 'rejected', reason: { code: 'ORDER_NOT_STORABLE', cause: expect.any(Error) } },
       { status: 'rejected', reason: { code: 'ORDER_NOT_STORABLE', cause: expect.any(Error) } },
-      { status: 'fulfilled', value: ['duplicate', 'stored'] },
+      {
+        status: 'fulfilled',
+        value: [
+          [shared, 'duplicate'],
+          [undone, 'stored'],
+        ],
+      },
     ]);
     expect(exec.mock.calls.filter(([sql]) => sql === 'COMMIT')).toHaveLength(1);
     expect(count(raw)).toBe(3);
@@ -159,7 +171,7 @@ describe('SQLite', () => {
     await expect(repository.ping()).rejects.toMatchObject(UNAVAILABLE);
     raw.exec('COMMIT');
     await expect(repository.ping()).resolves.toBeUndefined();
-    expect(await repository.saveAll([anOrder()])).toEqual(['stored']);
+    expect(resultsOf(await repository.saveAll([anOrder()]))).toEqual(['stored']);
   });
 
   it('saveAll, when the commit itself fails, rejects with STORE_UNAVAILABLE, stores nothing and works again', async () => {
@@ -173,7 +185,7 @@ describe('SQLite', () => {
     await expect(repository.saveAll([anOrder()])).rejects.toMatchObject(UNAVAILABLE);
     expect(count(raw)).toBe(0);
     raw.exec('DROP TRIGGER fails_at_commit');
-    expect(await repository.saveAll([anOrder()])).toEqual(['stored']);
+    expect(resultsOf(await repository.saveAll([anOrder()]))).toEqual(['stored']);
   });
 
   it('saveAll, with an order that a trigger refuses, rejects with ORDER_REFUSED, and stores it without the trigger', async () => {
@@ -186,7 +198,7 @@ describe('SQLite', () => {
     await expect(repository.saveAll([good, refused])).rejects.toMatchObject({ code: 'ORDER_REFUSED' });
     expect(count(raw)).toBe(0);
     raw.exec('DROP TRIGGER blocked');
-    expect(await repository.saveAll([good, refused])).toEqual(['stored', 'stored']);
+    expect(resultsOf(await repository.saveAll([good, refused]))).toEqual(['stored', 'stored']);
   });
 
   it('file, written by a repository, is in WAL mode with synced commits', async () => {
@@ -206,7 +218,7 @@ describe('SQLite', () => {
       Atomics.notify(workerData.gate, 0);
       for (let n; (n = Atomics.load(workerData.gate, 0)) < 5; ) Atomics.wait(workerData.gate, 0, n, 1000);
       const repository = openSqliteOrderRepository(workerData.path);
-      parentPort.postMessage(await repository.saveAll(workerData.orders));
+      parentPort.postMessage((await repository.saveAll(workerData.orders)).map(([, result]) => result));
       await repository.close();`;
     const gate = new Int32Array(new SharedArrayBuffer(4));
     const results = await Promise.all(
@@ -238,7 +250,7 @@ describe('SQLite', () => {
       storeByOld(before);
       const repository = open(path);
       storeByOld(beside);
-      expect(await repository.saveAll([ours, before])).toEqual(['stored', 'duplicate']);
+      expect(resultsOf(await repository.saveAll([ours, before]))).toEqual(['stored', 'duplicate']);
       const ids = [before, beside].map(({ order }) => order.orderId);
       expect(await repository.findByIds(ids)).toHaveLength(2);
       expect(old.prepare(sqlite.read).all(JSON.stringify([ours.order.orderId]))).toEqual([
@@ -254,7 +266,7 @@ describe('SQLite', () => {
     raw.exec(
       'CREATE TABLE schema_migrations (version integer PRIMARY KEY); INSERT INTO schema_migrations VALUES (12)',
     );
-    expect(await open(path).saveAll([anOrder()])).toEqual(['stored']);
+    expect(resultsOf(await open(path).saveAll([anOrder()]))).toEqual(['stored']);
     expect(raw.prepare('SELECT version FROM schema_migrations').all()).toEqual([{ version: 12 }]);
   });
 
@@ -262,7 +274,7 @@ describe('SQLite', () => {
     const path = newFile();
     await open(path).close();
     openRaw(path).exec('INSERT INTO order_pipeline_migrations VALUES (99)');
-    expect(await open(path).saveAll([anOrder()])).toEqual(['stored']);
+    expect(resultsOf(await open(path).saveAll([anOrder()]))).toEqual(['stored']);
   });
 });
 
@@ -274,7 +286,7 @@ describe('openOrderRepository', () => {
     ['a file', `sqlite:${newFile()}`],
   ])('openOrderRepository, with %s, stores', async (_, url) => {
     const repository = await openOrderRepository(url, options);
-    expect(await repository.saveAll([anOrder()])).toEqual(['stored']);
+    expect(resultsOf(await repository.saveAll([anOrder()]))).toEqual(['stored']);
     await repository.close();
   });
 

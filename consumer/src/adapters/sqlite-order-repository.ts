@@ -13,10 +13,10 @@ import type {
   OrderRepository,
   OrderToStore,
   ReadLimit,
-  SaveResult,
+  Saved,
   StoredOrder,
 } from '../domain/order-repository.ts';
-import { judgeSaves, swallowedError } from '../domain/save-results.ts';
+import { pairResults, type StoreAnswer, swallowedError } from '../domain/save-results.ts';
 import { migrateSqlite } from './migrations.ts';
 import { fromRowWithSize, type OrderRow, type ReadRow, toRows } from './order-row.ts';
 
@@ -35,9 +35,8 @@ const READ = 'SELECT data, content_hash, trace_id, stored_at FROM orders';
 const PAGE = 'ORDER BY created_at_ms DESC, order_id DESC LIMIT ?';
 
 type Save = {
-  orders: readonly OrderToStore[];
   rows: OrderRow[];
-  resolve: (results: SaveResult[]) => void;
+  resolve: (answer: StoreAnswer) => void;
   reject: (error: Error) => void;
 };
 
@@ -105,13 +104,14 @@ export class SqliteOrderRepository implements OrderRepository {
     );
   }
 
-  async saveAll(orders: readonly OrderToStore[]): Promise<SaveResult[]> {
+  async saveAll<O extends OrderToStore>(orders: readonly O[]): Promise<Saved<O>[]> {
     if (orders.length === 0) return [];
     const rows = toRows(orders);
-    return new Promise((resolve, reject) => {
-      this.#waiting.push({ orders, rows, resolve, reject });
+    const answer = await new Promise<StoreAnswer>((resolve, reject) => {
+      this.#waiting.push({ rows, resolve, reject });
       if (this.#waiting.length === 1) setImmediate(() => this.#commitWaiting());
     });
+    return pairResults(orders, answer);
   }
 
   async findById(orderId: string): Promise<StoredOrder | undefined> {
@@ -148,9 +148,10 @@ export class SqliteOrderRepository implements OrderRepository {
     try {
       this.#transaction(() => {
         this.#db.exec('SAVEPOINT rehearsal');
-        const outcome = this.#insertAll(orders, toRows(orders));
-        if (outcome instanceof Error) throw outcome;
-        if (outcome.some((result) => result !== 'stored')) throw swallowedError();
+        const rows = toRows(orders);
+        const answer = this.#insertAll(rows);
+        if (answer instanceof Error) throw answer;
+        if (answer.inserted.size < rows.length) throw swallowedError();
         this.#db.exec('ROLLBACK TO rehearsal; RELEASE rehearsal');
         this.#takeRoom();
       });
@@ -185,13 +186,12 @@ export class SqliteOrderRepository implements OrderRepository {
 
   #commit(saves: readonly Save[]): void {
     try {
-      const outcomes = this.#transaction(() =>
-        saves.map(({ orders, rows }) => this.#insertAll(orders, rows)),
+      const answers = this.#transaction(() =>
+        saves.map((save) => ({ save, answer: this.#insertAll(save.rows) })),
       );
-      for (const [index, { resolve, reject }] of saves.entries()) {
-        const outcome = outcomes[index] as SaveResult[] | Error;
-        if (outcome instanceof Error) reject(outcome);
-        else resolve(outcome);
+      for (const { save, answer } of answers) {
+        if (answer instanceof Error) save.reject(answer);
+        else save.resolve(answer);
       }
     } catch (cause) {
       // A trigger that rolls back undoes what all have inserted.
@@ -204,7 +204,7 @@ export class SqliteOrderRepository implements OrderRepository {
   }
 
   /** Inserts one caller's orders, all or none. What is thrown is no fault of theirs and ends the whole transaction. */
-  #insertAll(orders: readonly OrderToStore[], rows: readonly OrderRow[]): SaveResult[] | Error {
+  #insertAll(rows: readonly OrderRow[]): StoreAnswer | Error {
     this.#db.exec('SAVEPOINT one_call');
     try {
       const inserted = new Set<string>();
@@ -227,7 +227,7 @@ export class SqliteOrderRepository implements OrderRepository {
         if (typeof hash === 'string') storedHashes.set(order_id, hash);
       }
       this.#db.exec('RELEASE one_call');
-      return judgeSaves(orders, inserted, storedHashes);
+      return { inserted, storedHashes };
     } catch (cause) {
       if (!isFaultOfRow(cause)) throw cause;
       const { errcode } = cause as { errcode?: number };

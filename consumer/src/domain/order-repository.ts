@@ -14,6 +14,9 @@ export type FoundOrder = StoredOrder & { sizeBytes: number };
  */
 export type SaveResult = 'stored' | 'duplicate' | 'conflict' | 'swallowed';
 
+/** An order that was given to be saved, and what became of it. */
+export type Saved<O extends OrderToStore = OrderToStore> = [order: O, result: SaveResult];
+
 /** Position in a customer's orders: the last one that was seen. */
 export type OrderCursor = { createdAtMs: number; orderId: string };
 
@@ -23,15 +26,15 @@ export type ReadLimit = { maxBytes?: number | undefined };
 /** Where orders are kept, each exactly once: the unique `orderId` is both the order and the mark against duplicates. */
 export interface OrderRepository {
   /**
-   * Stores orders in one transaction and returns one result per order, in order. When it resolves, what is 'stored'
+   * Stores orders in one transaction and returns each with its result, in order. When it resolves, what is 'stored'
    * is durable. When it rejects, nothing of it was stored, or the answer was lost: calling again tells. Two orders
-   * of the same id in one call are judged like two calls: the first one counts.
+   * of the same id in one call are treated like two calls: the first one counts.
    * @throws {OrderNotStorableError} the store refuses one of the orders for what it contains
    * @throws {OrderRefusedByRuleError} a rule in the store refuses one of the orders, perhaps for now
    * @throws {OrderLockedError} another transaction holds the row of one of the orders
    * @throws {StoreUnavailableError} the store is down, full, read-only, out of connections or too slow
    */
-  saveAll(orders: readonly OrderToStore[]): Promise<SaveResult[]>;
+  saveAll<O extends OrderToStore>(orders: readonly O[]): Promise<Saved<O>[]>;
 
   /**
    * Does what {@link saveAll} does with these orders, by the same statements, takes them back, and commits: that

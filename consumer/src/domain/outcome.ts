@@ -13,8 +13,10 @@ export type Outcome =
 
 export type ReleaseCause = 'stopping' | 'store-unavailable' | 'order-locked' | 'newer-version';
 
+type Stored = Outcome & { kind: 'processed' | 'duplicate' };
+
 /** What became of a message whose order is not in the store. */
-export type Unstored = Exclude<Outcome, { kind: 'processed' | 'duplicate' }>;
+export type Unstored = Exclude<Outcome, Stored>;
 
 export type Rejected = Outcome & { kind: 'rejected' };
 
@@ -24,7 +26,7 @@ export const DUPLICATE: Outcome = { kind: 'duplicate' };
 export const STORE_UNAVAILABLE: Outcome = { kind: 'released', cause: 'store-unavailable' };
 export const STOPPING: Outcome = { kind: 'released', cause: 'stopping' };
 
-export const isStored = ({ outcome }: { outcome: Outcome }): boolean =>
+export const isStored = (outcome: Outcome): outcome is Stored =>
   outcome.kind === 'processed' || outcome.kind === 'duplicate';
 
 export function asError(thrown: unknown): Error {

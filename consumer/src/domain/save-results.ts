@@ -1,26 +1,30 @@
 import { OrderRefusedByRuleError } from './errors.ts';
-import type { OrderToStore, SaveResult } from './order-repository.ts';
+import type { OrderToStore, Saved } from './order-repository.ts';
 
 /** The kind of refusal that is no error of the store: it takes an order, and does not hold it. */
 export const SWALLOWED = 'SWALLOWED';
 
-/**
- * Judges each order of a call, given what the store did: the ids it inserted, and the content hashes it holds for the
- * others, both in lower case. What is neither was swallowed. One rule for all adapters.
- */
-export function judgeSaves(
-  orders: readonly OrderToStore[],
-  inserted: ReadonlySet<string>,
-  storedHashes: ReadonlyMap<string, string>,
-): SaveResult[] {
+/** What a store did with the orders of a call. All ids are in lower case. */
+export type StoreAnswer = {
+  inserted: ReadonlySet<string>;
+  /** By id, the content hash of each order that it held before. */
+  storedHashes: ReadonlyMap<string, string>;
+};
+
+/** The result of each order of a call, by one rule for all adapters. What the store did not mention was swallowed. */
+export function pairResults<O extends OrderToStore>(
+  orders: readonly O[],
+  { inserted, storedHashes }: StoreAnswer,
+): Saved<O>[] {
   const known = new Map(storedHashes);
-  return orders.map(({ order, contentHash }) => {
-    const orderId = order.orderId.toLowerCase();
+  return orders.map((order) => {
+    const { contentHash } = order;
+    const orderId = order.order.orderId.toLowerCase();
     const first = known.get(orderId);
-    if (first !== undefined) return first === contentHash ? 'duplicate' : 'conflict';
-    if (!inserted.has(orderId)) return 'swallowed';
+    if (first !== undefined) return [order, first === contentHash ? 'duplicate' : 'conflict'];
+    if (!inserted.has(orderId)) return [order, 'swallowed'];
     known.set(orderId, contentHash);
-    return 'stored';
+    return [order, 'stored'];
   });
 }
 

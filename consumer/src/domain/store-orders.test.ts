@@ -91,7 +91,7 @@ describe('storeOrders', () => {
 
   it('storeOrders, with an order that the store swallows, has it tried again and counted', async () => {
     const store: Pick<OrderRepository, 'saveAll'> = {
-      saveAll: async (orders) => orders.map((_, index) => (index === 1 ? 'swallowed' : 'stored')),
+      saveAll: async (orders) => orders.map((order, index) => [order, index === 1 ? 'swallowed' : 'stored']),
     };
     expect(await kindsOf(store, ['a', 'b', 'c'])).toEqual(['processed', 'retry', 'processed']);
   });
@@ -99,10 +99,10 @@ describe('storeOrders', () => {
   it('storeOrders, when the store fails while a batch is halved, releases what is left of it', async () => {
     const store = aStore();
     let calls = 0;
-    const { saveAll } = store;
-    store.saveAll = async (orders) => {
+    const { beforeSave } = store;
+    store.beforeSave = (orders) => {
       if (++calls > 2) throw new StoreUnavailableError('down');
-      return saveAll.call(store, orders);
+      return beforeSave(orders);
     };
     expect(await kindsOf(store, ['good', 'good', 'good', 'bad'])).toEqual([
       'processed',

@@ -31,9 +31,7 @@ export async function storeOrders(
 ): Promise<void> {
   if (orders.length === 0) return;
   try {
-    const results = await repository.saveAll(orders);
-    for (const [index, order] of orders.entries())
-      order.outcome = outcomeOfSave(results[index] as SaveResult);
+    for (const [order, result] of await repository.saveAll(orders)) order.outcome = outcomeOfSave(result);
   } catch (error) {
     const isOutage = error instanceof StoreUnavailableError;
     const isLocked = error instanceof OrderLockedError;

@@ -49,10 +49,15 @@ export class Acknowledger {
     await this.#deletes.add({ ReceiptHandle: receiptHandle });
   }
 
-  /** Resolves with an error for each that SQS did not confirm, in order. Never rejects. */
-  async deleteAll(receiptHandles: readonly string[]): Promise<(Error | undefined)[]> {
+  /** Resolves with the errors of those that SQS did not confirm, by their handles. Never rejects. */
+  async deleteAll(receiptHandles: readonly string[]): Promise<ReadonlyMap<string, Error>> {
     const results = await this.#deletes.addAll(receiptHandles.map((ReceiptHandle) => ({ ReceiptHandle })));
-    return results.map((result) => (result instanceof Error ? result : undefined));
+    const errors = new Map<string, Error>();
+    for (const [index, receiptHandle] of receiptHandles.entries()) {
+      const result = results[index];
+      if (result instanceof Error) errors.set(receiptHandle, result);
+    }
+    return errors;
   }
 
   /** From now on the message is invisible for so long; 0 gives it back at once. Whole seconds, at most 12 h. */

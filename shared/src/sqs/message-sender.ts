@@ -54,9 +54,8 @@ export class MessageSender {
 
   async #execute(sendings: readonly Sending[]): Promise<(Sent | Error)[]> {
     const wanted = sendings.filter(({ isWanted }) => isWanted());
-    const results = (wanted.length > 0 ? await sendEntries(wanted, this.#request) : []).values();
-    return sendings.map((sending) =>
-      wanted.includes(sending) ? (results.next().value as Sent | Error) : new NotWantedError('not sent'),
-    );
+    const results = wanted.length > 0 ? await sendEntries(wanted, this.#request) : [];
+    const sent = new Map(wanted.map((sending, index) => [sending, results[index]]));
+    return sendings.map((sending) => sent.get(sending) ?? new NotWantedError('not sent'));
   }
 }

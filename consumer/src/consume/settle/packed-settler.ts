@@ -3,7 +3,7 @@ import type { Logger } from '@orders/shared/runtime/logger.ts';
 import { BatchEntryError, isFaultOfMessage } from '@orders/shared/sqs/batch.ts';
 import { isMessageBody } from '@orders/shared/sqs/message-limits.ts';
 import { MessageSender, NotWantedError } from '@orders/shared/sqs/message-sender.ts';
-import { isStored, type Rejected } from '../../domain/outcome.ts';
+import { asError, isStored, type Rejected } from '../../domain/outcome.ts';
 import type { ConsumerMetrics } from '../../metrics.ts';
 import type { Lease } from '../lease.ts';
 import type { ReceivedOrder } from '../read-messages.ts';
@@ -42,23 +42,24 @@ export class PackedSettler {
   async sendUnstored(lease: Lease, orders: readonly ReceivedOrder[]): Promise<void> {
     const { metrics, logger } = this.#options;
     const { message } = lease;
-    countStored(metrics, orders.filter(isStored));
-    const others = [...orders.entries()].filter(([, order]) => !isStored(order));
-    const results = await Promise.allSettled(
-      others.map(([line, order]) =>
-        this.#send(
-          { lease, message: { ...message, body: order.body, attributes: {}, rawAttributes: {} }, line },
-          order,
-        ),
-      ),
+    const unstored = [...orders.entries()].filter(([, { outcome }]) => !isStored(outcome));
+    countStored(
+      metrics,
+      orders.filter(({ outcome }) => isStored(outcome)),
     );
-    const errors = results.map((result) => (result.status === 'rejected' ? result.reason : undefined));
-    const open = errors.filter((error) => error && !isFaultOfMessage(error));
+    const sent = await Promise.all(
+      unstored.map(async ([line, order]) => {
+        const part = { ...message, body: order.body, attributes: {}, rawAttributes: {} };
+        const sending = this.#send({ lease, message: part, line }, order);
+        return { order, error: await sending.then(() => undefined, asError) };
+      }),
+    );
+    const open = sent.flatMap(({ error }) => (error && !isFaultOfMessage(error) ? error : []));
     if (open.length > 0) throw open.find((error) => !(error instanceof NotWantedError)) ?? open[0];
-    const unsendable = others.filter((_, index) => errors[index]);
-    if (unsendable[0]) await this.#rejectWhole(lease, unsendable[0][1], unsendable.length);
+    const [first, ...others] = sent.filter(({ error }) => error);
+    if (first) await this.#rejectWhole(lease, first.order, 1 + others.length);
     loggerOf(logger, message).warn(
-      { orders: others.length },
+      { orders: unstored.length },
       'orders of a packed message sent by themselves',
     );
   }

@@ -47,13 +47,14 @@ export class Settler {
     );
     const errors = await acknowledger.deleteAll(stored.map(({ lease }) => lease.message.receiptHandle));
     const debugging = logger.isLevelEnabled('debug');
-    for (const [index, { lease, orders }] of stored.entries()) {
-      const { outcome } = orders[0] as ReceivedOrder;
-      const known = orders.length === 1 ? orders[0] : undefined;
-      const err = errors[index];
-      if (err) this.#unconfirmed(outcome, err, lease.message, known);
+    if (errors.size === 0 && !debugging) return;
+    for (const { lease, orders } of stored) {
+      const order = orders.length === 1 ? orders[0] : undefined;
+      const { outcome = PROCESSED } = order ?? {};
+      const err = errors.get(lease.message.receiptHandle);
+      if (err) this.#unconfirmed(outcome, err, lease.message, order);
       else if (debugging)
-        loggerOf(logger, lease.message, known).debug({ outcome: outcome.kind }, 'order settled');
+        loggerOf(logger, lease.message, order).debug({ outcome: outcome.kind }, 'order settled');
     }
   }
 
@@ -65,10 +66,10 @@ export class Settler {
     const { leases, retryPolicy, metrics, logger } = this.#options;
     const { message } = lease;
     const whole = orders.length === 1 ? orders[0] : orders.find(isReleasedTogether);
-    const outcome = whole && retryPolicy.judge(message, whole.outcome as Unstored);
+    const outcome = whole && !isStored(whole.outcome) ? retryPolicy.judge(message, whole.outcome) : undefined;
     if (outcome) countOutcome(metrics, outcome);
     try {
-      await (outcome ? this.#carryOut(outcome, lease, whole) : this.#takeApart(lease, orders));
+      await (whole && outcome ? this.#carryOut(outcome, lease, whole) : this.#takeApart(lease, orders));
     } catch (err) {
       if (err instanceof NotWantedError)
         loggerOf(logger, message).warn('message not settled, its lease ended before');
@@ -131,7 +132,8 @@ export class Settler {
 }
 
 /** All that was in the message is in the store. */
-export const isStoredMessage = ({ orders }: MessageInWork): boolean => orders.every(isStored);
+export const isStoredMessage = ({ orders }: MessageInWork): boolean =>
+  orders.every(({ outcome }) => isStored(outcome));
 
 /** What keeps one order of a packed message from being stored keeps the others too. */
 const isReleasedTogether = ({ outcome }: ReceivedOrder) =>

@@ -1,6 +1,6 @@
 import { captureLog } from '@orders/shared/testing/log-lines.ts';
 import { describe, expect, it } from 'vitest';
-import { FakeRepository, toStore } from '../../../testing/orders.ts';
+import { FakeRepository, resultsOf, toStore } from '../../../testing/orders.ts';
 import {
   OrderNotStorableError,
   OrderRefusedByRuleError,
@@ -52,7 +52,7 @@ describe('guardOrderRepository', () => {
     store.beforeSave = refuse(isOfBad, NO_COLUMN);
     await expect(guarded.saveAll([toStore(), toStore({ customerId: 'bad' })])).rejects.toBe(NO_COLUMN);
     expect(gate.doubt).toBeUndefined();
-    expect(await guarded.saveAll([toStore(), toStore()])).toEqual(['stored', 'stored']);
+    expect(resultsOf(await guarded.saveAll([toStore(), toStore()]))).toEqual(['stored', 'stored']);
     expect(await storedCount()).toBe(2);
     await expect(guarded.ping()).resolves.toBeUndefined();
   });
@@ -72,7 +72,7 @@ describe('guardOrderRepository', () => {
     store.beforeRehearse = () => {};
     await gate.passable(new AbortController().signal);
     await expect(guarded.ping()).rejects.toBeInstanceOf(StoreUnavailableError);
-    expect(await guarded.saveAll([toStore()])).toEqual(['stored']);
+    expect(resultsOf(await guarded.saveAll([toStore()]))).toEqual(['stored']);
     await expect(guarded.ping()).resolves.toBeUndefined();
   });
 
@@ -103,18 +103,18 @@ describe('guardOrderRepository', () => {
     await expect(guarded.saveAll([toStore()])).rejects.toBeInstanceOf(StoreUnavailableError);
     store.beforeSave = () => {};
     await gate.passable(new AbortController().signal);
-    expect(await guarded.saveAll([toStore()])).toEqual(['stored']);
+    expect(resultsOf(await guarded.saveAll([toStore()]))).toEqual(['stored']);
     expect(gate.doubt).toBeUndefined();
   });
 
   it('saveAll, of orders that are swallowed, is an outage where a trial is swallowed too, and else is not', async () => {
     for (const swallowsAll of [true, false]) {
       const { guarded, store, gate } = aGuardedStore();
-      store.saveAll = async (orders) => orders.map(() => 'swallowed');
+      store.saveAll = async (orders) => orders.map((order) => [order, 'swallowed']);
       store.beforeRehearse = refuse(() => swallowsAll, swallowedError());
       const saving = guarded.saveAll([toStore()]);
       if (swallowsAll) await expect(saving).rejects.toBeInstanceOf(StoreUnavailableError);
-      else expect(await saving).toEqual(['swallowed']);
+      else expect(resultsOf(await saving)).toEqual(['swallowed']);
       expect(gate.open).toBe(!swallowsAll);
     }
   });

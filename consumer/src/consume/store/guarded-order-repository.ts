@@ -1,5 +1,5 @@
 import { OrderNotStorableError, OrderRefusedError, StoreUnavailableError } from '../../domain/errors.ts';
-import type { OrderRepository } from '../../domain/order-repository.ts';
+import type { OrderRepository, OrderToStore } from '../../domain/order-repository.ts';
 import { SWALLOWED } from '../../domain/save-results.ts';
 import type { ConsumerMetrics } from '../../metrics.ts';
 import type { SaveTrial } from './save-trial.ts';
@@ -45,8 +45,8 @@ export function guardOrderRepository(
     metrics,
   }: { gate: StoreGate; trial: SaveTrial; metrics: Pick<ConsumerMetrics, 'ordersStored'> },
 ): OrderRepository {
-  const save: OrderRepository['saveAll'] = async (orders) => {
-    const results = await repository.saveAll(orders).catch(async (error) => {
+  const save = async <O extends OrderToStore>(orders: readonly O[]) => {
+    const saved = await repository.saveAll(orders).catch(async (error) => {
       // Rejected at once: an answer of a moment ago may be from before the schema changed.
       const isFinal = error instanceof OrderNotStorableError && orders.length === 1;
       if (
@@ -59,15 +59,15 @@ export function guardOrderRepository(
         });
       throw error;
     });
-    const stored = results.filter((result) => result === 'stored').length;
-    if (stored > 0) {
-      metrics.ordersStored.inc(stored);
-      const last = orders[results.lastIndexOf('stored')];
-      if (last) trial.wasStored(last);
-    } else if (results.includes('swallowed') && (await trial.meetsAny(SWALLOWED))) {
+    const stored = saved.filter(([, result]) => result === 'stored');
+    const last = stored.at(-1);
+    if (last) {
+      metrics.ordersStored.inc(stored.length);
+      trial.wasStored(last[0]);
+    } else if (saved.some(([, result]) => result === 'swallowed') && (await trial.meetsAny(SWALLOWED))) {
       throw new StoreUnavailableError('every order is swallowed', { refusal: SWALLOWED });
     }
-    return results;
+    return saved;
   };
   return {
     ...repository,

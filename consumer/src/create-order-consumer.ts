@@ -1,10 +1,11 @@
 import type { SQSClient } from '@aws-sdk/client-sqs';
 import type { Logger } from '@orders/shared/runtime/logger.ts';
 import type { ConsumerConfig } from './config.ts';
+import { Condition } from './consume/condition.ts';
 import { LeaseKeeper } from './consume/lease.ts';
 import { OrderConsumer } from './consume/order-consumer.ts';
 import { type ReadMessages, readMessages } from './consume/read-messages.ts';
-import { Places } from './consume/receive/places.ts';
+import { Admission } from './consume/receive/admission.ts';
 import { PollerScale } from './consume/receive/poller-scale.ts';
 import { WorkLimit } from './consume/receive/work-limit.ts';
 import { DeadLetterSender } from './consume/settle/dead-letter-sender.ts';
@@ -55,8 +56,10 @@ export function createOrderConsumer(dependencies: OrderConsumerDependencies) {
   } = dependencies;
   const timedStore = timeOrderRepository(store, metrics);
   const trial = new SaveTrial(timedStore);
+  const changed = new Condition();
   const gate = new StoreGate({
     trial,
+    changed,
     shutMs: { min: config.BREAKER_MIN_OPEN_MS, max: config.BREAKER_MAX_OPEN_MS },
     comesBackMs: (config.OUTAGE_HOLD_SECONDS + config.OUTAGE_RELEASE_MAX_SECONDS) * 1_000,
     logger,
@@ -102,9 +105,8 @@ export function createOrderConsumer(dependencies: OrderConsumerDependencies) {
       gate,
       holdMs: config.OUTAGE_HOLD_SECONDS * 1_000,
     }),
-    places: new Places(workLimit),
+    admission: new Admission({ scale: new PollerScale(config.POLLERS), gate, limit: workLimit, changed }),
     workLimit,
-    scale: new PollerScale(config.POLLERS),
     gate,
     watchdog,
     leases,

@@ -372,8 +372,8 @@ export type SqsOrderPublisherOptions`,
     edits: [
       {
         file: CONSUMER,
-        find: '        await settler.settle(settlement);\n        places.give(1);\n',
-        replace: '        places.give(1);\n        await settler.settle(settlement);\n',
+        find: '        await settler.settle(message);\n        admission.release(1);\n',
+        replace: '        admission.release(1);\n        await settler.settle(message);\n',
       },
     ],
   },

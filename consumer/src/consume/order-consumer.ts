@@ -7,7 +7,7 @@ import type { Acknowledger } from '../queue/acknowledger.ts';
 import type { ReceivedMessage } from '../queue/received-message.ts';
 import type { Lease, LeaseKeeper } from './lease.ts';
 import type { MessageInWork, ReadMessages } from './read-messages.ts';
-import type { Places } from './receive/places.ts';
+import type { Admission } from './receive/admission.ts';
 import { Poller, type PollerOptions } from './receive/poller.ts';
 import type { WorkLimit } from './receive/work-limit.ts';
 import { isStoredMessage, type Settler } from './settle/settler.ts';
@@ -19,7 +19,7 @@ export type OrderConsumerOptions = Omit<PollerOptions, 'onMessages'> & {
   config: ConsumerConfig;
   read: ReadMessages;
   store: MessageStore;
-  places: Places;
+  admission: Admission;
   workLimit: WorkLimit;
   gate: StoreGate;
   watchdog: Watchdog;
@@ -71,7 +71,7 @@ export class OrderConsumer {
    * comes again elsewhere; the answer is how many messages that were.
    */
   async stop({ timeoutMs }: { timeoutMs: number }): Promise<number> {
-    const { leases, acknowledger } = this.#options;
+    const { leases, acknowledger, gate } = this.#options;
     const endBy = performance.now() + timeoutMs;
     this.#stop.abort();
     let unfinished: Lease[] = [];
@@ -84,6 +84,7 @@ export class OrderConsumer {
     }
     await inTime(acknowledger.idle(), endBy);
     leases.stop();
+    gate.stop();
     return unfinished.length;
   }
 
@@ -118,7 +119,7 @@ export class OrderConsumer {
     const settling: Promise<void>[] = [];
     const signals = { stop: this.#stop.signal, late: this.#late.signal };
     for await (const done of store.storeAll(await read(leases), signals)) settling.push(this.#settle(done));
-    gate.messagesProcessed(messages.length);
+    gate.recordOutcomes(messages.length);
     endProcessing();
     // What follows is up to SQS, whose slowness is no lack of progress.
     watchdog.done(batch);
@@ -140,16 +141,16 @@ export class OrderConsumer {
   }
 
   async #settle(messages: readonly MessageInWork[]): Promise<void> {
-    const { places, workLimit, settler } = this.#options;
+    const { admission, workLimit, settler } = this.#options;
     const stored = messages.filter(isStoredMessage);
-    workLimit.workedOff(stored.length);
+    workLimit.recordStored(stored.length);
     const others =
       stored.length === messages.length ? [] : messages.filter((message) => !isStoredMessage(message));
     await Promise.all([
       this.#deleteStored(stored),
       ...others.map(async (message) => {
         await settler.settle(message);
-        places.give(1);
+        admission.release(1);
       }),
     ]);
   }
@@ -160,20 +161,20 @@ export class OrderConsumer {
    * again.
    */
   async #deleteStored(messages: readonly MessageInWork[]): Promise<void> {
-    const { leases, places, settler, acknowledger } = this.#options;
+    const { leases, admission, settler, acknowledger } = this.#options;
     if (messages.length === 0) return;
     await leases.close(messages.map(({ lease }) => lease));
     const overlaps = acknowledger.hasRoomFor(messages.length);
-    if (overlaps) places.give(messages.length);
+    if (overlaps) admission.release(messages.length);
     await settler.deleteStored(messages);
-    if (!overlaps) places.give(messages.length);
+    if (!overlaps) admission.release(messages.length);
   }
 
   /** The leases ran out before work began: the messages come again by themselves. */
   async #drop(lost: readonly Lease[]): Promise<void> {
-    const { leases, places, logger } = this.#options;
+    const { leases, admission, logger } = this.#options;
     await leases.close(lost);
-    places.give(lost.length);
+    admission.release(lost.length);
     for (const { message } of lost) {
       const { messageId, receiveCount } = message;
       logger.warn({ messageId, receiveCount }, 'lease lost before work began');

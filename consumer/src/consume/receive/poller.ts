@@ -6,17 +6,13 @@ import type { Logger } from '@orders/shared/runtime/logger.ts';
 import type { ConsumerConfig } from '../../config.ts';
 import type { ConsumerMetrics } from '../../metrics.ts';
 import { type ReceivedMessage, toReceivedMessage } from '../../queue/received-message.ts';
-import type { StoreGate } from '../store/store-gate.ts';
 import type { Watchdog } from '../watchdog.ts';
-import type { Places } from './places.ts';
-import type { PollerScale } from './poller-scale.ts';
+import type { Admission } from './admission.ts';
 
 export type PollerOptions = {
   client: SQSClient;
   queueUrl: string;
-  places: Places;
-  scale: PollerScale;
-  gate: StoreGate;
+  admission: Admission;
   watchdog: Watchdog;
   config: Pick<
     ConsumerConfig,
@@ -46,7 +42,7 @@ const SYSTEM_ATTRIBUTES = [
   'ApproximateFirstReceiveTimestamp',
 ] as const;
 
-/** One loop of long polls. Runs until it is told to stop, and ends by no other way: an error is a back-off. */
+/** One loop of long polls. Only `stop` ends it; after an error it backs off. */
 export class Poller {
   readonly #options: PollerOptions;
   readonly #index: number;
@@ -64,51 +60,38 @@ export class Poller {
    * still take messages, which then wait for their visibility time.
    */
   async run(stop: AbortSignal): Promise<void> {
-    const { places, scale, gate, watchdog, config } = this.#options;
+    const { admission, watchdog, config } = this.#options;
     while (!stop.aborted) {
       watchdog.done(this.#name); // waiting for work, the store, or a place is no lack of progress of this loop
-      await scale.wanted(this.#index, stop);
-      await gate.turnOf(this.#index, stop);
-      const taken = await places.take(
-        Math.min(config.MAX_MESSAGES_PER_POLL, gate.allowance(this.#index) || 1),
-        stop,
-      );
-      if (taken === 0) break;
-      if (gate.allowance(this.#index) < taken) {
-        places.give(taken); // the store went down while this poller waited for a place
-        continue;
-      }
+      const asked = await admission.request(this.#index, config.MAX_MESSAGES_PER_POLL, stop);
+      if (asked === 0) break;
       watchdog.expect(this.#name, config.SQS_WAIT_TIME_SECONDS * 1_000 + RECEIVE_MARGIN_MS + STEP_MARGIN_MS);
-      const received = await this.#poll(taken);
-      places.give(taken - received);
+      await this.#poll(asked);
       if (this.#failures > 0) await this.#backOff(stop);
     }
     watchdog.done(this.#name);
   }
 
-  async #poll(maxMessages: number): Promise<number> {
-    const { metrics, logger, gate, scale, onMessages } = this.#options;
+  async #poll(asked: number): Promise<void> {
+    const { admission, metrics, logger, onMessages } = this.#options;
     const requestedAtMs = performance.now();
+    let messages: ReceivedMessage[];
     try {
-      const messages = (await this.#receive(maxMessages)).map(toReceivedMessage);
-      this.#failures = 0;
-      scale.polled({ asked: maxMessages, received: messages.length });
-      gate.messagesReceived(messages.length);
-      metrics.observeOldest(oldest(messages));
-      if (messages.length === 0) {
-        metrics.emptyPolls.inc();
-        return 0;
-      }
-      metrics.received.inc(messages.length);
-      metrics.redelivered.inc(messages.filter(({ receiveCount }) => receiveCount > 1).length);
-      onMessages(messages, requestedAtMs);
-      return messages.length;
+      messages = (await this.#receive(asked)).map(toReceivedMessage);
     } catch (err) {
       this.#failures++;
       metrics.pollErrors.inc();
       logger.warn({ err, failures: this.#failures }, 'poll failed');
-      return 0;
+      admission.release(asked);
+      return;
     }
+    this.#failures = 0;
+    admission.recordPoll({ asked, received: messages.length });
+    metrics.observeOldest(oldest(messages));
+    if (messages.length === 0) return metrics.emptyPolls.inc();
+    metrics.received.inc(messages.length);
+    metrics.redelivered.inc(messages.filter(({ receiveCount }) => receiveCount > 1).length);
+    onMessages(messages, requestedAtMs);
   }
 
   async #receive(MaxNumberOfMessages: number): Promise<Message[]> {

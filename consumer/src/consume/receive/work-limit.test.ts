@@ -11,8 +11,8 @@ function work(limit: WorkLimit, seconds: number, latencyMs: (batches: number) =>
   while (performance.now() < end) {
     const batches = Math.max(1, Math.floor(limit.value / 10));
     vi.advanceTimersByTime(latencyMs(batches) / batches);
-    limit.reached();
-    limit.workedOff(10);
+    limit.recordWait();
+    limit.recordStored(10);
     messages += 10;
   }
   return messages / seconds;
@@ -28,10 +28,10 @@ test('work limit, of least and most alike, stays', () => {
   expect(limit.value).toBe(10);
 });
 
-test('work limit, when the store becomes slow and quick again, works off more than any fixed limit', () => {
+test('work limit, when the store becomes slow and quick again, processes more than any fixed limit', () => {
   const steps = [storeOf(5, 4), storeOf(50, 20), storeOf(5, 4)];
   const backlog = 20_000;
-  /** How long it takes to work off the backlog in each state of the store. */
+  /** How long it takes to process the backlog in each state of the store. */
   const timeOf = (limit: WorkLimit) => {
     let seconds = 0;
     for (const store of steps) {
@@ -53,7 +53,7 @@ test('work limit, while it is not reached, stays where it is', () => {
   const before = limit.value;
   for (let n = 0; n < 100; n++) {
     vi.advanceTimersByTime(50);
-    limit.workedOff(1);
+    limit.recordStored(1);
   }
   // What was under way in the first window still counts.
   expect(Math.abs(limit.value / before - 1)).toBeLessThan(0.3);

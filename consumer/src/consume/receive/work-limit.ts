@@ -25,10 +25,10 @@ export class WorkLimit {
   #trying = false;
   #rising = true;
   #step = STEP.most;
-  #reached = false;
+  #waited = false;
   /** Of messages that were in work when the limit changed: their rate is still of the one before. */
-  #workedOffBefore = 0;
-  #workedOff = 0;
+  #storedBefore = 0;
+  #stored = 0;
   #measuredSinceMs: number | undefined;
   #lastMs = performance.now();
 
@@ -46,36 +46,36 @@ export class WorkLimit {
   }
 
   /** Work waited for the limit. */
-  reached(): void {
-    this.#reached = true;
+  recordWait(): void {
+    this.#waited = true;
   }
 
   /** So many messages more are stored. Those with another fate say nothing of how much the store takes. */
-  workedOff(messages: number): void {
+  recordStored(messages: number): void {
     const nowMs = performance.now();
     const paused = nowMs - this.#lastMs > PAUSE_MS;
     this.#lastMs = nowMs;
     if (this.#measuredSinceMs === undefined) {
-      this.#workedOffBefore += messages;
-      if (this.#workedOffBefore >= this.value) this.#measureFrom(nowMs);
+      this.#storedBefore += messages;
+      if (this.#storedBefore >= this.value) this.#measureFrom(nowMs);
       return;
     }
     if (paused) {
       this.#measureFrom(nowMs);
       return;
     }
-    this.#workedOff += messages;
+    this.#stored += messages;
     const elapsedMs = nowMs - this.#measuredSinceMs;
     const enough = Math.max(WINDOW.messages, WINDOW.rounds * this.value);
-    if (elapsedMs < WINDOW.ms || this.#workedOff < enough) return;
-    if (this.#reached) this.#climb(this.#workedOff / elapsedMs);
+    if (elapsedMs < WINDOW.ms || this.#stored < enough) return;
+    if (this.#waited) this.#climb(this.#stored / elapsedMs);
     else this.#measureFrom(nowMs);
   }
 
   #measureFrom(nowMs: number): void {
     this.#measuredSinceMs = nowMs;
-    this.#workedOff = 0;
-    this.#reached = false;
+    this.#stored = 0;
+    this.#waited = false;
   }
 
   #climb(rate: number): void {
@@ -108,7 +108,7 @@ export class WorkLimit {
 
   #setLimit(limit: number): void {
     this.#limit = Math.min(this.#most, Math.max(this.#least, limit));
-    this.#workedOffBefore = 0;
+    this.#storedBefore = 0;
     this.#measuredSinceMs = undefined;
   }
 }

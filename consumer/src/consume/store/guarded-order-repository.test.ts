@@ -1,5 +1,5 @@
 import { captureLog } from '@orders/shared/testing/log-lines.ts';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, onTestFinished } from 'vitest';
 import { FakeRepository, resultsOf, toStore } from '../../../testing/orders.ts';
 import {
   OrderNotStorableError,
@@ -9,6 +9,7 @@ import {
 import type { OrderRepository, OrderToStore } from '../../domain/order-repository.ts';
 import { swallowedError } from '../../domain/save-results.ts';
 import { createConsumerMetrics } from '../../metrics.ts';
+import { Condition } from '../condition.ts';
 import { guardOrderRepository, timeOrderRepository } from './guarded-order-repository.ts';
 import { SaveTrial } from './save-trial.ts';
 import { StoreGate } from './store-gate.ts';
@@ -26,9 +27,11 @@ function aGuardedStore() {
     trial,
     shutMs: { min: 1, max: 2 },
     comesBackMs: 0,
+    changed: new Condition(),
     logger: captureLog().logger,
     metrics,
   });
+  onTestFinished(() => gate.stop());
   return {
     store,
     gate,
@@ -70,7 +73,7 @@ describe('guardOrderRepository', () => {
 
     store.beforeSave = () => {};
     store.beforeRehearse = () => {};
-    await gate.passable(new AbortController().signal);
+    await gate.untilOpen(new AbortController().signal);
     await expect(guarded.ping()).rejects.toBeInstanceOf(StoreUnavailableError);
     expect(resultsOf(await guarded.saveAll([toStore()]))).toEqual(['stored']);
     await expect(guarded.ping()).resolves.toBeUndefined();
@@ -102,7 +105,7 @@ describe('guardOrderRepository', () => {
     );
     await expect(guarded.saveAll([toStore()])).rejects.toBeInstanceOf(StoreUnavailableError);
     store.beforeSave = () => {};
-    await gate.passable(new AbortController().signal);
+    await gate.untilOpen(new AbortController().signal);
     expect(resultsOf(await guarded.saveAll([toStore()]))).toEqual(['stored']);
     expect(gate.doubt).toBeUndefined();
   });

@@ -36,7 +36,7 @@ export class MessageStore {
     let pending = messages;
     let atOnce = messages.length;
     while (pending.length > 0) {
-      if (!gate.open) await this.#outageIsOver(holdUntil, stop);
+      if (!gate.open) await gate.untilOpen(AbortSignal.any([stop, timeoutAt(holdUntil)]));
       const tried = pending.slice(0, atOnce);
       const isOver = atOnce < messages.length && performance.now() >= holdUntil;
       if (!isOver) await this.#store(tried, late);
@@ -49,19 +49,14 @@ export class MessageStore {
     }
   }
 
-  /** Whether the store is back is found out by a trial write, never by a message. */
   async #store(messages: readonly MessageInWork[], late: AbortSignal): Promise<void> {
-    const { gate, storeOrders } = this.#options;
     const orders = messages.flatMap((message) => message.orders.filter(awaitsStore));
     if (late.aborted) for (const order of orders) order.outcome = STOPPING;
-    else if (gate.open && orders.length > 0) await storeOrders(orders);
-  }
-
-  async #outageIsOver(atLatest: number, stop: AbortSignal): Promise<void> {
-    const timeout = AbortSignal.timeout(Math.max(0, Math.ceil(atLatest - performance.now())));
-    await this.#options.gate.passable(AbortSignal.any([stop, timeout]));
+    else if (orders.length > 0) await this.#options.storeOrders(orders);
   }
 }
+
+const timeoutAt = (timeMs: number) => AbortSignal.timeout(Math.max(0, Math.ceil(timeMs - performance.now())));
 
 /** It was read, and nothing but the store keeps it from being stored. */
 const awaitsStore = (order: ReceivedOrder): order is ReadOrder =>

@@ -2,12 +2,8 @@ import { createMetrics } from '@orders/shared/runtime/metrics.ts';
 import { captureLog } from '@orders/shared/testing/log-lines.ts';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { OrderRefusedByRuleError, StoreUnavailableError } from '../../domain/errors.ts';
+import { Condition } from '../condition.ts';
 import { StoreGate } from './store-gate.ts';
-
-// Those of node:timers/promises are not among the fake timers.
-vi.mock('node:timers/promises', () => ({
-  setTimeout: (ms: number) => new Promise((resolve) => setTimeout(resolve, ms)),
-}));
 
 const SHUT_MS = { min: 1_000, max: 8_000 };
 const COMES_BACK_MS = 90_000;
@@ -27,6 +23,7 @@ function aGate() {
     },
     shutMs: SHUT_MS,
     comesBackMs: COMES_BACK_MS,
+    changed: new Condition(),
     logger,
     metrics,
   });
@@ -45,7 +42,7 @@ function aGate() {
     /** Waits until a save may be tried, and says how long that took. */
     pass: async () => {
       const since = performance.now();
-      const passed = gate.passable(stop.signal);
+      const passed = gate.untilOpen(stop.signal);
       while (!gate.open) await vi.advanceTimersByTimeAsync(100);
       await passed;
       return performance.now() - since;
@@ -100,7 +97,7 @@ describe('StoreGate', () => {
     await pass();
     expect(await state()).toBe(2);
     expect([gate.allowance(0), gate.allowance(1)]).toEqual([1, 0]);
-    gate.messagesReceived(1);
+    gate.recordReceived(1);
     expect(gate.allowance(0)).toBe(0);
     expect(gate.doubt).toBeDefined();
     await save();
@@ -177,12 +174,11 @@ describe('StoreGate', () => {
     await fail();
     store.hangs = true;
     const stop = new AbortController();
-    const waiting = [gate.passable(stop.signal), gate.turnOf(0, stop.signal)];
+    const waiting = gate.untilOpen(stop.signal);
     await vi.advanceTimersByTimeAsync(5_000);
     expect(store.trials).toBe(1);
     stop.abort();
-    await vi.advanceTimersByTimeAsync(1_000);
-    await Promise.all(waiting);
+    await waiting;
     expect(gate.open).toBe(false);
   });
 
@@ -200,11 +196,11 @@ describe('StoreGate', () => {
     const { gate, fail, pass } = aGate();
     await fail();
     await pass();
-    gate.messagesReceived(1);
-    gate.messagesReceived(0);
+    gate.recordReceived(1);
+    gate.recordReceived(0);
     expect(gate.doubt).toBeDefined();
-    gate.messagesProcessed(1);
-    gate.messagesReceived(0);
+    gate.recordOutcomes(1);
+    gate.recordReceived(0);
     expect(gate.doubt).toBeUndefined();
     // The next failure counts as one more.
     await fail();
@@ -215,13 +211,13 @@ describe('StoreGate', () => {
     const { gate, fail, pass } = aGate();
     await fail();
     await pass();
-    gate.messagesReceived(0);
+    gate.recordReceived(0);
     await fail();
     await pass();
-    gate.messagesReceived(0);
+    gate.recordReceived(0);
     expect(gate.doubt).toBeDefined();
     await vi.advanceTimersByTimeAsync(COMES_BACK_MS);
-    gate.messagesReceived(0);
+    gate.recordReceived(0);
     expect(gate.doubt).toBeUndefined();
   });
 
@@ -232,11 +228,9 @@ describe('StoreGate', () => {
     const asked: number[] = [];
     for (let poll = 0; poll < 4; poll++) {
       asked.push(gate.allowance(0));
-      gate.messagesReceived(gate.allowance(0));
+      gate.recordReceived(gate.allowance(0));
       expect([gate.allowance(0), gate.allowance(1)]).toEqual([0, 0]);
-      const turn = gate.turnOf(0, new AbortController().signal);
-      gate.messagesProcessed(asked.at(-1) ?? 0);
-      await turn; // no timer runs meanwhile
+      gate.recordOutcomes(asked.at(-1) ?? 0);
     }
     expect(asked).toEqual([1, 2, 4, 8]);
     await fail();
@@ -244,19 +238,13 @@ describe('StoreGate', () => {
     expect(gate.allowance(0)).toBe(1);
   });
 
-  it('turnOf, of the second poller, waits until a save went through', async () => {
-    const { gate, fail, pass, save } = aGate();
+  it('gate, once it is stopped, makes no more trials', async () => {
+    const { gate, store, fail } = aGate();
     await fail();
-    let turn = false;
-    const waiting = gate.turnOf(1, new AbortController().signal).then(() => {
-      turn = true;
-    });
-    await pass();
-    await vi.advanceTimersByTimeAsync(5_000);
-    expect(turn).toBe(false);
-    await save();
-    await vi.advanceTimersByTimeAsync(500);
-    await waiting;
-    expect(turn).toBe(true);
+    gate.stop();
+    await fail();
+    await vi.advanceTimersByTimeAsync(60_000);
+    expect(store.trials).toBe(0);
+    expect(vi.getTimerCount()).toBe(0);
   });
 });

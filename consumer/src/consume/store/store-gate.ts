@@ -1,12 +1,10 @@
-import { setTimeout as sleep } from 'node:timers/promises';
 import { backoffMs } from '@orders/shared/runtime/backoff.ts';
 import type { Logger } from '@orders/shared/runtime/logger.ts';
 import { StoreUnavailableError } from '../../domain/errors.ts';
 import type { ConsumerMetrics } from '../../metrics.ts';
-import { Condition } from '../receive/condition.ts';
+import type { Condition } from '../condition.ts';
 import type { SaveTrial } from './save-trial.ts';
 
-const CHECK_INTERVAL_MS = 500;
 const NAME = { breaker: 'store' };
 
 export type StoreGateOptions = {
@@ -15,21 +13,32 @@ export type StoreGateOptions = {
   shutMs: { min: number; max: number };
   /** By then, a message whose save failed was held, released, and received again by whoever is free. */
   comesBackMs: number;
+  /** Notified at each change of what {@link StoreGate.allowance} returns. */
+  changed: Condition;
   logger: Logger;
   metrics: Pick<ConsumerMetrics, 'breakerState'>;
 };
 
 type State =
   | { name: 'trusted' }
-  | { name: 'shut'; until: number; reason: StoreUnavailableError }
+  | { name: 'shut'; reason: StoreUnavailableError }
   /** `allowance`: how many messages the next poll may ask for. */
   | { name: 'proving'; reason: StoreUnavailableError; allowance: number };
 
 const STATE_VALUE = { trusted: 0, shut: 1, proving: 2 };
 
 /**
- * The breaker between the queue and the store. What finds out whether the store is back is a trial, never a message;
- * but only a real save proves it, since no trial is all that a save is.
+ * The breaker between the queue and the store: it alone says whether the store is down. Admission asks it how many
+ * messages may be received, the message store whether to hold what was received, and each save passes through it.
+ * A trial finds out whether the store is back, never a message; but only a real save proves it, since no trial is all
+ * that a save is.
+ *
+ * - *trusted*: every poller asks, and saves run side by side.
+ * - *shut*: nobody asks, and saves are refused without a call. When its time is over, a trial runs.
+ * - *proving*: saves run one at a time, and one poller asks for one message once the outcomes of all others are known. So
+ *   an outage that a trial cannot see costs few receives. Messages that need no save, such as unreadable ones, prove
+ *   nothing; after each of them the poller may ask for one more, so that a flood of them does not hold up the orders
+ *   behind it.
  *
  * ```
  * trusted ──a save fails──▶ shut ──its time is over, a trial is committed──▶ proving ──a save goes through──▶ trusted
@@ -37,10 +46,6 @@ const STATE_VALUE = { trusted: 0, shut: 1, proving: 2 };
  *                          │    └── longer each time ───┘                        │
  *                          └─────────────────── longer each time ──the save fails┘
  * ```
- *
- * While proving, saves run one at a time, and one poller asks for one message once the outcome of all others is known: an
- * outage that a trial cannot see costs few receives. Messages that need no save, such as unreadable ones, prove nothing;
- * after each of them the poller may ask for one more, so that a flood of them does not hold up the orders behind it.
  */
 export class StoreGate {
   readonly #options: StoreGateOptions;
@@ -53,12 +58,11 @@ export class StoreGate {
   #trialPassed = false;
   /** When a save failed last although a trial had passed. */
   #misledMs = Number.NEGATIVE_INFINITY;
-  #trying: Promise<void> | undefined;
+  #trialTimer: NodeJS.Timeout | undefined;
+  #stopped = false;
   #proof: Promise<void> | undefined;
   /** Messages that were received and have no outcome yet. Telling SQS comes after the outcome. */
   #inWork = 0;
-  /** The state, or the number of messages in work. */
-  readonly #changed = new Condition();
 
   constructor(options: StoreGateOptions) {
     this.#options = options;
@@ -84,7 +88,7 @@ export class StoreGate {
     const state = this.#state;
     if (state.name === 'shut')
       throw new StoreUnavailableError('the store was down a moment ago', { cause: state.reason });
-    const saving = this.#judge(state, call);
+    const saving = this.#observe(state, call);
     if (state.name === 'proving') {
       const done = () => {
         this.#proof = undefined;
@@ -107,32 +111,12 @@ export class StoreGate {
   }
 
   /** Resolves when a save may be tried, or the signal is aborted. */
-  async passable(signal: AbortSignal): Promise<void> {
-    while (this.#state.name === 'shut' && !signal.aborted) {
-      const waitMs = this.#state.until - performance.now();
-      if (waitMs > 0) {
-        await pause(Math.min(Math.ceil(waitMs), CHECK_INTERVAL_MS), signal);
-        continue;
-      }
-      this.#trying ??= this.#try().finally(() => {
-        this.#trying = undefined;
-      });
-      // A trial may hang for as long as a statement may: that is no reason to hold a message, or a stop.
-      await Promise.race([this.#trying, pause(CHECK_INTERVAL_MS, signal)]);
-    }
-  }
-
-  /** Resolves when that poller may ask for messages, or the signal is aborted. */
-  async turnOf(poller: number, signal: AbortSignal): Promise<void> {
-    while (!signal.aborted) {
-      await this.passable(signal);
-      await this.#changed.until(() => this.allowance(poller) > 0 || !this.open || undefined, signal);
-      if (this.allowance(poller) > 0) return;
-    }
+  async untilOpen(signal: AbortSignal): Promise<void> {
+    await this.#options.changed.until(() => this.open || undefined, signal);
   }
 
   /** To be called with the number of messages that each poll brought, before their processing begins. */
-  messagesReceived(count: number): void {
+  recordReceived(count: number): void {
     this.#inWork += count;
     if (this.#state.name !== 'proving') return;
     this.#state.allowance += count;
@@ -143,12 +127,18 @@ export class StoreGate {
   }
 
   /** To be called when the outcome of so many of them is known. */
-  messagesProcessed(count: number): void {
+  recordOutcomes(count: number): void {
     this.#inWork -= count;
-    this.#changed.notifyAll();
+    this.#options.changed.notifyAll();
   }
 
-  async #judge<T>(state: State, call: () => Promise<T>): Promise<T> {
+  /** Makes no more trials. */
+  stop(): void {
+    this.#stopped = true;
+    clearTimeout(this.#trialTimer);
+  }
+
+  async #observe<T>(state: State, call: () => Promise<T>): Promise<T> {
     try {
       const result = await call();
       // What began before the gate was shut proves nothing of now.
@@ -170,8 +160,7 @@ export class StoreGate {
     if (this.#state.name !== 'trusted') this.#trust();
   }
 
-  async #try(): Promise<void> {
-    const { reason } = this.#state as State & { name: 'shut' };
+  async #try(reason: StoreUnavailableError): Promise<void> {
     this.#options.metrics.breakerState.set(NAME, STATE_VALUE.proving);
     try {
       const refusals = await this.#options.trial.run();
@@ -190,7 +179,8 @@ export class StoreGate {
     const { min: baseMs, max: maxMs } = this.#options.shutMs;
     const shutMs = backoffMs(this.#failures++, { baseMs, maxMs });
     this.#refusal = reason.refusal ?? this.#refusal;
-    this.#enter({ name: 'shut', until: performance.now() + shutMs, reason });
+    this.#enter({ name: 'shut', reason });
+    if (!this.#stopped) this.#trialTimer = setTimeout(() => void this.#try(reason), shutMs);
     this.#options.logger.error({ ...NAME, err: reason, failures: this.#failures }, 'breaker opened');
   }
 
@@ -202,11 +192,6 @@ export class StoreGate {
   #enter(state: State): void {
     this.#state = state;
     this.#options.metrics.breakerState.set(NAME, STATE_VALUE[state.name]);
-    this.#changed.notifyAll();
+    this.#options.changed.notifyAll();
   }
-}
-
-/** Ends at once when the signal is aborted. */
-async function pause(ms: number, signal: AbortSignal): Promise<void> {
-  await sleep(ms, undefined, { signal }).catch(() => {});
 }

@@ -1,4 +1,3 @@
-import { UNREADABLE_REASONS } from '@orders/shared/order/message.ts';
 import {
   type CommonMetrics,
   Counter,
@@ -7,6 +6,7 @@ import {
   Histogram,
   LATENCY_BUCKETS,
 } from '@orders/shared/runtime/metrics.ts';
+import { REJECTION_REASONS } from './domain/outcome.ts';
 
 export type ConsumerMetrics = CommonMetrics & {
   /** Dashboard: rate out of the queue. */
@@ -37,16 +37,6 @@ export type ConsumerMetrics = CommonMetrics & {
    */
   observeOldest: (sentAt: Date | undefined) => void;
 };
-
-const REJECTION_REASONS = [
-  ...UNREADABLE_REASONS,
-  'CONFLICT',
-  'ORDER_NOT_STORABLE',
-  'MAX_FAILURES',
-  'MAX_RECEIVES',
-  'ORDER_LOCKED',
-  'NEWER_VERSION',
-];
 
 export type ConsumerGauges = {
   leases: () => number;
@@ -97,7 +87,7 @@ export function createConsumerMetrics(version: string, gauges: ConsumerGauges): 
     registers,
   });
   // From the start, so that a rate sees the first one too.
-  for (const reason of REJECTION_REASONS) deadLettered.inc({ reason }, 0);
+  for (const reason of Object.keys(REJECTION_REASONS)) deadLettered.inc({ reason }, 0);
   return {
     ...common,
     observeOldest: (sentAt) => {

@@ -1,3 +1,24 @@
+import type { UnreadableReason } from '@orders/shared/order/message.ts';
+
+/** Why a message can never succeed: stable codes that operators see in the DLQ, and what each means. */
+export const REJECTION_REASONS = {
+  NOT_JSON: 'the body is not JSON',
+  NOT_AN_ENVELOPE: 'no CloudEvents 1.0 event with a type',
+  UNKNOWN_VERSION: 'of a type that was never written',
+  UNREADABLE_CONTENT: 'the content cannot be unpacked or parsed',
+  ATTRIBUTE_MISMATCH: 'a message attribute contradicts the envelope',
+  INVALID_ORDER: 'the order breaks a rule of its schema',
+  CONTENT_HASH_MISMATCH: 'the order is not the one that was hashed',
+  CONFLICT: 'an order of the same id with other content is stored',
+  ORDER_NOT_STORABLE: 'the store refuses the order for what it contains',
+  MAX_FAILURES: 'failed MAX_FAILURES times',
+  MAX_RECEIVES: 'failed at the last receive before SQS moves it without a reason',
+  ORDER_LOCKED: 'another transaction held its row at that receive',
+  NEWER_VERSION: 'no newer consumer took it',
+} as const satisfies Record<UnreadableReason, string> & Record<string, string>;
+
+export type RejectionReason = keyof typeof REJECTION_REASONS;
+
 /** What becomes of a message. A value, so that one switch can turn it into calls to SQS. */
 export type Outcome =
   /** Its order is committed. */
@@ -7,7 +28,7 @@ export type Outcome =
   /** A passing fault of this message: to be tried again, and counted. */
   | { kind: 'retry'; error: Error }
   /** It can never succeed. `reason` is what operators see in the DLQ. */
-  | { kind: 'rejected'; reason: string; error: Error }
+  | { kind: 'rejected'; reason: RejectionReason; error: Error }
   /** Not its fault, nothing is counted: this consumer cannot work on it now. */
   | { kind: 'released'; cause: ReleaseCause };
 
@@ -19,6 +40,7 @@ type Stored = Outcome & { kind: 'processed' | 'duplicate' };
 export type Unstored = Exclude<Outcome, Stored>;
 
 export type Rejected = Outcome & { kind: 'rejected' };
+export type Released = Outcome & { kind: 'released' };
 
 // Those that most orders have: one object for all.
 export const PROCESSED: Outcome = { kind: 'processed' };

@@ -4,7 +4,7 @@ import { DEAD_LETTER_ATTRIBUTE, fromDeadLetterMessage, toDeadLetterMessage } fro
 import { toReceivedMessage } from './received-message.ts';
 
 const reason = {
-  reason: 'INVALID_ORDER',
+  reason: 'INVALID_ORDER' as const,
   detail: 'items: too few',
   errorClass: 'UnreadableMessageError',
   attempts: 3,

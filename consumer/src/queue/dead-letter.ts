@@ -2,7 +2,13 @@ import type { MessageAttributeValue } from '@aws-sdk/client-sqs';
 import { asMessageText } from '@orders/shared/sqs/message-limits.ts';
 import type { MessageToSend } from '@orders/shared/sqs/message-sender.ts';
 import { z } from 'zod';
+import type { MessageToSend } from '../consume/settle/message-sender.ts';
+import { REJECTION_REASONS, type RejectionReason } from '../domain/outcome.ts';
 import type { ReceivedMessage } from './received-message.ts';
+
+const REASONS = Object.entries(REJECTION_REASONS)
+  .map(([code, meaning]) => `${code} (${meaning})`)
+  .join(', ');
 
 /**
  * Why a message is in the DLQ. Travels in one message attribute, {@link DEAD_LETTER_ATTRIBUTE}, as JSON, since a
@@ -10,7 +16,7 @@ import type { ReceivedMessage } from './received-message.ts';
  * (`maxReceiveCount`) has none.
  */
 export const deadLetterSchema = z.object({
-  reason: z.string().describe('stable code: NOT_JSON, INVALID_ORDER, CONFLICT, MAX_FAILURES, …'),
+  reason: z.string().describe(`stable code: ${REASONS}`),
   detail: z.string().describe('details, without values of the order'),
   errorClass: z.string(),
   attempts: z.int().describe('how often SQS delivered the message'),
@@ -42,7 +48,7 @@ const MAX_DETAIL_CHARACTERS = 1_000;
 /** The message as it goes to the DLQ: its body and all its attributes, and the reason. */
 export function toDeadLetterMessage(
   message: ReceivedMessage,
-  reason: Omit<DeadLetter, 'movedAttributes'>,
+  reason: Omit<DeadLetter, 'movedAttributes'> & { reason: RejectionReason },
 ): MessageToSend {
   const { [DEAD_LETTER_ATTRIBUTE]: _previous, ...attributes } = cleanAttributes(message.rawAttributes);
   // The small ones: JSON and base64 may make a large one larger than the DLQ takes.

@@ -33,16 +33,14 @@ export type EncodeOptions = {
 };
 
 /** Why a message can never be read. The codes are the reasons that operators see in the DLQ. */
-export const UNREADABLE_REASONS = [
-  'NOT_JSON',
-  'NOT_AN_ENVELOPE',
-  'UNKNOWN_VERSION',
-  'UNREADABLE_CONTENT',
-  'ATTRIBUTE_MISMATCH',
-  'INVALID_ORDER',
-  'CONTENT_HASH_MISMATCH',
-] as const;
-export type UnreadableReason = (typeof UNREADABLE_REASONS)[number];
+export type UnreadableReason =
+  | 'NOT_JSON'
+  | 'NOT_AN_ENVELOPE'
+  | 'UNKNOWN_VERSION'
+  | 'UNREADABLE_CONTENT'
+  | 'ATTRIBUTE_MISMATCH'
+  | 'INVALID_ORDER'
+  | 'CONTENT_HASH_MISMATCH';
 
 /** The message can never be read, by any release that knows its version. */
 export class UnreadableMessageError extends Error {

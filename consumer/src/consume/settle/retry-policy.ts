@@ -1,6 +1,6 @@
 import { backoffMs, randomBetween } from '@orders/shared/runtime/backoff.ts';
 import type { ConsumerConfig } from '../../config.ts';
-import type { Rejected, Unstored } from '../../domain/outcome.ts';
+import type { Rejected, RejectionReason, Released, Unstored } from '../../domain/outcome.ts';
 import { MAX_VISIBILITY_SECONDS } from '../../queue/acknowledger.ts';
 import type { ReceivedMessage } from '../../queue/received-message.ts';
 import type { FailureCounter } from './failure-counter.ts';
@@ -32,31 +32,41 @@ export class RetryPolicy {
     this.#options = options;
   }
 
-  /** Counts failures, and gives up on what failed or waited too often: before SQS does, which tells no reason. */
-  judge(message: ReceivedMessage, outcome: Unstored): Unstored {
+  /** Counts failures, and rejects what failed or waited too often: before SQS does, which gives no reason. */
+  decide(message: ReceivedMessage, outcome: Unstored): Unstored {
     const { failures, config, maxReceiveCount } = this.#options;
     const isLastReceive = message.receiveCount >= maxReceiveCount;
-    if (outcome.kind === 'retry') {
-      const { error } = outcome;
-      if (failures.add(message.messageId) >= config.MAX_FAILURES)
-        return { kind: 'rejected', reason: 'MAX_FAILURES', error };
-      // Other consumers may have counted the other failures.
-      if (isLastReceive) return { kind: 'rejected', reason: 'MAX_RECEIVES', error };
+    switch (outcome.kind) {
+      case 'rejected':
+        return outcome;
+      case 'retry':
+        if (failures.add(message.messageId) >= config.MAX_FAILURES)
+          return rejected('MAX_FAILURES', outcome.error);
+        // Other consumers may have counted the other failures.
+        return isLastReceive ? rejected('MAX_RECEIVES', outcome.error) : outcome;
+      case 'released':
+        return this.#decideRelease(message, outcome, isLastReceive);
+      default:
+        return outcome satisfies never;
     }
-    if (outcome.kind === 'released' && outcome.cause === 'order-locked' && isLastReceive) {
-      const error = new Error('another transaction has held the order at each receive');
-      return { kind: 'rejected', reason: 'ORDER_LOCKED', error };
+  }
+
+  #decideRelease(message: ReceivedMessage, outcome: Released, isLastReceive: boolean): Unstored {
+    switch (outcome.cause) {
+      case 'stopping':
+      case 'store-unavailable':
+        return outcome;
+      case 'order-locked':
+        return isLastReceive
+          ? rejected('ORDER_LOCKED', new Error('another transaction has held the order at each receive'))
+          : outcome;
+      case 'newer-version':
+        return isLastReceive || waitedSeconds(message) >= this.#options.config.NEWER_VERSION_REJECT_SECONDS
+          ? rejected('NEWER_VERSION', new Error('no newer consumer has taken the message'))
+          : outcome;
+      default:
+        return outcome.cause satisfies never;
     }
-    if (outcome.kind === 'released' && outcome.cause === 'newer-version') {
-      if (isLastReceive || waitedSeconds(message) >= config.NEWER_VERSION_REJECT_SECONDS) {
-        return {
-          kind: 'rejected',
-          reason: 'NEWER_VERSION',
-          error: new Error('no newer consumer has taken the message'),
-        };
-      }
-    }
-    return outcome;
   }
 
   /** For how many seconds the message is not received again. */
@@ -84,6 +94,8 @@ export class RetryPolicy {
     }
   }
 }
+
+const rejected = (reason: RejectionReason, error: Error): Rejected => ({ kind: 'rejected', reason, error });
 
 const newerVersionDelaySeconds = (receiveCount: number): number => {
   const { min, max } = NEWER_VERSION_DELAY_SECONDS;

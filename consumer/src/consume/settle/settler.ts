@@ -1,5 +1,5 @@
 import type { Logger } from '@orders/shared/runtime/logger.ts';
-import { isStored, type Outcome, PROCESSED, type Unstored } from '../../domain/outcome.ts';
+import { isStored, type Outcome, PROCESSED, type ReleaseCause, type Unstored } from '../../domain/outcome.ts';
 import type { ConsumerMetrics } from '../../metrics.ts';
 import type { Acknowledger } from '../../queue/acknowledger.ts';
 import type { ReceivedMessage } from '../../queue/received-message.ts';
@@ -66,7 +66,8 @@ export class Settler {
     const { leases, retryPolicy, metrics, logger } = this.#options;
     const { message } = lease;
     const whole = orders.length === 1 ? orders[0] : orders.find(isReleasedTogether);
-    const outcome = whole && !isStored(whole.outcome) ? retryPolicy.judge(message, whole.outcome) : undefined;
+    const outcome =
+      whole && !isStored(whole.outcome) ? retryPolicy.decide(message, whole.outcome) : undefined;
     if (outcome) countOutcome(metrics, outcome);
     try {
       await (whole && outcome ? this.#carryOut(outcome, lease, whole) : this.#takeApart(lease, orders));
@@ -135,6 +136,12 @@ export class Settler {
 export const isStoredMessage = ({ orders }: MessageInWork): boolean =>
   orders.every(({ outcome }) => isStored(outcome));
 
-/** What keeps one order of a packed message from being stored keeps the others too. */
+/** Whether what keeps one order of a packed message from being stored keeps the others too. */
+const IS_OF_ALL: Record<ReleaseCause, boolean> = {
+  stopping: true,
+  'store-unavailable': true,
+  'order-locked': false,
+  'newer-version': false,
+};
 const isReleasedTogether = ({ outcome }: ReceivedOrder) =>
-  outcome.kind === 'released' && (outcome.cause === 'stopping' || outcome.cause === 'store-unavailable');
+  outcome.kind === 'released' && IS_OF_ALL[outcome.cause];

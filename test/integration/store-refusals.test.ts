@@ -116,6 +116,31 @@ describe.skipIf(!postgres)('PostgreSQL (skipped where no server is installed)', 
       expect(resultsOf(await repository.saveAll([withOtherContent(held)]))).toEqual(['stored']);
     });
 
+    test('saveAll and rehearse, undone by PostgreSQL, are tried again, a rehearsal as a whole', async () => {
+      const other = await openRepository();
+      await other.query(`
+        CREATE SEQUENCE tries;
+        CREATE FUNCTION undo_first() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+          IF nextval('tries') % 3 <> 0 THEN RAISE EXCEPTION 'undone' USING ERRCODE = '40001'; END IF;
+          RETURN NEW; END $$;
+        CREATE TRIGGER undo_first BEFORE INSERT ON orders FOR EACH ROW EXECUTE FUNCTION undo_first()`);
+      await repository.rehearse([anOrder()]);
+      expect(resultsOf(await repository.saveAll([anOrder()]))).toEqual(['stored']);
+      expect((await other.query('SELECT last_value::int FROM tries')).rows).toEqual([{ last_value: 6 }]);
+    });
+
+    test('rehearse, undone each time, rejects with STORE_UNAVAILABLE for that reason', async () => {
+      const other = await openRepository();
+      await other.query(`
+        CREATE FUNCTION undo() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+          RAISE EXCEPTION 'undone' USING ERRCODE = '40001'; END $$;
+        CREATE TRIGGER undo BEFORE INSERT ON orders FOR EACH ROW EXECUTE FUNCTION undo()`);
+      await expect(repository.rehearse([anOrder()])).rejects.toMatchObject({
+        code: 'STORE_UNAVAILABLE',
+        cause: { code: '40001' },
+      });
+    });
+
     test('saveAll and rehearse, while the whole table is locked, reject with STORE_UNAVAILABLE', async () => {
       const other = await openRepository({ statementTimeoutMs: 200 });
       await other.query('BEGIN; LOCK TABLE orders');

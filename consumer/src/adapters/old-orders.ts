@@ -5,7 +5,7 @@ import type { Client } from 'pg';
 import type { StoredOrder } from '../domain/order-repository.ts';
 import { openDatabase } from './open-order-repository.ts';
 import { fromRow, POSTGRES_STORED_AT, type ReadRow } from './order-row.ts';
-import { connectTool } from './postgres-connection.ts';
+import { connectTool, runStatement } from './postgres-connection.ts';
 
 const BUSY_TIMEOUT_MS = 10_000;
 /** So much of the table is looked at in one statement: 2 MB, in blocks of 8 KiB. */
@@ -158,11 +158,11 @@ function countOfPage(places: readonly { bytes: number }[]): number {
 function overPostgres(client: Client, lock: Client, before: Date): OldOrders {
   type Place = { place: string; bytes: number };
   const readPlaces = async (after: string, end: string, limit: number) =>
-    (await client.query<Place>(READ_PLACES, [after, end, before, limit])).rows;
+    (await runStatement<Place>(client, READ_PLACES, [after, end, before, limit])).rows;
   return {
     before,
     async *pages(limit) {
-      const { rows: sizes } = await client.query<{ blocks: number }>(COUNT_BLOCKS);
+      const { rows: sizes } = await runStatement<{ blocks: number }>(client, COUNT_BLOCKS, []);
       const blocks = sizes[0]?.blocks ?? 0;
       for (let block = 0; block < blocks; block += BLOCKS) {
         const end = firstOf(block + BLOCKS);
@@ -171,7 +171,7 @@ function overPostgres(client: Client, lock: Client, before: Date): OldOrders {
           more = places.length === limit;
           while (places.length > 0) {
             const last = places.splice(0, countOfPage(places)).at(-1)?.place ?? end;
-            const { rows } = await client.query<ReadRow>(READ, [after, last, before]);
+            const { rows } = await runStatement<ReadRow>(client, READ, [after, last, before]);
             if (rows.length > 0) yield rows.map(fromRow);
             after = last;
           }
@@ -179,7 +179,7 @@ function overPostgres(client: Client, lock: Client, before: Date): OldOrders {
       }
     },
     remove: async (orderIds) => {
-      const result = await client.query(REMOVE, [orderIds, before]);
+      const result = await runStatement(client, REMOVE, [orderIds, before]);
       return result.rowCount ?? 0;
     },
     close: async () => {

@@ -1,6 +1,6 @@
 import { DatabaseSync } from 'node:sqlite';
 import { openDatabase } from './open-order-repository.ts';
-import { connectTool, withSessionSettings } from './postgres-connection.ts';
+import { connectTool, runStatement, withSessionSettings } from './postgres-connection.ts';
 
 /** An order that is stored. The id is as it is in the database. */
 export type StoredOrderId = { orderId: string; storedAtMs: number; contentHash: string };
@@ -74,7 +74,7 @@ async function openPostgresReader(url: string): Promise<OrderIdReader> {
   const client = await connectTool(readOnly, { name: 'order-reconcile' });
   const read = async (after: string | undefined, limit: number) => {
     const sql = after === undefined ? READ_FIRST_PAGE : READ_PAGE;
-    return (await client.query<StoredOrderId>(sql, [after ?? FIRST_ID, limit])).rows;
+    return (await runStatement<StoredOrderId>(client, sql, [after ?? FIRST_ID, limit])).rows;
   };
   try {
     await read(undefined, 0);

@@ -1,9 +1,12 @@
 import { execFileSync } from 'node:child_process';
+import { randomUUID } from 'node:crypto';
 import { Client } from 'pg';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
 import { PgBouncer } from '../../../dev/pgbouncer.ts';
 import { PostgresServer } from '../../../dev/postgres-server.ts';
 import { postgresPrograms } from '../../../test/support/postgres-programs.ts';
+import { openOldOrders } from './old-orders.ts';
+import { readOrderIds } from './order-ids.ts';
 import { anOrder, describeOrderRepository, POSTGRES_RULES, resultsOf } from './order-repository.contract.ts';
 import { openPostgresOrderRepository, type PostgresOptions } from './postgres-order-repository.ts';
 
@@ -126,6 +129,36 @@ describe.skipIf(!programs.available)(`PostgreSQL behind PgBouncer (${programs.re
         expect(resultsOf(await repository.saveAll([anOrder()]))).toEqual(['stored']);
       });
     });
+  });
+
+  it('retention, behind a lock on the table and a pooler that drops its settings, is ended by the server', async () => {
+    const pooler = await PgBouncer.start(programs.pgbouncer, { url: direct, poolMode: 'transaction' });
+    closing.push({ close: () => pooler.stop() });
+    await emptyDatabase();
+    await (await openPostgresOrderRepository(direct, OPTIONS)).close();
+    const orders = await openOldOrders(pooler.through(direct), 30, { statementTimeoutMs: 300 });
+    closing.push(orders);
+    const locker = new Client(direct);
+    await locker.connect();
+    closing.push({ close: () => locker.end() });
+    await locker.query('BEGIN; LOCK TABLE orders IN ACCESS EXCLUSIVE MODE');
+    const ended = { code: '57014', message: expect.stringContaining('statement timeout') };
+    await expect(orders.remove([randomUUID()])).rejects.toMatchObject(ended);
+    await expect(orders.pages(10).next()).rejects.toMatchObject(ended);
+  });
+
+  it('reconcile, behind a pooler that drops its settings, reads with a limit', async () => {
+    const pooler = await PgBouncer.start(programs.pgbouncer, { url: direct, poolMode: 'transaction' });
+    closing.push({ close: () => pooler.stop() });
+    await emptyDatabase();
+    await server.sql(
+      `CREATE VIEW orders AS SELECT gen_random_uuid() AS order_id, now() AS stored_at,
+         current_setting('statement_timeout') AS content_hash;
+       GRANT SELECT ON orders TO orders`,
+      DATABASE,
+    );
+    const { value: page } = await readOrderIds(pooler.through(direct)).next();
+    expect(page).toMatchObject([{ contentHash: '1min' }]);
   });
 
   it('saveAll, over a connection that keeps its settings, is one statement: no BEGIN goes before it', async () => {

@@ -75,7 +75,7 @@ export async function runStatement<R extends QueryResultRow>(
   values: unknown[],
 ): Promise<QueryResult<R>> {
   const session = sessionOf(client);
-  if (session.inTransaction) return client.query<R>(sql, values);
+  if (isInTransaction(client)) return client.query<R>(sql, values);
   session.hasSettings ??= await hasSettings(client);
   if (session.hasSettings) return client.query<R>(sql, values);
   await beginTransaction(client);
@@ -89,6 +89,9 @@ export async function runStatement<R extends QueryResultRow>(
     throw error;
   }
 }
+
+/** Whether {@link beginTransaction} was called, and its end not yet. */
+export const isInTransaction = (client: ClientBase): boolean => sessionOf(client).inTransaction === true;
 
 /** Begins a transaction with the settings of {@link limitedConnection} in it, durable when it commits. */
 export async function beginTransaction(client: ClientBase): Promise<void> {

@@ -26,6 +26,7 @@ import {
   beginTransaction,
   endTransaction,
   isConnectionLost,
+  isInTransaction,
   limitedConnection,
   runStatement,
 } from './postgres-connection.ts';
@@ -195,7 +196,7 @@ export class PostgresOrderRepository implements OrderRepository {
     const rows = toRows(orders);
     let pid: number | undefined;
     try {
-      await this.#withClient(this.#pool, async (client) => {
+      const rehearseOnce = async (client: PoolClient) => {
         await beginTransaction(client);
         try {
           pid = (await query<{ pid: number }>(client, 'SELECT pg_backend_pid() AS pid', []))[0]?.pid;
@@ -205,10 +206,12 @@ export class PostgresOrderRepository implements OrderRepository {
           if (Math.min(inserted.size, stored.size) < rows.length) throw swallowedError();
           await endTransaction(client, COMMIT_REHEARSAL);
         } catch (error) {
-          if (translate(error) instanceof OrderRefusedError) await endTransaction(client, 'ROLLBACK');
+          if (isUndone(error) || translate(error) instanceof OrderRefusedError)
+            await endTransaction(client, 'ROLLBACK');
           throw error;
         }
-      });
+      };
+      await this.#withClient(this.#pool, (client) => retryUndone(() => rehearseOnce(client)));
     } catch (error) {
       if (pid !== undefined && error instanceof StoreUnavailableError) await this.#cancel(pid);
       throw error;
@@ -327,19 +330,25 @@ export class PostgresOrderRepository implements OrderRepository {
 
 const UUID = /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
 
-/** Serialization failure and deadlock: PostgreSQL undid the statement and says to try again. */
-const TRANSIENT = new Set(['40001', '40P01']);
+/** Serialization failure and deadlock: PostgreSQL undid the transaction and says to try again. */
+const UNDONE = new Set(['40001', '40P01']);
+const isUndone = (error: unknown) => error instanceof DatabaseError && UNDONE.has(error.code ?? '');
 
-async function query<R extends object>(client: PoolClient, sql: string, values: unknown[]): Promise<R[]> {
+async function retryUndone<T>(transaction: () => Promise<T>): Promise<T> {
   for (let attempt = 0; ; attempt++) {
     try {
-      return (await runStatement<R>(client, sql, values)).rows;
+      return await transaction();
     } catch (error) {
-      const transient = error instanceof DatabaseError && TRANSIENT.has(error.code ?? '');
-      if (!transient || attempt + 1 >= MAX_ATTEMPTS) throw error;
+      if (!isUndone(error) || attempt + 1 >= MAX_ATTEMPTS) throw error;
       await sleep(backoffMs(attempt, RETRY_BACKOFF));
     }
   }
+}
+
+/** What was undone within a transaction is not tried again here: that is for who began it. */
+async function query<R extends object>(client: PoolClient, sql: string, values: unknown[]): Promise<R[]> {
+  const run = () => runStatement<R>(client, sql, values);
+  return (await (isInTransaction(client) ? run() : retryUndone(run))).rows;
 }
 
 /** An insert waits for transactions that hold its ids, but its snapshot is older than their commits: only a new statement sees them. */

@@ -21,11 +21,7 @@ const noop: ReadMessages = async (leases) => {
 };
 const config = loadConsumerConfig(process.env);
 const logger = createLogger({ ...config, service: 'order-consumer', version: 'bench' });
-const metrics = createConsumerMetrics('bench', {
-  leases: () => 0,
-  workLimit: () => 0,
-  pool: () => undefined,
-});
+const metrics = createConsumerMetrics('bench');
 const sdkLogger = libraryLogger(logger, 'aws-sdk', config);
 const { consumer } = createOrderConsumer({
   config,

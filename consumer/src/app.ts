@@ -4,30 +4,27 @@ import { type Logger, libraryLogger } from '@orders/shared/runtime/logger.ts';
 import type { FatalHandler } from '@orders/shared/runtime/service.ts';
 import { createSqsClient } from '@orders/shared/sqs/client.ts';
 import { explainSqsError, queueAttributes, resolveQueues } from '@orders/shared/sqs/queue-admin.ts';
+import { redrivePolicyOf } from '@orders/shared/sqs/queues.ts';
 import { openOrderRepository } from './adapters/open-order-repository.ts';
 import { OpeningOrderRepository } from './adapters/opening-order-repository.ts';
 import { type ConsumerConfig, SHUTDOWN_RESERVE_MS } from './config.ts';
 import { createReceiveClient } from './consume/receive/receive-client.ts';
 import { createOrderConsumer } from './create-order-consumer.ts';
 import { orderRoutes } from './http/order-routes.ts';
-import { createConsumerMetrics } from './metrics.ts';
-import { auditQueues, redrivePolicyOf } from './queue/queue-audit.ts';
+import { createConsumerMetrics, registerGauges } from './metrics.ts';
+import { auditQueues } from './queue/queue-audit.ts';
 import { startQueueSampler } from './queue/queue-sampler.ts';
 
 export type ConsumerApp = { url: string; stop: () => Promise<void> };
 
-/** Puts order-consumer together and starts it. Resolves when it works off messages. */
+/** Puts order-consumer together and starts it. Resolves when it processes messages. */
 export async function startConsumer(
   config: ConsumerConfig,
   logger: Logger,
   version: string,
   onFatal: FatalHandler,
 ): Promise<ConsumerApp> {
-  const metrics = createConsumerMetrics(version, {
-    leases: () => leases.size,
-    workLimit: () => workLimit.value,
-    pool: () => store.pool(),
-  });
+  const metrics = createConsumerMetrics(version);
   const sdkLogger = libraryLogger(logger, 'aws-sdk', config);
   const client = createSqsClient({ config, metrics, logger: sdkLogger });
   const receiveClient = createReceiveClient(config, { metrics, logger: sdkLogger });
@@ -42,7 +39,7 @@ export async function startConsumer(
     logger.warn({ finding }, 'queue audit');
 
   const store = new OpeningOrderRepository();
-  const { consumer, repository, leases, watchdog, workLimit } = createOrderConsumer({
+  const { consumer, repository, watchdog, leases, workLimit } = createOrderConsumer({
     config,
     client,
     receiveClient,
@@ -55,6 +52,7 @@ export async function startConsumer(
     logger,
     onFatal,
   });
+  registerGauges(metrics.registry, { leases, workLimit, store });
 
   const health = new Health({
     appEnv: config.APP_ENV,

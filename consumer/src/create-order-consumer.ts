@@ -116,5 +116,5 @@ export function createOrderConsumer(dependencies: OrderConsumerDependencies) {
     logger,
     onFatal,
   });
-  return { consumer, repository, gate, leases, failures, settler, watchdog, workLimit };
+  return { consumer, repository, gate, leases, failures, watchdog, workLimit };
 }

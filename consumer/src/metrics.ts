@@ -5,6 +5,7 @@ import {
   Gauge,
   Histogram,
   LATENCY_BUCKETS,
+  type Registry,
 } from '@orders/shared/runtime/metrics.ts';
 import { REJECTION_REASONS } from './domain/outcome.ts';
 
@@ -38,45 +39,53 @@ export type ConsumerMetrics = CommonMetrics & {
   observeOldest: (sentAt: Date | undefined) => void;
 };
 
-export type ConsumerGauges = {
-  leases: () => number;
-  workLimit: () => number;
-  pool: () => { total: number; idle: number; waiting: number } | undefined;
+/** What is asked at each scrape. */
+export type GaugeSources = {
+  leases: { size: number };
+  workLimit: { value: number };
+  store: { pool: () => { total: number; idle: number; waiting: number } | undefined };
 };
 
-export function createConsumerMetrics(version: string, gauges: ConsumerGauges): ConsumerMetrics {
-  const common = createMetrics('order-consumer', version);
-  const registers = [common.registry];
-  const gauge = (name: string, help: string, value: () => number) =>
-    new Gauge({
-      name,
-      help,
-      registers,
-      collect() {
-        this.set(value());
-      },
-    });
+function gauge(registry: Registry, name: string, help: string, value: () => number): void {
+  new Gauge({
+    name,
+    help,
+    registers: [registry],
+    collect() {
+      this.set(value());
+    },
+  });
+}
+
+export function registerGauges(registry: Registry, { leases, workLimit, store }: GaugeSources): void {
   gauge(
+    registry,
     'sqs_leases_in_flight',
     'messages in work, whose leases are extended by the heartbeat',
-    gauges.leases,
+    () => leases.size,
   );
-  gauge('sqs_work_limit', 'current maximum of messages in work', gauges.workLimit);
-  let oldestSentAt: Date | undefined;
-  gauge(
-    'sqs_oldest_message_age_seconds',
-    'age of the oldest message in the last poll; 0 if it was empty',
-    () => (oldestSentAt ? Math.max(0, Date.now() - oldestSentAt.getTime()) / 1_000 : 0),
-  );
+  gauge(registry, 'sqs_work_limit', 'current maximum of messages in work', () => workLimit.value);
   new Gauge({
     name: 'store_pool_connections',
     help: 'connections to the database',
     labelNames: ['state'],
-    registers,
+    registers: [registry],
     collect() {
-      for (const [state, count] of Object.entries(gauges.pool() ?? {})) this.set({ state }, count);
+      for (const [state, count] of Object.entries(store.pool() ?? {})) this.set({ state }, count);
     },
   });
+}
+
+export function createConsumerMetrics(version: string): ConsumerMetrics {
+  const common = createMetrics('order-consumer', version);
+  const registers = [common.registry];
+  let oldestSentAt: Date | undefined;
+  gauge(
+    common.registry,
+    'sqs_oldest_message_age_seconds',
+    'age of the oldest message in the last poll; 0 if it was empty',
+    () => (oldestSentAt ? Math.max(0, Date.now() - oldestSentAt.getTime()) / 1_000 : 0),
+  );
   const counter = (name: string, help: string) => new Counter({ name, help, registers });
   const histogram = (name: string, help: string, buckets = LATENCY_BUCKETS) =>
     new Histogram({ name, help, buckets, registers });

@@ -44,13 +44,9 @@ export function createHarness(overrides: Partial<ConsumerConfig> = {}) {
     { level: 'debug', messageKey: 'message' },
     { write: (line: string) => lines.push(JSON.parse(line)) },
   );
-  const metrics = createConsumerMetrics('test', {
-    leases: () => leases.size,
-    workLimit: () => parts.workLimit.value,
-    pool: () => undefined,
-  });
+  const metrics = createConsumerMetrics('test');
   const fatal: unknown[] = [];
-  const { leases, ...parts } = createOrderConsumer({
+  const parts = createOrderConsumer({
     config,
     client: sqs.client,
     receiveClient: sqs.client,
@@ -63,5 +59,5 @@ export function createHarness(overrides: Partial<ConsumerConfig> = {}) {
     logger,
     onFatal: (error) => fatal.push(error),
   });
-  return { ...parts, leases, config, sqs, repository, metrics, lines, fatal };
+  return { ...parts, config, sqs, repository, metrics, lines, fatal };
 }

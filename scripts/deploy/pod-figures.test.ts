@@ -50,11 +50,7 @@ describe('figuresOf', () => {
   });
 
   test('consumer, counts what failed, what was dead-lettered, and not what a stop released', async () => {
-    const metrics = createConsumerMetrics('1', {
-      leases: () => 0,
-      workLimit: () => 0,
-      pool: () => undefined,
-    });
+    const metrics = createConsumerMetrics('1');
     metrics.outcomes.inc({ outcome: 'processed', cause: '' }, 5);
     metrics.outcomes.inc({ outcome: 'duplicate', cause: '' });
     metrics.outcomes.inc({ outcome: 'retry', cause: '' });

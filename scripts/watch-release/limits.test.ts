@@ -1,12 +1,11 @@
-import { createConsumerMetrics } from '@orders/consumer/metrics.ts';
+import { createConsumerMetrics, registerGauges } from '@orders/consumer/metrics.ts';
 import { createProducerMetrics } from '@orders/producer/metrics.ts';
 import { expect, it } from 'vitest';
 import { LIMITS } from './limits.ts';
 
-const registries = [
-  createProducerMetrics('test', () => 0).registry,
-  createConsumerMetrics('test', { leases: () => 0, workLimit: () => 0, pool: () => undefined }).registry,
-];
+const consumer = createConsumerMetrics('test').registry;
+registerGauges(consumer, { leases: { size: 0 }, workLimit: { value: 0 }, store: { pool: () => undefined } });
+const registries = [createProducerMetrics('test', () => 0).registry, consumer];
 
 it.each(LIMITS)(
   'limit "$name" asks for metrics that a service has, in its namespace, with a bound',

@@ -1,4 +1,4 @@
-import type { QueueAttributes } from '@orders/shared/sqs/queues.ts';
+import { type QueueAttributes, redrivePolicyOf } from '@orders/shared/sqs/queues.ts';
 import type { ConsumerConfig } from '../config.ts';
 
 export type AuditedQueues = { queue: QueueAttributes; deadLetterQueue: QueueAttributes };
@@ -51,15 +51,4 @@ export function auditQueues(
     'the dead-letter queue has a redrive policy of its own: looking at messages moves them on',
   );
   return findings;
-}
-
-/** Where SQS moves messages by itself, and after how many receives; empty when it moves none. */
-export function redrivePolicyOf({ RedrivePolicy }: QueueAttributes): {
-  deadLetterTargetArn?: string;
-  maxReceiveCount?: number;
-} {
-  const { deadLetterTargetArn, maxReceiveCount } = JSON.parse(RedrivePolicy || '{}');
-  return deadLetterTargetArn === undefined
-    ? {}
-    : { deadLetterTargetArn, maxReceiveCount: Number(maxReceiveCount) };
 }

@@ -19,7 +19,7 @@ it('queue sampler, of a queue that was deleted, tells it once as an error, until
     client: { send: () => answer() } as unknown as SQSClient,
     queues: { 'order-queue': 'url' },
     intervalSeconds: 1,
-    metrics: createConsumerMetrics('test', { leases: () => 0, workLimit: () => 0, pool: () => undefined }),
+    metrics: createConsumerMetrics('test'),
     logger,
   });
   const told = async () => {

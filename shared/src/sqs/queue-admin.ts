@@ -17,6 +17,7 @@ import {
   orderQueueDefinition,
   type QueueAttributes,
   type QueueDefinition,
+  redrivePolicyOf,
 } from './queues.ts';
 
 export type QueueNames = { queue: string; deadLetterQueue: string };
@@ -128,10 +129,8 @@ function compare(wanted: QueueAttributes, found: QueueAttributes): Pick<QueueCha
 
 /** SQS returns the policy with its own order of keys, and emulators return the count as text. */
 function sameRedrivePolicy(found: string, wanted: string): boolean {
-  const [a, b] = [JSON.parse(found || '{}'), JSON.parse(wanted || '{}')];
-  return (
-    a.deadLetterTargetArn === b.deadLetterTargetArn && String(a.maxReceiveCount) === String(b.maxReceiveCount)
-  );
+  const [a, b] = [found, wanted].map((RedrivePolicy) => redrivePolicyOf({ RedrivePolicy }));
+  return a?.deadLetterTargetArn === b?.deadLetterTargetArn && a?.maxReceiveCount === b?.maxReceiveCount;
 }
 
 /** Undefined if there is no queue of that name. */

@@ -5,6 +5,18 @@ import type { AppEnv } from '../runtime/config.ts';
 // written here, a test holds LocalStack's start-up file to it, and the consumer audits at start what it finds.
 
 export type QueueAttributes = Partial<Record<QueueAttributeName, string>>;
+
+/** Where SQS moves messages by itself, and after how many receives. */
+export type RedrivePolicy = { deadLetterTargetArn: string; maxReceiveCount: number };
+
+/** Nothing of a queue that moves none. Emulators tell the count as text. */
+export function redrivePolicyOf({ RedrivePolicy }: QueueAttributes): Partial<RedrivePolicy> {
+  const { deadLetterTargetArn, maxReceiveCount } = JSON.parse(RedrivePolicy || '{}');
+  return deadLetterTargetArn === undefined
+    ? {}
+    : { deadLetterTargetArn, maxReceiveCount: Number(maxReceiveCount) };
+}
+
 export type QueueDefinition = { name: string; attributes: QueueAttributes };
 
 const DAY_SECONDS = 24 * 60 * 60;

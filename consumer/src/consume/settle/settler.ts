@@ -1,4 +1,5 @@
 import type { Logger } from '@orders/shared/runtime/logger.ts';
+import { NotWantedError } from '@orders/shared/sqs/message-sender.ts';
 import { isStored, type Outcome, PROCESSED, type ReleaseCause, type Unstored } from '../../domain/outcome.ts';
 import type { ConsumerMetrics } from '../../metrics.ts';
 import type { Acknowledger } from '../../queue/acknowledger.ts';

@@ -16,11 +16,7 @@ import { StoreGate } from './store-gate.ts';
 
 function aGuardedStore() {
   const store = new FakeRepository();
-  const metrics = createConsumerMetrics('test', {
-    leases: () => 0,
-    workLimit: () => 0,
-    pool: () => undefined,
-  });
+  const metrics = createConsumerMetrics('test');
   const timed = timeOrderRepository(store as unknown as OrderRepository, metrics);
   const trial = new SaveTrial(timed);
   const gate = new StoreGate({

@@ -34,7 +34,7 @@ export type OrderConsumerDependencies = {
   /** Of the queue's redrive policy; without one, SQS moves nothing. */
   maxReceiveCount: number | undefined;
   store: OrderRepository;
-  /** Of this code, told with each message that it rejects. */
+  /** Of this code; each message that it rejects names it. */
   version: string;
   metrics: ConsumerMetrics;
   logger: Logger;
@@ -46,14 +46,8 @@ export type OrderConsumerDependencies = {
 
 /** Puts together all that stands between the queue and the store. Nothing runs before `consumer.start()`. */
 export function createOrderConsumer(dependencies: OrderConsumerDependencies) {
-  const { config, client, receiveClient, queueUrl, deadLetterQueueUrl, store, version } = dependencies;
-  const {
-    metrics,
-    logger,
-    onFatal,
-    maxReceiveCount = Number.POSITIVE_INFINITY,
-    read = readMessages,
-  } = dependencies;
+  const { config, client, receiveClient, queueUrl, store, metrics, logger } = dependencies;
+  const { maxReceiveCount = Number.POSITIVE_INFINITY, read = readMessages } = dependencies;
   const timedStore = timeOrderRepository(store, metrics);
   const trial = new SaveTrial(timedStore);
   const changed = new Condition();
@@ -75,19 +69,12 @@ export function createOrderConsumer(dependencies: OrderConsumerDependencies) {
     logger,
   });
   const failures = new FailureCounter();
-  const deadLetters = new DeadLetterSender({
-    client,
-    deadLetterQueueUrl,
-    failures,
-    version,
-    metrics,
-    logger,
-  });
+  const deadLetters = new DeadLetterSender({ ...dependencies, failures });
   const settler = new Settler({
     leases,
     acknowledger,
     deadLetters,
-    packed: new PackedSettler({ client, queueUrl, deadLetters, metrics, logger }),
+    packed: new PackedSettler({ ...dependencies, deadLetters }),
     failures,
     retryPolicy: new RetryPolicy({ maxReceiveCount, failures, config }),
     metrics,
@@ -96,9 +83,8 @@ export function createOrderConsumer(dependencies: OrderConsumerDependencies) {
   const watchdog = new Watchdog();
   const workLimit = new WorkLimit(config.MIN_IN_WORK ?? config.MAX_IN_WORK, config.MAX_IN_WORK);
   const consumer = new OrderConsumer({
+    ...dependencies,
     client: receiveClient,
-    queueUrl,
-    config,
     read,
     store: new MessageStore({
       storeOrders: (orders) => storeOrders(repository, orders),
@@ -112,9 +98,6 @@ export function createOrderConsumer(dependencies: OrderConsumerDependencies) {
     leases,
     acknowledger,
     settler,
-    metrics,
-    logger,
-    onFatal,
   });
   return { consumer, repository, gate, leases, failures, watchdog, workLimit };
 }

@@ -86,15 +86,15 @@ export function createConsumerMetrics(version: string): ConsumerMetrics {
     'age of the oldest message in the last poll; 0 if it was empty',
     () => (oldestSentAt ? Math.max(0, Date.now() - oldestSentAt.getTime()) / 1_000 : 0),
   );
-  const counter = (name: string, help: string) => new Counter({ name, help, registers });
+  const counter = <Label extends string>(name: string, help: string, ...labelNames: Label[]) =>
+    new Counter({ name, help, labelNames, registers });
   const histogram = (name: string, help: string, buckets = LATENCY_BUCKETS) =>
     new Histogram({ name, help, buckets, registers });
-  const deadLettered = new Counter({
-    name: 'orders_dead_lettered_total',
-    help: 'messages sent to the dead-letter queue',
-    labelNames: ['reason'],
-    registers,
-  });
+  const deadLettered = counter(
+    'orders_dead_lettered_total',
+    'messages sent to the dead-letter queue',
+    'reason',
+  );
   // From the start, so that a rate sees the first one too.
   for (const reason of Object.keys(REJECTION_REASONS)) deadLettered.inc({ reason }, 0);
   return {
@@ -106,19 +106,14 @@ export function createConsumerMetrics(version: string): ConsumerMetrics {
     redelivered: counter('sqs_messages_redelivered_total', 'messages received again'),
     emptyPolls: counter('sqs_empty_polls_total', 'polls that returned no message'),
     pollErrors: counter('sqs_poll_errors_total', 'failed polls'),
-    outcomes: new Counter({
-      name: 'orders_processed_total',
-      help: 'orders by outcome; a packed message that is released as a whole counts once',
-      labelNames: ['outcome', 'cause'],
-      registers,
-    }),
+    outcomes: counter(
+      'orders_processed_total',
+      'orders by outcome; a packed message that is released as a whole counts once',
+      'outcome',
+      'cause',
+    ),
     deadLettered,
-    settleErrors: new Counter({
-      name: 'sqs_settle_errors_total',
-      help: 'outcomes that SQS did not confirm',
-      labelNames: ['outcome'],
-      registers,
-    }),
+    settleErrors: counter('sqs_settle_errors_total', 'outcomes that SQS did not confirm', 'outcome'),
     lostLeases: counter('sqs_leases_lost_total', 'leases that expired before their message was settled'),
     processingDuration: histogram(
       'order_processing_duration_seconds',
@@ -126,10 +121,7 @@ export function createConsumerMetrics(version: string): ConsumerMetrics {
     ),
     queueTime: histogram('order_queue_time_seconds', 'time from send to receive', [
       ...LATENCY_BUCKETS,
-      60,
-      300,
-      900,
-      3_600,
+      ...[60, 300, 900, 3_600],
     ]),
     storeDuration: new Histogram({
       name: 'store_duration_seconds',

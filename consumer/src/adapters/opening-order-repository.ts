@@ -1,5 +1,5 @@
 import { StoreUnavailableError } from '../domain/errors.ts';
-import type { OrderRepository, OrderToStore } from '../domain/order-repository.ts';
+import type { OrderRepository } from '../domain/order-repository.ts';
 import type { OpenedOrderRepository } from './open-order-repository.ts';
 import type { PoolGauges } from './postgres-order-repository.ts';
 
@@ -15,30 +15,19 @@ export class OpeningOrderRepository implements OrderRepository {
     this.#store = await opening;
   }
 
-  async saveAll<O extends OrderToStore>(orders: readonly O[]) {
-    return this.#opened().saveAll(orders);
-  }
-  async rehearse(...args: Parameters<OrderRepository['rehearse']>) {
-    return this.#opened().rehearse(...args);
-  }
-  async findById(...args: Parameters<OrderRepository['findById']>) {
-    return this.#opened().findById(...args);
-  }
-  async findByIds(...args: Parameters<OrderRepository['findByIds']>) {
-    return this.#opened().findByIds(...args);
-  }
-  async findAny() {
-    return this.#opened().findAny();
-  }
-  async findByCustomer(...args: Parameters<OrderRepository['findByCustomer']>) {
-    return this.#opened().findByCustomer(...args);
-  }
-  async ping() {
-    return this.#opened().ping();
-  }
+  readonly saveAll: OrderRepository['saveAll'] = async (orders) => this.#opened().saveAll(orders);
+  readonly rehearse: OrderRepository['rehearse'] = async (orders) => this.#opened().rehearse(orders);
+  readonly findById: OrderRepository['findById'] = async (orderId) => this.#opened().findById(orderId);
+  readonly findByIds: OrderRepository['findByIds'] = async (...args) => this.#opened().findByIds(...args);
+  readonly findByCustomer: OrderRepository['findByCustomer'] = async (...args) =>
+    this.#opened().findByCustomer(...args);
+  readonly findAny = async () => this.#opened().findAny();
+  readonly ping = async () => this.#opened().ping();
+
   pool(): PoolGauges | undefined {
     return this.#store?.pool?.();
   }
+
   async close() {
     await this.#store?.close();
   }

@@ -52,7 +52,7 @@ export class Lease {
     return this.#extending;
   }
 
-  /** The extension under way, if any: one that arrives after a release would take the message back. */
+  /** The extension under way, if any: one that arrives after a release would hide the message again. */
   get extending(): Promise<void> | undefined {
     return this.#extending;
   }
@@ -131,7 +131,7 @@ export class LeaseKeeper {
   }
 
   /** Leases with enough time left for work of that length, extended if needed. The others count as lost. */
-  async afford(leases: readonly Lease[], workMs: number): Promise<Lease[]> {
+  async extendFor(leases: readonly Lease[], workMs: number): Promise<Lease[]> {
     const fits = (lease: Lease) => !lease.lost && lease.remainingMs >= workMs;
     const tight = leases.filter((lease) => !lease.lost && !fits(lease));
     await Promise.all(tight.map((lease) => this.#extend(lease)));

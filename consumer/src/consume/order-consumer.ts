@@ -1,8 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { Logger } from '@orders/shared/runtime/logger.ts';
 import { type ConsumerConfig, SHUTDOWN_RESERVE_MS } from '../config.ts';
 import { STOPPING } from '../domain/outcome.ts';
-import type { ConsumerMetrics } from '../metrics.ts';
 import type { Acknowledger } from '../queue/acknowledger.ts';
 import type { ReceivedMessage } from '../queue/received-message.ts';
 import type { Lease, LeaseKeeper } from './lease.ts';
@@ -16,7 +14,6 @@ import type { StoreGate } from './store/store-gate.ts';
 import type { Watchdog } from './watchdog.ts';
 
 export type OrderConsumerOptions = Omit<PollerOptions, 'onMessages'> & {
-  config: ConsumerConfig;
   read: ReadMessages;
   store: MessageStore;
   admission: Admission;
@@ -26,15 +23,13 @@ export type OrderConsumerOptions = Omit<PollerOptions, 'onMessages'> & {
   leases: LeaseKeeper;
   acknowledger: Acknowledger;
   settler: Settler;
-  metrics: ConsumerMetrics;
-  logger: Logger;
   /** The loop itself broke: a bug, after which the process must not stay up and do nothing. */
   onFatal: (error: unknown) => void;
 };
 
 const STUCK_MARGIN_MS = 30_000;
 
-/** How long a healthy consumer may work on a batch: held in an outage, and then in a save that hangs as long as it may. */
+/** How long a healthy consumer may take for a batch: held in an outage, then in a save that hangs as long as it may. */
 const longestBatchMs = (config: ConsumerConfig): number =>
   (config.HANDLING_TIMEOUT_SECONDS + config.OUTAGE_HOLD_SECONDS) * 1_000 +
   config.DATABASE_CONNECT_TIMEOUT_MS +
@@ -67,8 +62,9 @@ export class OrderConsumer {
   }
 
   /**
-   * Polls no more, finishes what was received, and tells SQS. What does not fit into the time is released and
-   * comes again elsewhere; the answer is how many messages that were.
+   * Stops polling, finishes what was received, and settles it. What does not fit into the time is released and
+   * redelivered elsewhere.
+   * @returns how many messages were released so
    */
   async stop({ timeoutMs }: { timeoutMs: number }): Promise<number> {
     const { leases, acknowledger, gate } = this.#options;
@@ -126,7 +122,7 @@ export class OrderConsumer {
     await Promise.all(settling);
   }
 
-  /** The leases of messages, those that last too short for the work left out. */
+  /** The leases of messages; without those that cannot be made to last as long as the work does. */
   async #lease(messages: readonly ReceivedMessage[], requestedAtMs: number): Promise<readonly Lease[]> {
     const { leases, metrics, config } = this.#options;
     const now = Date.now();
@@ -134,10 +130,9 @@ export class OrderConsumer {
       if (sentAt) metrics.queueTime.observe(Math.max(0, now - sentAt.getTime()) / 1_000);
     }
     const opened = messages.map((message) => leases.open(message, requestedAtMs));
-    const affordable = await leases.afford(opened, config.HANDLING_TIMEOUT_SECONDS * 1_000);
-    if (affordable.length < opened.length)
-      await this.#drop(opened.filter((lease) => !affordable.includes(lease)));
-    return affordable;
+    const lasting = await leases.extendFor(opened, config.HANDLING_TIMEOUT_SECONDS * 1_000);
+    if (lasting.length < opened.length) await this.#drop(opened.filter((lease) => !lasting.includes(lease)));
+    return lasting;
   }
 
   async #settle(messages: readonly MessageInWork[]): Promise<void> {
@@ -156,9 +151,8 @@ export class OrderConsumer {
   }
 
   /**
-   * The place of what is stored is free before the delete, so that the next poll overlaps with it, as long as no more is
-   * deleted so than may be under way at once. Where SQS falls behind, places are kept: what is not deleted in time comes
-   * again.
+   * The place of a stored message is free before its delete is confirmed, so that the next poll overlaps with it, for as
+   * many deletes as may be under way at once. When SQS falls behind, places are kept.
    */
   async #deleteStored(messages: readonly MessageInWork[]): Promise<void> {
     const { leases, admission, settler, acknowledger } = this.#options;
@@ -170,7 +164,7 @@ export class OrderConsumer {
     if (!overlaps) admission.release(messages.length);
   }
 
-  /** The leases ran out before work began: the messages come again by themselves. */
+  /** The leases ran out before work began: SQS redelivers the messages. */
   async #drop(lost: readonly Lease[]): Promise<void> {
     const { leases, admission, logger } = this.#options;
     await leases.close(lost);

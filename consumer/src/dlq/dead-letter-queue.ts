@@ -20,7 +20,7 @@ export type RedriveOptions = {
   ratePerSecond?: number;
   /** Only tells what would be moved. */
   dryRun?: boolean;
-  /** Only these; the others are hidden from other readers until the end, then given back. */
+  /** Only these; the others are hidden from other readers until the end, then released. */
   where?: (message: DeadLetteredMessage) => boolean;
   /**
    * Also those of reason `CONFLICT`. While the order that has their id is stored, they come back; once retention has
@@ -64,7 +64,7 @@ const LATER_TRIES = 10;
 /** By message id, the receipts of messages that are hidden from other readers; that which was hidden first is first. */
 type Hidden = Map<string, { receiptHandle: string; sinceMs: number }>;
 
-/** What operators do with the DLQ. Nothing here deletes a message that is not in the order queue before. */
+/** What operators do with the DLQ. A message is deleted only once it is in the order queue. */
 export class DeadLetterQueue {
   readonly #client: SQSClient;
   readonly #queueUrl: string;
@@ -85,7 +85,7 @@ export class DeadLetterQueue {
     this.#acknowledger = new Acknowledger(client, deadLetterQueueUrl);
   }
 
-  /** Up to `limit` messages. They stay: each is hidden from other readers while this looks, then given back. */
+  /** Up to `limit` messages. They stay: each is hidden from other readers while this looks, then released. */
   async peek(limit: number): Promise<DeadLetteredMessage[]> {
     const seen: DeadLetteredMessage[] = [];
     try {
@@ -96,16 +96,14 @@ export class DeadLetterQueue {
       }
       return seen;
     } finally {
-      await this.#hide(
-        seen.map(({ message }) => message.receiptHandle),
-        0,
-      );
+      const handles = seen.map(({ message }) => message.receiptHandle);
+      await this.#hide(handles, 0);
     }
   }
 
   /**
    * All messages, a batch at a time; of each only its id and its receipt are kept in memory. They stay: each is hidden
-   * from other readers until the end, then given back. Ends when nothing comes that was not seen before; what others
+   * from other readers until the end, then released. Ends when nothing comes that was not seen before; what others
    * hold is not seen.
    */
   async *readAll(): AsyncGenerator<DeadLetteredMessage[]> {
@@ -113,7 +111,7 @@ export class DeadLetterQueue {
     try {
       yield* this.#receiveUnseen(hidden, () => MAX_BATCH_ENTRIES);
     } finally {
-      await this.#giveBack(hidden);
+      await this.#release(hidden);
     }
   }
 
@@ -174,7 +172,7 @@ export class DeadLetterQueue {
         batchStartedAt = performance.now();
       }
     } finally {
-      await this.#giveBack(hidden);
+      await this.#release(hidden);
     }
     if (failures.length > 0) throw new RedriveIncompleteError(moved, failures);
     return moved;
@@ -265,11 +263,9 @@ export class DeadLetterQueue {
     await this.#acknowledger.delete(message.receiptHandle);
   }
 
-  async #giveBack(hidden: Hidden): Promise<void> {
-    await this.#hide(
-      [...hidden.values()].map(({ receiptHandle }) => receiptHandle),
-      0,
-    );
+  async #release(hidden: Hidden): Promise<void> {
+    const handles = [...hidden.values()].map(({ receiptHandle }) => receiptHandle);
+    await this.#hide(handles, 0);
   }
 
   /** Where that fails, the message is visible already or will be in time: no reason to withhold what was found out. */

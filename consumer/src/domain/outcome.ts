@@ -40,7 +40,6 @@ type Stored = Outcome & { kind: 'processed' | 'duplicate' };
 export type Unstored = Exclude<Outcome, Stored>;
 
 export type Rejected = Outcome & { kind: 'rejected' };
-export type Released = Outcome & { kind: 'released' };
 
 // Those that most orders have: one object for all.
 export const PROCESSED: Outcome = { kind: 'processed' };

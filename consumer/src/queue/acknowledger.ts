@@ -60,7 +60,7 @@ export class Acknowledger {
     return errors;
   }
 
-  /** From now on the message is invisible for so long; 0 gives it back at once. Whole seconds, at most 12 h. */
+  /** From now on the message is invisible for so long; 0 releases it at once. Whole seconds, at most 12 h. */
   async changeVisibility(receiptHandle: string, seconds: number): Promise<void> {
     const VisibilityTimeout = Math.min(MAX_VISIBILITY_SECONDS, Math.max(0, Math.ceil(seconds)));
     await this.#changes.add({ ReceiptHandle: receiptHandle, VisibilityTimeout });

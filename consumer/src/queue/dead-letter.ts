@@ -106,7 +106,7 @@ function parseDeadLetter(json: string | undefined): DeadLetter | undefined {
   }
 }
 
-/** What SQS takes back of what it gave: the SDK's type also has list members that no call accepts. */
+/** The members that SQS accepts when they are sent: the SDK's type also has lists, which no call accepts. */
 function cleanAttributes(
   attributes: Record<string, MessageAttributeValue>,
 ): Record<string, MessageAttributeValue> {

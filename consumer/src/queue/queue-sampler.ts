@@ -12,8 +12,8 @@ export type QueueSamplerOptions = {
 };
 
 /**
- * Samples the depth of queues into the metrics, now and then. A queue that is not there any more is told as an `ERROR`,
- * once until it is there again: somebody must act. Answers a function that stops it.
+ * Samples the depth of queues into the metrics. A queue that no longer exists is logged as an `ERROR`, once until it
+ * exists again: somebody must act. Returns a function that stops it.
  */
 export function startQueueSampler({
   client,

@@ -14,18 +14,8 @@ export type PollerOptions = {
   queueUrl: string;
   admission: Admission;
   watchdog: Watchdog;
-  config: Pick<
-    ConsumerConfig,
-    | 'MAX_MESSAGES_PER_POLL'
-    | 'SQS_WAIT_TIME_SECONDS'
-    | 'VISIBILITY_TIMEOUT_SECONDS'
-    | 'POLL_BACKOFF_MIN_MS'
-    | 'POLL_BACKOFF_MAX_MS'
-    | 'APP_ENV'
-    | 'AWS_ENDPOINT_URL'
-    | 'AWS_ENDPOINT_URL_SQS'
-  >;
-  metrics: Pick<ConsumerMetrics, 'received' | 'redelivered' | 'pollErrors' | 'emptyPolls' | 'observeOldest'>;
+  config: ConsumerConfig;
+  metrics: ConsumerMetrics;
   logger: Logger;
   /** Takes over the messages, and their places with them. Must not reject. */
   onMessages: (messages: ReceivedMessage[], requestedAtMs: number) => void;

@@ -1,4 +1,4 @@
-/** A rate that is better by less may be so by chance. */
+/** Smaller gains are noise. */
 const BETTER = 1.03;
 const STEP = { least: 1.2, most: 1.5 };
 const POLL_MESSAGES = 10;
@@ -50,7 +50,7 @@ export class WorkLimit {
     this.#waited = true;
   }
 
-  /** So many messages more are stored. Those with another fate say nothing of how much the store takes. */
+  /** So many messages more are stored. Messages with another outcome say nothing about how much the store takes. */
   recordStored(messages: number): void {
     const nowMs = performance.now();
     const paused = nowMs - this.#lastMs > PAUSE_MS;

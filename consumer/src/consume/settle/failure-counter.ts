@@ -10,7 +10,7 @@ const MAX_MESSAGES = 10_000;
 export class FailureCounter {
   readonly #failures = new LRUCache<string, number>({ max: MAX_MESSAGES });
 
-  /** Counts one more and answers how many it is now. */
+  /** Counts one more and returns how many there are now. */
   add(messageId: string): number {
     const failures = this.get(messageId) + 1;
     this.#failures.set(messageId, failures);

@@ -20,9 +20,8 @@ export type PackedSettlerOptions = {
 };
 
 /**
- * Takes packed messages apart of which not all is stored. What can never be stored goes to the DLQ, each order by
- * itself, as if it had come so. What may be stored later goes back to the queue, each by itself, and meets its fate
- * there. A line that SQS takes in no message (a control character, too long) goes to the DLQ in the message that it came
+ * Takes packed messages apart of which not all is stored. Each order that can never be stored goes to the DLQ, as if it
+ * had come alone. Each that may be stored later is requeued as a message of its own. A line that SQS takes in no message (a control character, too long) goes to the DLQ in the message that it came
  * in. Only then the packed message may be deleted.
  */
 export class PackedSettler {

@@ -1,6 +1,6 @@
 import { backoffMs, randomBetween } from '@orders/shared/runtime/backoff.ts';
 import type { ConsumerConfig } from '../../config.ts';
-import type { Rejected, RejectionReason, Released, Unstored } from '../../domain/outcome.ts';
+import type { Rejected, RejectionReason, Unstored } from '../../domain/outcome.ts';
 import { MAX_VISIBILITY_SECONDS } from '../../queue/acknowledger.ts';
 import type { ReceivedMessage } from '../../queue/received-message.ts';
 import type { FailureCounter } from './failure-counter.ts';
@@ -9,15 +9,7 @@ export type RetryPolicyOptions = {
   /** After so many receives SQS moves a message to the DLQ by itself, without a reason. */
   maxReceiveCount: number;
   failures: FailureCounter;
-  config: Pick<
-    ConsumerConfig,
-    | 'MAX_FAILURES'
-    | 'RETRY_BACKOFF_MIN_SECONDS'
-    | 'RETRY_BACKOFF_MAX_SECONDS'
-    | 'OUTAGE_RELEASE_MIN_SECONDS'
-    | 'OUTAGE_RELEASE_MAX_SECONDS'
-    | 'NEWER_VERSION_REJECT_SECONDS'
-  >;
+  config: ConsumerConfig;
 };
 
 const NEWER_VERSION_DELAY_SECONDS = { min: 60, max: 600 };
@@ -36,34 +28,23 @@ export class RetryPolicy {
   decide(message: ReceivedMessage, outcome: Unstored): Unstored {
     const { failures, config, maxReceiveCount } = this.#options;
     const isLastReceive = message.receiveCount >= maxReceiveCount;
-    switch (outcome.kind) {
-      case 'rejected':
-        return outcome;
-      case 'retry':
-        if (failures.add(message.messageId) >= config.MAX_FAILURES)
-          return rejected('MAX_FAILURES', outcome.error);
-        // Other consumers may have counted the other failures.
-        return isLastReceive ? rejected('MAX_RECEIVES', outcome.error) : outcome;
-      case 'released':
-        return this.#decideRelease(message, outcome, isLastReceive);
-      default:
-        return outcome satisfies never;
+    if (outcome.kind === 'retry') {
+      const { error } = outcome;
+      if (failures.add(message.messageId) >= config.MAX_FAILURES) return rejected('MAX_FAILURES', error);
+      // Other consumers may have counted the other failures.
+      return isLastReceive ? rejected('MAX_RECEIVES', error) : outcome;
     }
-  }
-
-  #decideRelease(message: ReceivedMessage, outcome: Released, isLastReceive: boolean): Unstored {
+    if (outcome.kind === 'rejected') return outcome;
     switch (outcome.cause) {
       case 'stopping':
       case 'store-unavailable':
         return outcome;
       case 'order-locked':
-        return isLastReceive
-          ? rejected('ORDER_LOCKED', new Error('another transaction has held the order at each receive'))
-          : outcome;
+        if (!isLastReceive) return outcome;
+        return rejected('ORDER_LOCKED', new Error('another transaction has held the order at each receive'));
       case 'newer-version':
-        return isLastReceive || waitedSeconds(message) >= this.#options.config.NEWER_VERSION_REJECT_SECONDS
-          ? rejected('NEWER_VERSION', new Error('no newer consumer has taken the message'))
-          : outcome;
+        if (!isLastReceive && waitedSeconds(message) < config.NEWER_VERSION_REJECT_SECONDS) return outcome;
+        return rejected('NEWER_VERSION', new Error('no newer consumer has taken the message'));
       default:
         return outcome.cause satisfies never;
     }

@@ -61,7 +61,7 @@ export class Settler {
 
   /**
    * Settles a message of which not everything is stored. The lease is kept until all is sent that has to be, and closed
-   * before SQS is told what becomes of the message. Never rejects, as above.
+   * before the message is deleted or released. Never rejects, as above.
    */
   async settle({ lease, orders }: MessageInWork): Promise<void> {
     const { leases, retryPolicy, metrics, logger } = this.#options;

@@ -51,7 +51,7 @@ export function guardOrderRepository(
       const isFinal = error instanceof OrderNotStorableError && orders.length === 1;
       if (
         error instanceof OrderRefusedError &&
-        (await trial[isFinal ? 'meetsAnyNow' : 'meetsAny'](error.refusal))
+        (await trial[isFinal ? 'refusesAllNow' : 'refusesAll'](error.refusal))
       )
         throw new StoreUnavailableError(`every order is refused: ${error.message}`, {
           cause: error,
@@ -63,8 +63,8 @@ export function guardOrderRepository(
     const last = stored.at(-1);
     if (last) {
       metrics.ordersStored.inc(stored.length);
-      trial.wasStored(last[0]);
-    } else if (saved.some(([, result]) => result === 'swallowed') && (await trial.meetsAny(SWALLOWED))) {
+      trial.imitate(last[0]);
+    } else if (saved.some(([, result]) => result === 'swallowed') && (await trial.refusesAll(SWALLOWED))) {
       throw new StoreUnavailableError('every order is swallowed', { refusal: SWALLOWED });
     }
     return saved;

@@ -55,7 +55,7 @@ describe('SaveTrial', () => {
   it('run, after an order was stored, rehearses that one under new ids', async () => {
     const { trial, rehearsed } = aTrial();
     const last = toStore({ customerId: 'C-7' });
-    trial.wasStored(last);
+    trial.imitate(last);
     await trial.run();
     expect(rehearsed).toHaveLength(1);
     const copies = rehearsed.flat();
@@ -72,7 +72,7 @@ describe('SaveTrial', () => {
       expect(new Set(column).size).toBe(copies.length + 1);
   });
 
-  it('meetsAny, where customers must be known and no two orders may have the same metadata, is false', async () => {
+  it('refusesAll, where customers must be known and no two orders may have the same metadata, is false', async () => {
     const last = toStore({ customerId: 'C-7', metadata: { reference: 'R-1' } });
     const { trial, rehearsed } = aTrial((orders) => {
       const first = orders[0]?.order;
@@ -80,8 +80,8 @@ describe('SaveTrial', () => {
       if (first.metadata?.['reference'] === 'R-1')
         throw new OrderRefusedByRuleError('unique index', { refusal: '23505' });
     });
-    trial.wasStored(last);
-    for (const refusal of ['23503', '23505']) expect(await trial.meetsAny(refusal)).toBe(false);
+    trial.imitate(last);
+    for (const refusal of ['23503', '23505']) expect(await trial.refusesAll(refusal)).toBe(false);
     for (const { order } of rehearsed.flat()) expect(() => orderSchema.parse(order)).not.toThrow();
   });
 
@@ -99,68 +99,68 @@ describe('SaveTrial', () => {
     expect(rehearsed).toHaveLength(1);
   });
 
-  it('meetsAny, where either the last order or an invented one passes, is false', async () => {
+  it('refusesAll, where either the last order or an invented one passes, is false', async () => {
     for (const refuses of [isInvented, (orders: readonly OrderToStore[]) => !isInvented(orders)]) {
       const { trial } = aTrial((orders) => {
         if (refuses(orders)) throw new OrderRefusedByRuleError('unlike an order', { refusal: 'P0001' });
       });
-      trial.wasStored(toStore());
-      expect(await trial.meetsAny('P0001')).toBe(false);
+      trial.imitate(toStore());
+      expect(await trial.refusesAll('P0001')).toBe(false);
     }
   });
 
-  it('meetsAny, where all are refused, is true of that refusal and of no other', async () => {
+  it('refusesAll, where all are refused, is true of that refusal and of no other', async () => {
     const { trial } = aTrial(() => {
       throw new OrderNotStorableError('no', { refusal: '23502' });
     });
-    trial.wasStored(toStore());
-    expect(await trial.meetsAny('23502')).toBe(true);
-    expect(await trial.meetsAny('22P05')).toBe(false);
+    trial.imitate(toStore());
+    expect(await trial.refusesAll('23502')).toBe(true);
+    expect(await trial.refusesAll('22P05')).toBe(false);
   });
 
-  it('meetsAny, where the store fails, rejects with STORE_UNAVAILABLE', async () => {
+  it('refusesAll, where the store fails, rejects with STORE_UNAVAILABLE', async () => {
     for (const error of [new StoreUnavailableError('down'), new Error('a bug')]) {
       const { trial } = aTrial(() => {
         throw error;
       });
-      await expect(trial.meetsAny('22P05')).rejects.toBeInstanceOf(StoreUnavailableError);
+      await expect(trial.refusesAll('22P05')).rejects.toBeInstanceOf(StoreUnavailableError);
     }
   });
 
-  it('meetsAny, asked in a flood, tries once for each refusal and second', async () => {
+  it('refusesAll, asked in a flood, tries once for each refusal and second', async () => {
     const { trial, repository } = aTrial();
-    for (let i = 0; i < 100; i++) await trial.meetsAny('22P05');
-    await Promise.all(Array.from({ length: 100 }, () => trial.meetsAny('23505')));
+    for (let i = 0; i < 100; i++) await trial.refusesAll('22P05');
+    await Promise.all(Array.from({ length: 100 }, () => trial.refusesAll('23505')));
     expect(repository.rehearsals).toBe(2);
     vi.advanceTimersByTime(1_000);
-    await trial.meetsAny('22P05');
+    await trial.refusesAll('22P05');
     expect(repository.rehearsals).toBe(3);
   });
 
-  it('meetsAnyNow, whatever was known before, asks a trial that begins later, which all who wait share', async () => {
+  it('refusesAllNow, whatever was known before, asks a trial that begins later, which all who wait share', async () => {
     const { trial, repository } = aTrial();
-    expect(await trial.meetsAny('23514')).toBe(false);
+    expect(await trial.refusesAll('23514')).toBe(false);
     const begun = Promise.withResolvers<void>();
     repository.beforeRehearse = () => begun.promise;
-    const first = trial.meetsAnyNow('23514');
+    const first = trial.refusesAllNow('23514');
     await vi.waitFor(() => expect(repository.rehearsals).toBe(2));
     repository.beforeRehearse = () => {
       throw new OrderNotStorableError('a new column', { refusal: '23514' });
     };
-    const later = Array.from({ length: 100 }, () => trial.meetsAnyNow('23514'));
+    const later = Array.from({ length: 100 }, () => trial.refusesAllNow('23514'));
     begun.resolve();
     expect(await first).toBe(false);
     expect(new Set(await Promise.all(later))).toEqual(new Set([true]));
     expect(repository.rehearsals).toBe(3);
-    expect(await trial.meetsAnyNow('23514')).toBe(true);
+    expect(await trial.refusesAllNow('23514')).toBe(true);
   });
 
-  it('meetsAnyNow, after a trial that failed, runs another', async () => {
+  it('refusesAllNow, after a trial that failed, runs another', async () => {
     const { trial, repository } = aTrial(() => {
       throw new StoreUnavailableError('down');
     });
-    await expect(trial.meetsAnyNow('23514')).rejects.toBeInstanceOf(StoreUnavailableError);
+    await expect(trial.refusesAllNow('23514')).rejects.toBeInstanceOf(StoreUnavailableError);
     repository.beforeRehearse = () => {};
-    expect(await trial.meetsAnyNow('23514')).toBe(false);
+    expect(await trial.refusesAllNow('23514')).toBe(false);
   });
 });

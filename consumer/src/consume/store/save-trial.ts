@@ -29,7 +29,7 @@ export class SaveTrial {
   }
 
   /** Has later trials be like this order. */
-  wasStored(order: OrderToStore): void {
+  imitate(order: OrderToStore): void {
     this.#storedLast = order;
   }
 
@@ -37,7 +37,7 @@ export class SaveTrial {
    * Whether this refusal is the store's, and would meet any order: as of a moment ago, for what can be taken back.
    * @throws {StoreUnavailableError} an outage
    */
-  meetsAny(refusal: string): Promise<boolean> {
+  refusesAll(refusal: string): Promise<boolean> {
     const now = performance.now();
     for (const [kind, { holdsUntil }] of this.#answers) if (holdsUntil <= now) this.#answers.delete(kind);
     const known = this.#answers.get(refusal);
@@ -52,7 +52,7 @@ export class SaveTrial {
    * share the next one.
    * @throws {StoreUnavailableError} an outage
    */
-  async meetsAnyNow(refusal: string): Promise<boolean> {
+  async refusesAllNow(refusal: string): Promise<boolean> {
     this.#next ??= Promise.allSettled([this.#running]).then(() => {
       this.#running = this.#next;
       this.#next = undefined;

@@ -31,7 +31,7 @@ describe.skipIf(!engine.available)(`openOldOrders of PostgreSQL 17 (${engine.rea
     await container?.stop();
   });
 
-  it('pages, while what they give is removed, give every old order once and no fresh one', async () => {
+  it('pages, while their orders are removed, return every old order once and no fresh one', async () => {
     const limits = { poolSize: 2, connectTimeoutMs: 5_000, statementTimeoutMs: 5_000 };
     const repository = await openOrderRepository(url, limits);
     const [old, fresh] = [25, 5].map((count) =>
@@ -98,7 +98,7 @@ describe.skipIf(!engine.available)(`openOldOrders of PostgreSQL 17 (${engine.rea
     expect(await first.pages(1).next().catch(String)).toMatch(/terminat|not queryable/);
   });
 
-  it('pages, of a table that takes far longer to read than a statement may, give what is old in it', async () => {
+  it('pages, of a table that takes far longer to read than a statement may, return every old order', async () => {
     await admin.query(
       `INSERT INTO orders (order_id, customer_id, created_at_ms, content_hash, trace_id, data)
        SELECT gen_random_uuid(), '', 0, '', '', to_json(repeat('x', 300)) FROM generate_series(1, 300000)`,

@@ -43,7 +43,7 @@ describe.skipIf(!engine.available)(`readOrderIds of PostgreSQL 17 (${engine.reas
     await expect(read(url, 10)).rejects.not.toThrow(PASSWORD);
   });
 
-  it('readOrderIds, as a role that may only read, gives every id once, in order, with its time', async () => {
+  it('readOrderIds, as a role that may only read, returns every id once, in order, with its time', async () => {
     const repository = await openOrderRepository(url, {
       poolSize: 2,
       connectTimeoutMs: 5_000,

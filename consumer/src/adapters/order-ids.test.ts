@@ -24,18 +24,22 @@ async function read(pageOrders = 10_000, databaseUrl = `sqlite:${file}`): Promis
 }
 
 describe('readOrderIds of SQLite', () => {
-  it.each([1, 3, 7, 8, 100])('readOrderIds, in pages of %i, gives every id once, in order', async (size) => {
-    const repository = openSqliteOrderRepository(file);
-    const orders = Array.from({ length: 7 }, () => anOrder({ orderId: randomUUID() }));
-    await repository.saveAll(orders);
-    const pages = await read(size);
-    await repository.close();
-    expect(pages.flat().map(({ orderId }) => orderId)).toEqual(
-      orders.map(({ order }) => order.orderId).sort(),
-    );
-    expect(Math.max(...pages.map(({ length }) => length))).toBe(Math.min(size, 7));
-    for (const { storedAtMs } of pages.flat()) expect(Math.abs(Date.now() - storedAtMs)).toBeLessThan(60_000);
-  });
+  it.each([1, 3, 7, 8, 100])(
+    'readOrderIds, in pages of %i, returns every id once, in order',
+    async (size) => {
+      const repository = openSqliteOrderRepository(file);
+      const orders = Array.from({ length: 7 }, () => anOrder({ orderId: randomUUID() }));
+      await repository.saveAll(orders);
+      const pages = await read(size);
+      await repository.close();
+      expect(pages.flat().map(({ orderId }) => orderId)).toEqual(
+        orders.map(({ order }) => order.orderId).sort(),
+      );
+      expect(Math.max(...pages.map(({ length }) => length))).toBe(Math.min(size, 7));
+      for (const { storedAtMs } of pages.flat())
+        expect(Math.abs(Date.now() - storedAtMs)).toBeLessThan(60_000);
+    },
+  );
 
   it('readOrderIds, of a store whose consumer has stopped, reads it', async () => {
     const repository = openSqliteOrderRepository(file);

@@ -79,7 +79,7 @@ export function describeOrderRepository(
         expect(idsOf(await repository.findByIds(idsOf(orders))).sort()).toEqual(idsOf(orders).sort());
       });
 
-      it('saveAll, with new, same and other content mixed, answers each in order and keeps what was there', async () => {
+      it('saveAll, with new, same and other content mixed, returns each result in order and keeps what was there', async () => {
         const same = anOrder();
         const taken = anOrder();
         await repository.saveAll([same, taken]);
@@ -101,7 +101,7 @@ export function describeOrderRepository(
         expect((await repository.findById(first.order.orderId))?.order.createdAt).toBe(first.order.createdAt);
       });
 
-      it('saveAll, with one id several times in a call, stores the first and judges the others by it', async () => {
+      it('saveAll, with one id several times in a call, stores the first and compares the others with it', async () => {
         const first = anOrder();
         const batch = [first, withOtherContent(first), first, anOrder()];
         expect(resultsOf(await repository.saveAll(batch))).toEqual([
@@ -113,7 +113,7 @@ export function describeOrderRepository(
         expect((await repository.findById(first.order.orderId))?.order).toEqual(first.order);
       });
 
-      it('saveAll, with a stored id several times in a call, judges each by what is stored', async () => {
+      it('saveAll, with a stored id several times in a call, compares each with what is stored', async () => {
         const stored = anOrder();
         const other = withOtherContent(stored);
         await repository.saveAll([stored]);
@@ -131,11 +131,11 @@ export function describeOrderRepository(
         expect(resultsOf(await repository.saveAll([upper]))).toEqual(['duplicate']);
       });
 
-      it('saveAll, with no orders, answers nothing', async () => {
+      it('saveAll, with no orders, returns nothing', async () => {
         expect(resultsOf(await repository.saveAll([]))).toEqual([]);
       });
 
-      it('saveAll, called by several at once, answers each caller about its own orders', async () => {
+      it('saveAll, called by several at once, returns to each caller the results of its own orders', async () => {
         const [mine, yours, shared] = [anOrder(), anOrder(), anOrder()];
         const [a, b] = await Promise.all([
           repository.saveAll([mine, shared]),
@@ -246,7 +246,7 @@ export function describeOrderRepository(
     });
 
     describe('finding', () => {
-      it('findById, of an order with everything in it, gives it back to the letter', async () => {
+      it('findById returns an order with everything in it, to the letter', async () => {
         const before = Date.now();
         const rich = anOrder({
           customerId: '顧客-👩‍🚀-ß-"\'\\',
@@ -285,7 +285,7 @@ export function describeOrderRepository(
         expect(orders).toContainEqual({ ...found, storedAt: undefined, sizeBytes: undefined });
       });
 
-      it('findByIds, with known, unknown, repeated and impossible ids, gives each known order once and in order', async () => {
+      it('findByIds, with known, unknown, repeated and impossible ids, returns each known order once and in order', async () => {
         const [a, b] = [anOrder(), anOrder()];
         await repository.saveAll([a, b, anOrder()]);
         const asked = [randomUUID(), ...idsOf([b, a, b]), 'no-id', a.order.orderId.toUpperCase()];
@@ -323,7 +323,7 @@ export function describeOrderRepository(
         expect(idsOf(page)).toEqual(idsOf(large.slice(1, 3)));
       });
 
-      it('findByCustomer, paged through ties, gives every order of the customer once, newest first', async () => {
+      it('findByCustomer, paged through ties, returns every order of the customer once, newest first', async () => {
         const times = ['10:00:00.000Z', '10:00:00.001Z', '10:00:00.002Z', '12:00:00.001+02:00'];
         const orders = Array.from({ length: 22 }, (_, i) =>
           anOrder({ createdAt: `2026-03-01T${times[i % 4]}` }),
@@ -348,7 +348,7 @@ export function describeOrderRepository(
         expect(pages.map(({ length }) => length)).toEqual([5, 5, 5, 5, 2]);
       });
 
-      it('findByCustomer, of a customer without orders or an impossible one, gives none', async () => {
+      it('findByCustomer, of a customer without orders or an impossible one, returns none', async () => {
         expect(await repository.findByCustomer('nobody', { limit: 5 })).toEqual([]);
         expect(await repository.findByCustomer('no\u0000body', { limit: 5 })).toEqual([]);
       });

@@ -139,7 +139,7 @@ describe.skipIf(!engine.available)(`PostgreSQL 17 (${engine.reason})`, () => {
     },
   );
 
-  it('saveAll, while another transaction inserts the same ids, waits and judges by what that one commits', async () => {
+  it('saveAll, while another transaction inserts the same ids, waits and compares with what that one commits', async () => {
     const url = await newDatabase();
     const repository = await open(url);
     const other = await connect(url);
@@ -166,7 +166,7 @@ describe.skipIf(!engine.available)(`PostgreSQL 17 (${engine.reason})`, () => {
     expect(resultsOf(await saving)).toEqual(['stored']);
   });
 
-  it('saveAll, chosen as the victim of a deadlock, tries again and answers', async () => {
+  it('saveAll, chosen as the victim of a deadlock, retries and succeeds', async () => {
     const url = await newDatabase();
     const other = await connect(url);
     await alterDatabase(other, "deadlock_timeout = '50ms'");

@@ -36,7 +36,7 @@ describe('outcomes', () => {
     expect(harness.sqs.deadLetters[0]?.MessageBody).toBe(second);
   });
 
-  test('consumer, with a message that is no JSON, sends it to the DLQ before it deletes it', async () => {
+  test('consumer sends a message that is not JSON to the DLQ before it deletes it', async () => {
     const harness = start({}, ({ sqs }) => sqs.put('{"truncated'));
     await eventually(() => expect(harness.sqs.deletedHandles()).toHaveLength(1));
     const operations = harness.sqs.calls.map(({ operation }) => operation);
@@ -59,7 +59,7 @@ describe('outcomes', () => {
     expect(harness.sqs.deletedHandles()).toEqual([]);
   });
 
-  test('consumer, with a poison order in a batch, stores the others and has only the poison come again', async () => {
+  test('consumer, with a poison order in a batch, stores the others and has only the poison redelivered', async () => {
     const orders = Array.from({ length: 10 }, () => anOrder());
     const bodies = await Promise.all(orders.map(bodyOf));
     const poison = orders[6]?.orderId;
@@ -75,7 +75,7 @@ describe('outcomes', () => {
     expect(harness.repository.stored.size).toBe(9);
   });
 
-  test('consumer, with an order that the store refuses for what it contains, dead-letters it at once', async () => {
+  test('consumer dead-letters at once an order that the store refuses for what it contains', async () => {
     const body = await bodyOf(anOrder());
     const harness = start({}, ({ sqs, repository }) => {
       repository.beforeSave = () => {
@@ -100,7 +100,7 @@ describe('outcomes', () => {
       };
       const { MessageId = '' } = sqs.put(body);
       sqs.intercept = ({ operation }) => {
-        // SQS delivers it again as soon as it is given back.
+        // SQS redelivers it as soon as it is released.
         if (operation === 'ChangeMessageVisibilityBatch') sqs.put(body, { MessageId });
       };
     });
@@ -170,7 +170,7 @@ describe('outcomes', () => {
     },
   );
 
-  test('consumer, with a foreign message of ten attributes, loses none of them on the way to the DLQ', async () => {
+  test('consumer keeps all ten attributes of a foreign message on the way to the DLQ', async () => {
     const attributes = Object.fromEntries(
       Array.from({ length: 10 }, (_, n) => [`a${n}`, { DataType: 'String', StringValue: `v${n}` }]),
     );
@@ -218,7 +218,7 @@ describe('packed messages', () => {
     expect(sentBack(harness)).toEqual([]);
   });
 
-  test('consumer, when one of a packed message can never be stored, dead-letters it alone and stores the others', async () => {
+  test('consumer, when one order of a packed message can never be stored, dead-letters it alone and stores the others', async () => {
     const [good, bad] = [anOrder(), anOrder()];
     const refused = await bodyOf(bad);
     const body = await packOf('{"truncated', await bodyOf(good), refused);
@@ -240,7 +240,7 @@ describe('packed messages', () => {
     expect(sentBack(harness)).toEqual([]);
   });
 
-  test('consumer, of packed messages in a packed message, dead-letters these and unpacks them no further', async () => {
+  test('consumer dead-letters a packed message inside a packed message, and does not unpack it', async () => {
     const good = anOrder();
     const inner = await packOf(await bodyOf(anOrder()), await bodyOf(anOrder()));
     const body = await packOf(inner, await bodyOf(good));
@@ -258,7 +258,7 @@ describe('packed messages', () => {
     ['an empty line', ''],
     ['a control character', '{"a":"\u0007"}'],
   ])(
-    'consumer, of a packed message with %s, which SQS takes in no message, dead-letters the whole and stores the others',
+    'consumer, when a packed message holds %s, which SQS accepts in no message, dead-letters the whole and stores the others',
     async (_, line) => {
       const order = anOrder();
       const body = await packOf(await bodyOf(order), line);
@@ -277,7 +277,7 @@ describe('packed messages', () => {
     },
   );
 
-  test('consumer, when one of a packed message fails for a while, tries that one again and no other', async () => {
+  test('consumer, when one order of a packed message fails for a while, retries only that one', async () => {
     const [good, unlucky] = [anOrder(), anOrder()];
     const body = await packOf(await bodyOf(good), await bodyOf(unlucky));
     let failures = 3;
@@ -307,7 +307,7 @@ describe('packed messages', () => {
     expect(harness.sqs.deletedHandles()).toEqual([]);
   });
 
-  test('consumer, when one of a packed message is held by another transaction, sends that one back and stores the others', async () => {
+  test('consumer, when another transaction locks one order of a packed message, requeues that one and stores the others', async () => {
     const [good, held] = [anOrder(), anOrder({ customerId: 'held' })];
     const body = await packOf(await bodyOf(good), await bodyOf(held));
     const harness = start({}, ({ sqs, repository }) => {
@@ -340,7 +340,7 @@ describe('outage of the store', () => {
     throw new StoreUnavailableError('down');
   };
 
-  test('consumer, while the store is down, polls no more and dead-letters nothing', async () => {
+  test('consumer, while the store is down, stops polling and dead-letters nothing', async () => {
     const body = await bodyOf(anOrder());
     let messageId = '';
     const harness = start({ POLLERS: 3, OUTAGE_HOLD_SECONDS: 0 }, ({ sqs, repository }) => {
@@ -377,7 +377,7 @@ describe('outage of the store', () => {
     expect(harness.repository.stored.size).toBe(1);
   });
 
-  test('consumer, while trials pass and saves fail, receives one message at a time, and releases each for longer each time', async () => {
+  test('consumer, while trials pass and saves fail, receives one message at a time and releases each for longer than before', async () => {
     const bodies = await Promise.all(Array.from({ length: 30 }, () => bodyOf(anOrder())));
     const harness = start({ OUTAGE_HOLD_SECONDS: 0, POLLERS: 3 }, ({ sqs, repository }) => {
       repository.beforeSave = down;
@@ -398,7 +398,7 @@ describe('outage of the store', () => {
     expect(harness.lines.some(({ message }) => message === 'breaker closed')).toBe(false);
   });
 
-  test('consumer, with an order that another transaction holds, releases it, counts no failure and goes on', async () => {
+  test('consumer, when another transaction locks an order, releases it, counts no failure and goes on', async () => {
     const [held, free] = [anOrder({ customerId: 'held' }), anOrder()];
     let messageId = '';
     const bodies = [await bodyOf(held), await bodyOf(free)] as const;
@@ -418,7 +418,7 @@ describe('outage of the store', () => {
     expect(harness.gate.doubt).toBeUndefined();
   });
 
-  test('consumer, with an order that is held at its last receive, dead-letters it with its reason', async () => {
+  test('consumer, when an order is locked at its last receive, dead-letters it with its reason', async () => {
     const body = await bodyOf(anOrder());
     const harness = start({}, ({ sqs, repository }) => {
       repository.beforeSave = () => {
@@ -430,7 +430,7 @@ describe('outage of the store', () => {
     expect(deadLetterOf(harness)).toMatchObject({ reason: 'ORDER_LOCKED', attempts: 20, failures: 0 });
   });
 
-  test('consumer, after an outage, works off what waited', async () => {
+  test('consumer, after an outage, processes what waited', async () => {
     const bodies = await Promise.all(Array.from({ length: 30 }, () => bodyOf(anOrder())));
     let outage = true;
     const harness = start({ OUTAGE_HOLD_SECONDS: 0, POLLERS: 3 }, ({ sqs, repository }) => {
@@ -487,7 +487,7 @@ describe('polling', () => {
     expect(harness.lines.filter(({ message }) => message === 'poll failed')).toHaveLength(4);
   });
 
-  test('poller, with fewer free places than a full poll, asks only for these', async () => {
+  test('poller, with fewer free places than a full poll, asks for no more than these', async () => {
     const bodies = await Promise.all(Array.from({ length: 7 }, () => bodyOf(anOrder())));
     let finish = () => {};
     const blocked = new Promise<void>((resolve) => {
@@ -511,7 +511,7 @@ describe('polling', () => {
   });
 });
 
-test('consumer, with a batch whose save hangs as long as a statement may, is not taken for stuck', async () => {
+test('consumer, when a save hangs for as long as a statement may, does not count as stuck', async () => {
   const expected = vi.spyOn(Watchdog.prototype, 'expect');
   const body = await bodyOf(anOrder());
   const harness = start({ DATABASE_STATEMENT_TIMEOUT_MS: 600_000, OUTAGE_HOLD_SECONDS: 30 }, ({ sqs }) =>
@@ -524,7 +524,7 @@ test('consumer, with a batch whose save hangs as long as a statement may, is not
 });
 
 describe('an SQS that does not delete', () => {
-  test('consumer, while no delete is answered, takes no more than what waits for one and its places', async () => {
+  test('consumer, while no delete is answered, receives only as much as its places and pending deletes allow', async () => {
     const bodies = await Promise.all(Array.from({ length: 300 }, () => bodyOf(anOrder())));
     const answer = Promise.withResolvers<void>();
     const harness = start({ MAX_IN_WORK: 20, POLLERS: 2 }, ({ sqs }) => {
@@ -650,7 +650,7 @@ describe('a slow store', () => {
 });
 
 describe('stop', () => {
-  test('consumer, when stopped with a poll under way, lets it finish and works off what it brings', async () => {
+  test('consumer, when stopped with a poll under way, lets it finish and processes what it brings', async () => {
     const body = await bodyOf(anOrder());
     const harness = start({ SQS_WAIT_TIME_SECONDS: 3, POLLERS: 1 });
     await eventually(() => expect(harness.sqs.calls).toHaveLength(1));

@@ -57,7 +57,7 @@ describe('redrive', () => {
     expect(sqs.entries('SendMessageBatch')[0]?.MessageAttributes).toEqual({});
   });
 
-  test('redrive, when some cannot be sent, deletes only the others, gives these back and says so', async () => {
+  test('redrive, when some messages cannot be sent, deletes only the others, releases these and says so', async () => {
     const { sqs, queue } = subject(['a', 'b', 'c']);
     sqs.intercept = ({ operation, input }) =>
       operation === 'SendMessageBatch'
@@ -143,7 +143,7 @@ describe('redrive', () => {
     expect(sqs.entries('SendMessageBatch').map(({ MessageBody }) => MessageBody)).toEqual(['old']);
   });
 
-  test('redrive, of a conflict, leaves it unless it is told to move these too', async () => {
+  test('redrive leaves conflicts in the DLQ unless it is told to move them too', async () => {
     const { sqs, queue } = subject(['other']);
     const conflict = sqs.put('conflict', { MessageAttributes: letter('c', '1', '', 'CONFLICT') });
     const left: string[] = [];
@@ -159,7 +159,7 @@ describe('redrive', () => {
     ]);
   });
 
-  test('redrive, of one release, moves what that release sent since then, and gives the others back', async () => {
+  test('redrive, of one release, moves what that release sent since then, and releases the others', async () => {
     const { sqs, queue } = subject([]);
     const put = (body: string, codeVersion: string, at: string) =>
       sqs.put(body, { MessageAttributes: letter(body, codeVersion, at) });
@@ -234,7 +234,7 @@ describe('a queue that shows again what was hidden for too long', () => {
       MessageAttributes: letter(`${body}-${n}`),
     }));
 
-  test('redrive, slower than that, still moves all that are meant, and gives the others back', async () => {
+  test('redrive, slower than that, still moves all that match, and releases the others', async () => {
     const { sqs, queue, bodies } = visibleAgain([...letters(30, 'kept'), ...letters(400, 'meant')]);
     const moving = queue.redrive({ ratePerSecond: 1, where: ({ message }) => message.body === 'meant' });
     await vi.runAllTimersAsync();
@@ -243,7 +243,7 @@ describe('a queue that shows again what was hidden for too long', () => {
     expect(bodies()).toEqual(Array(30).fill('kept'));
   });
 
-  test('readAll, slower than that, gives each once, and all back', async () => {
+  test('readAll, slower than that, returns each message once, and releases all', async () => {
     const { queue, bodies } = visibleAgain(letters(100, 'a'));
     const seen: string[] = [];
     const reading = (async () => {
@@ -259,7 +259,7 @@ describe('a queue that shows again what was hidden for too long', () => {
     expect(bodies()).toHaveLength(100);
   });
 
-  test('peek, of letters that cannot be given back, tells them all the same', async () => {
+  test('peek returns messages even when they cannot be released', async () => {
     const { sqs, queue } = subject(['a']);
     sqs.intercept = ({ operation, input }) =>
       operation === 'ChangeMessageVisibilityBatch'

@@ -26,7 +26,7 @@ const kindsOf = async (...args: Parameters<typeof outcomesOf>) =>
   (await outcomesOf(...args)).map(({ kind }) => kind);
 
 describe('storeOrders', () => {
-  it('storeOrders, with one bad order among 300, stores the others by few calls', async () => {
+  it('storeOrders, with one bad order among 300, stores the others in few calls', async () => {
     const store = aStore();
     const kinds = await kindsOf(
       store,
@@ -47,7 +47,7 @@ describe('storeOrders', () => {
     expect(store.batches.length).toBeLessThan(200);
   });
 
-  it('storeOrders, with an order that another transaction holds, releases that one for it, and stores the others', async () => {
+  it('storeOrders, when another transaction locks an order, releases that one and stores the others', async () => {
     const store = aStore(new OrderLockedError('held'));
     expect(await outcomesOf(store, ['good', 'bad', 'good'])).toEqual([
       { kind: 'processed' },
@@ -56,7 +56,7 @@ describe('storeOrders', () => {
     ]);
   });
 
-  it('storeOrders, with one of 1,000 orders that is held for a second each time, waits for it twice, and stores the others', async () => {
+  it('storeOrders, when one of 1,000 orders is locked for a second each time, waits for it twice and stores the others', async () => {
     vi.useFakeTimers({ toFake: ['performance'] });
     const store = aStore();
     let waits = 0;
@@ -74,7 +74,7 @@ describe('storeOrders', () => {
     vi.useRealTimers();
   });
 
-  it('storeOrders, with many orders that are held, each for a second, gives up waiting and releases what is left', async () => {
+  it('storeOrders, when many orders are locked for a second each, stops waiting and releases the rest', async () => {
     vi.useFakeTimers({ toFake: ['performance'] });
     const store = aStore();
     store.beforeSave = () => {
@@ -89,14 +89,14 @@ describe('storeOrders', () => {
     vi.useRealTimers();
   });
 
-  it('storeOrders, with an order that the store swallows, has it tried again and counted', async () => {
+  it('storeOrders, when the store swallows an order, counts a failure and has it retried', async () => {
     const store: Pick<OrderRepository, 'saveAll'> = {
       saveAll: async (orders) => orders.map((order, index) => [order, index === 1 ? 'swallowed' : 'stored']),
     };
     expect(await kindsOf(store, ['a', 'b', 'c'])).toEqual(['processed', 'retry', 'processed']);
   });
 
-  it('storeOrders, when the store fails while a batch is halved, releases what is left of it', async () => {
+  it('storeOrders, when the store fails while a batch is halved, releases the rest of it', async () => {
     const store = aStore();
     let calls = 0;
     const { beforeSave } = store;

@@ -11,7 +11,7 @@ afterEach(() => {
   vi.useRealTimers();
 });
 
-it('queue sampler, of a queue that was deleted, tells it once as an error, until it is there again', async () => {
+it('queue sampler, when a queue was deleted, logs one error until the queue exists again', async () => {
   const missing = new QueueDoesNotExist({ message: 'none', $metadata: {} });
   let answer: () => Promise<unknown> = () => Promise.reject(missing);
   const { logger, lines } = captureLog();

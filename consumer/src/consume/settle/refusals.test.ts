@@ -49,7 +49,7 @@ describe('packed message', () => {
     ['a request without security', refusedRequest('InvalidSecurity')],
     ['a request that fails by a code of tomorrow', refusedRequest('SomethingNewer')],
   ])(
-    'consumer, when a line for the DLQ meets %s, leaves the packed message to come again',
+    'consumer, when a line for the DLQ meets %s, leaves the packed message to be redelivered',
     async (_what, refuse) => {
       const line = '{"truncated';
       const { body } = await packMessages([line, await bodyOf(anOrder())]);

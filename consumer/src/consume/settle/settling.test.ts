@@ -158,7 +158,7 @@ describe('a DLQ that hangs', () => {
     expect(harness.sqs.deletedHandles()).toEqual([]);
   });
 
-  test('consumer, stopped meanwhile, gives the messages back within the grace period and sends no more', async () => {
+  test('consumer, stopped meanwhile, releases the messages within the grace period and sends no more', async () => {
     const answer = Promise.withResolvers<void>();
     const { bodies, storeOthers } = await conflicts(1, 100);
     const harness = start({}, (prepared) => {
@@ -207,7 +207,7 @@ describe('copies', () => {
     expect(sendsTo(harness, 'dlq')).toHaveLength(4 + 10 + 1);
   });
 
-  test('consumer, when the orders of a packed message fail for a while, sends them back in batches of ten', async () => {
+  test('consumer, when the orders of a packed message fail for a while, requeues them in batches of ten', async () => {
     const orders = await Promise.all(Array.from({ length: 30 }, () => bodyOf(anOrder())));
     const body = await packOf(orders);
     const harness = start({}, ({ sqs, repository }) => {
@@ -223,7 +223,7 @@ describe('copies', () => {
     expect(harness.sqs.deadLetters).toEqual([]);
   });
 
-  test('consumer, when a packed message comes again after a copy of it failed, sends only that one', async () => {
+  test('consumer, when a packed message is redelivered after one copy failed, sends only that copy', async () => {
     const lines = Array.from({ length: 15 }, (_, n) => `no order ${n}`);
     const body = await packOf(lines);
     let fails = true;

@@ -38,6 +38,7 @@ export const LAYERS: Readonly<Record<string, readonly string[]>> = {
   'consumer/http': ['consumer/domain', 'shared/http', 'shared/order', 'zod'],
   'consumer/adapters': ['consumer/domain', 'shared/runtime', 'node:', 'pg'],
   'consumer/queue': [
+    'consumer/domain',
     ...['consumer/config.ts', 'consumer/metrics.ts', 'shared/runtime', 'shared/sqs'],
     ...['@aws-sdk/client-sqs', 'zod'],
   ],

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { ReceiveMessageCommand, type SQSClient, StartMessageMoveTaskCommand } from '@aws-sdk/client-sqs';
 import { MAX_BATCH_ENTRIES } from '@orders/shared/sqs/batch.ts';
-import { MessageSender, MessageSender } from '@orders/shared/sqs/message-sender.ts';
+import { MessageSender } from '@orders/shared/sqs/message-sender.ts';
 import { queueAttributes } from '@orders/shared/sqs/queue-admin.ts';
 import { Acknowledger } from '../queue/acknowledger.ts';
 import { type DeadLetter, fromDeadLetterMessage } from '../queue/dead-letter.ts';

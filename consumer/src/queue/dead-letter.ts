@@ -1,6 +1,6 @@
 import type { MessageAttributeValue } from '@aws-sdk/client-sqs';
 import { asMessageText } from '@orders/shared/sqs/message-limits.ts';
-import type { MessageToSend, MessageToSend } from '@orders/shared/sqs/message-sender.ts';
+import type { MessageToSend } from '@orders/shared/sqs/message-sender.ts';
 import { z } from 'zod';
 import { REJECTION_REASONS, type RejectionReason } from '../domain/outcome.ts';
 import type { ReceivedMessage } from './received-message.ts';

@@ -1,4 +1,4 @@
-import type { MessageSender, MessageSender, MessageToSend, MessageToSend } from '@orders/shared/sqs/message-sender.ts';
+import type { MessageSender, MessageToSend } from '@orders/shared/sqs/message-sender.ts';
 import { LRUCache } from 'lru-cache';
 import type { ReceivedMessage } from '../../queue/received-message.ts';
 import type { Lease } from '../lease.ts';

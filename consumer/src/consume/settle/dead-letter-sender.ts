@@ -1,6 +1,6 @@
 import type { SQSClient } from '@aws-sdk/client-sqs';
 import type { Logger } from '@orders/shared/runtime/logger.ts';
-import { MessageSender, MessageSender } from '@orders/shared/sqs/message-sender.ts';
+import { MessageSender } from '@orders/shared/sqs/message-sender.ts';
 import type { Rejected } from '../../domain/outcome.ts';
 import type { ConsumerMetrics } from '../../metrics.ts';
 import { toDeadLetterMessage } from '../../queue/dead-letter.ts';

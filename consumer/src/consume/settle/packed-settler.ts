@@ -2,7 +2,7 @@ import type { SQSClient } from '@aws-sdk/client-sqs';
 import type { Logger } from '@orders/shared/runtime/logger.ts';
 import { BatchEntryError, isFaultOfMessage } from '@orders/shared/sqs/batch.ts';
 import { isMessageBody } from '@orders/shared/sqs/message-limits.ts';
-import { MessageSender, MessageSender, NotWantedError, NotWantedError } from '@orders/shared/sqs/message-sender.ts';
+import { MessageSender, NotWantedError } from '@orders/shared/sqs/message-sender.ts';
 import { asError, isStored, type Rejected } from '../../domain/outcome.ts';
 import type { ConsumerMetrics } from '../../metrics.ts';
 import type { Lease } from '../lease.ts';

@@ -925,7 +925,10 @@ describe('tuned client, other than the plain one,', () => {
       response.writeHead(200);
       more();
     });
-    const { client } = createClient('tuned', endpoint, { SQS_MAX_ATTEMPTS: 1 });
+    const { client } = createClient('tuned', endpoint, {
+      SQS_MAX_ATTEMPTS: 1,
+      SQS_REQUEST_TIMEOUT_MS: 15_000,
+    });
     expect(await caught(client.send(receive()))).toMatchObject({ code: 'UND_ERR_RES_EXCEEDED_MAX_SIZE' });
     expect(sentBytes).toBeLessThan(256 * 1024 * 1024);
   });

@@ -39,7 +39,7 @@ export class MessageStore {
       if (!gate.open) await gate.untilOpen(AbortSignal.any([stop, timeoutAt(holdUntil)]));
       const tried = pending.slice(0, atOnce);
       const isOver = atOnce < messages.length && performance.now() >= holdUntil;
-      if (!isOver) await this.#store(tried, late);
+      if (!isOver || late.aborted) await this.#store(tried, late);
       const mayHold = performance.now() < holdUntil && !stop.aborted;
       const held = mayHold ? tried.filter(isHeld) : [];
       if (held.length < tried.length)

@@ -60,7 +60,7 @@ test('deploy.sh, killed, leaves no port open behind it', async () => {
   child.kill('SIGKILL');
   // The proxy would hold its end of the output open.
   expect(await said).toContain('waits up to 60 s');
-}, 10_000);
+});
 
 test('deploy.sh, while another deploys, does not wait unless it is told to', async () => {
   const { child, said } = await start('deploy.sh', '--image-tag=v2');

@@ -1,5 +1,5 @@
-#!/usr/bin/env bash
+#!/bin/sh
 # See --help. npm passes on the folder it was called from.
-root=$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")/..
+root=$(dirname -- "$(readlink -f -- "$0")")/..
 node "$root/scripts/prepare.mjs" || exit
 exec npm --prefix "$root" run --silent dlq -- "$@"

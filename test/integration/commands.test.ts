@@ -1,6 +1,6 @@
 import { execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtemp, readdir, rm } from 'node:fs/promises';
+import { mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import {
@@ -20,13 +20,13 @@ const ROOT = path.join(import.meta.dirname, '..', '..');
 
 type Answer = { status: unknown; stdout: string; stderr: string };
 
-function run(script: string, args: string[], env: NodeJS.ProcessEnv = {}): Promise<Answer> {
+function run(script: string, args: string[], env: NodeJS.ProcessEnv = {}, cwd = ROOT): Promise<Answer> {
   return new Promise((resolve) => {
     execFile(
       process.execPath,
-      [script, ...args],
+      [path.join(ROOT, script), ...args],
       // Nothing that is called wrongly comes as far as this endpoint.
-      { cwd: ROOT, env: { ...process.env, AWS_ENDPOINT_URL: 'http://127.0.0.1:1', ...env } },
+      { cwd, env: { ...process.env, AWS_ENDPOINT_URL: 'http://127.0.0.1:1', ...env } },
       (error, stdout, stderr) => resolve({ status: error ? error.code : 0, stdout, stderr }),
     );
   });
@@ -55,6 +55,34 @@ it('a command that is asked for help prints its usage and ends with 0', async ()
   const { status, stdout, stderr } = await run('scripts/dlq.ts', ['--help']);
   expect({ status, stderr }).toEqual({ status: 0, stderr: '' });
   expect(stdout).toMatch(/^usage: scripts\/dlq.sh /);
+});
+
+it.each(['', 'nonsense', 'prometheus:9090', 'ftp://prometheus'])(
+  'watch-release, with PROMETHEUS_URL=%s, ends with 2 and the usage, and does not look',
+  async (PROMETHEUS_URL) => {
+    const { status, stdout, stderr } = await run('scripts/watch-release.ts', ['--minutes=0'], {
+      PROMETHEUS_URL,
+    });
+    expect({ status, stdout }).toEqual({ status: 2, stdout: '' });
+    expect(stderr).toMatch(/^PROMETHEUS_URL must be a URL that begins with http.*\n\nusage: /);
+  },
+);
+
+it.each([
+  ['dev', 'read'],
+  ['staging', ''],
+])('performance-test.sh --namespace=%s, beside a .env, has it "%s"', async (namespace, read) => {
+  const folder = await mkdtemp(path.join(tmpdir(), 'dotenv-'));
+  onTestFinished(() => rm(folder, { recursive: true }));
+  await writeFile(path.join(folder, '.env'), 'OF_DOTENV=read\n');
+  // Says what it was started with, in place of a cluster.
+  const kubectl = '#!/bin/sh\necho ".env was $OF_DOTENV" >&2\nexit 1\n';
+  await writeFile(path.join(folder, 'kubectl'), kubectl, { mode: 0o755 });
+  const args = [`--namespace=${namespace}`, '--target=http://127.0.0.1:1'];
+  const env = { PATH: `${folder}:${process.env['PATH']}` };
+  const { status, stderr } = await run('bench/performance-test.ts', args, env, folder);
+  expect(status).toBe(1);
+  expect(stderr).toContain(`.env was ${read}\n`);
 });
 
 it('performance-test.sh, broken off by Ctrl-C, leaves nothing behind', async () => {

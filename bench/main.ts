@@ -19,6 +19,7 @@ const SUITES: Record<string, Suite> = { ...BY_DEFAULT, steps, growth };
 
 export const command = defineCommand({
   name: 'npm run bench --',
+  forContributors: true,
   summary:
     'Runs benchmarks. Each contestant runs in its own process; the contestants take turns over several rounds, and medians count.',
   positionals: {

@@ -53,7 +53,7 @@ export const command = defineCommand({
   },
   changes: 'with --target, the orders stay in the store of that environment; --report writes to docs.',
   needs:
-    'with --target, AWS_ENDPOINT_URL if that is an emulator; with --namespace, kubectl and the variables of scripts/dlq.sh.',
+    'with --target, AWS_ENDPOINT_URL if that is an emulator; with --namespace, kubectl, and the variables and rights of scripts/dlq.sh peek.',
   exitStatuses: {
     0: 'within all limits',
     1: 'below 1,000 orders per second, above a mean of 100 ms or 512 MB, or something was lost or stored twice',

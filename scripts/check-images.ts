@@ -13,6 +13,7 @@ import { bytesOf, differences, faults, type Listing, onTopOf, parseListing } fro
 
 export const command = defineCommand({
   name: 'npm run images:check --',
+  forContributors: true,
   summary:
     'Builds both images, or one of them, twice: the second time from a copy of the sources with other timestamps and modes. Checks that both builds have the same files, what the images contain, and that they start, respond and stop without a shell and with a read-only root.',
   positionals: {},

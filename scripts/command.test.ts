@@ -1,4 +1,6 @@
 import { describe, expect, it } from 'vitest';
+import { command as faults } from '../test/faults/campaign.ts';
+import { command as mutations } from '../test/faults/mutations.ts';
 import { type Command, parseCommand, UsageError, usage } from './command.ts';
 import { COMMANDS } from './commands.ts';
 import { commandsPage } from './commands-page.ts';
@@ -56,7 +58,9 @@ describe.each(COMMANDS.map((command) => [command.name, command] as const))('%s',
           .map(({ length }) => length),
       ),
     ).toBeLessThan(120);
-    expect(commandsPage([command as Command])).toContain(`## ${name}\n`);
+    expect(commandsPage([command as Command])).toContain(
+      `${command.forContributors ? '###' : '##'} ${name}\n`,
+    );
   });
 });
 
@@ -83,6 +87,9 @@ describe('parseCommand', () => {
     [watchRelease, ['--minutes='], '--minutes is empty: is a variable not set?'],
     // Timers of 2^31 ms and more fire at once.
     [watchRelease, ['--every=3000000'], '--every: "3000000" must be a number'],
+    [faults, ['--only=consumer killed', '--only=rain'], '--only: "rain" must be '],
+    [faults, ['--jobs=0'], '--jobs: "0" must be a whole number from 1 on'],
+    [mutations, ['--only=none'], '--only: "none" must be '],
     [watchRelease, ['--every=0'], '--every: "0" must be a number'],
   ] as [Command, string[], string][])('parseCommand, of %o %j, refuses: %s', (command, args, problem) => {
     expect(() => parseCommand(command, args)).toThrow(problem);

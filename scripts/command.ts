@@ -43,6 +43,8 @@ export type Command<
   needs?: string;
   /** Exit status of a failure; 1 unless that means something else. */
   failureStatus?: number;
+  /** For those who change this project: not steered by a developer's `.env`, and fails with a stack trace. */
+  forContributors?: true;
 };
 
 type Read<T extends Record<string, { schema: z.ZodType }>> = { [K in keyof T]: z.infer<T[K]['schema']> };
@@ -163,34 +165,39 @@ function readValue(name: string, schema: z.ZodType, value: unknown): unknown {
   if (parsed.success) return parsed.data;
   const choices = choicesOf(schema);
   const [issue] = parsed.error.issues;
+  const wrong = Array.isArray(value) ? value[Number(issue?.path[0])] : value;
   const problem = choices ? `must be ${listed.format(choices)}` : issue?.message;
   const isMissing = value === undefined || (Array.isArray(value) && value.length === 0);
   if (isMissing) throw new UsageError(`which ${name}?`);
   // What looks like a URL may have a password in it.
-  const quoted = /@|:\/\//.test(String(value)) ? '' : ` "${value}"`;
+  const quoted = /@|:\/\//.test(String(wrong)) ? '' : ` "${wrong}"`;
   throw new UsageError(`${name}:${quoted} ${problem}`);
 }
 
 const listed = new Intl.ListFormat('en-GB', { type: 'disjunction' });
 
-const isOptional = (schema: z.ZodType) => schema.safeParse(undefined).success;
+const isOptional = (schema: z.ZodType) =>
+  schema.safeParse(schema instanceof z.ZodArray ? [] : undefined).success;
 
-/** The values of an enumeration. */
+/** The values of an enumeration, or of each in an array of them. */
 function choicesOf(schema: z.ZodType): string[] | undefined {
-  return z.toJSONSchema(schema, { io: 'input', unrepresentable: 'any' }).enum as string[] | undefined;
+  const { enum: values, items } = z.toJSONSchema(schema, { io: 'input', unrepresentable: 'any' });
+  return (values ?? (items as { enum?: unknown[] } | undefined)?.enum) as string[] | undefined;
 }
 
 /** What it is where it is not given, as text. */
 function defaultOf({ schema }: Option): string | undefined {
   const { data } = schema.safeParse(undefined);
-  return data === undefined || data === false ? undefined : String(data);
+  return data === undefined || data === false ? undefined : String(data) || undefined;
 }
 
 /** The command with its positionals, in one line. */
 export function synopsis({ name, positionals, options }: Command): string {
   const words = Object.entries(positionals).map(([word, { schema }]) => {
     const shown =
-      choicesOf(schema)?.join('|') ?? word.toUpperCase() + (schema instanceof z.ZodArray ? '...' : '');
+      schema instanceof z.ZodArray
+        ? `${word.toUpperCase()}...`
+        : (choicesOf(schema)?.join('|') ?? word.toUpperCase());
     return isOptional(schema) ? `[${shown}]` : shown;
   });
   return [name, ...words, ...(Object.keys(options).length > 0 ? ['[options]'] : [])].join(' ');
@@ -269,13 +276,14 @@ export async function runCommand<P extends Record<string, Positional>, O extends
     const values = parseCommand(command, args);
     // A developer's settings are for `dev`: their endpoint would turn a tool for production to an emulator.
     const others = Object.values(values).find((value) => value === 'staging' || value === 'production');
-    loadDotenv(process.env, others as string | undefined);
+    if (!command.forContributors) loadDotenv(process.env, others as string | undefined);
     // As if npm had passed on what ended it.
     watchParent(process, () => process.kill(process.pid, 'SIGTERM'));
     process.exitCode = await main(values);
   } catch (error) {
     if (error instanceof UsageError) console.error(`${error.message}\n\n${usage(command)}`);
     else if (error instanceof StartupError) console.error(error.message);
+    else if (command.forContributors) console.error(error);
     else console.error(error instanceof Error ? `${error.name}: ${error.message}` : error);
     process.exitCode = error instanceof UsageError ? 2 : (command.failureStatus ?? 1);
   }

@@ -2,9 +2,8 @@ import { type Command, descriptions, exitStatuses, synopsis } from './command.ts
 
 /** `docs/commands.md`: every command, its options, its exit statuses and what it may change. */
 export function commandsPage(commands: readonly Command[]): string {
-  const all = commands.map(
-    (command) =>
-      `| [\`${command.name}\`](#${anchorOf(command)}) | ${cell(command.changes)} | ${statuses(command)} |`,
+  const [contributors = [], operators = []] = [true, undefined].map((are) =>
+    commands.filter(({ forContributors }) => forContributors === are),
   );
   return `# Commands
 
@@ -14,10 +13,22 @@ Every command prints its usage with \`--help\`. It rejects anything it does not 
 an option given twice, an empty value such as that of an unset variable) with exit status 2 and the usage on standard error,
 before it does anything. The result goes to standard output, everything else to standard error.
 
-| command | changes | exit status |
-| --- | --- | --- |
-${all.join('\n')}
-${commands.map(section).join('')}`;
+${table(operators)}${operators.map((command) => section(command)).join('')}
+## For contributors
+
+Tools for people who change this project. They do not read \`.env\`. Not listed: \`npm test\`, the other \`npm run test:…\` and
+\`npm run k8s:check\` pass what follows \`--\` to [vitest](https://vitest.dev/guide/cli), and \`npm run cluster:load --\` passes it
+to kind. \`scripts/compose-smoke.sh\` is plain shell; \`--help\` prints its usage.
+
+${table(contributors)}${contributors.map((command) => section(command, '###')).join('')}`;
+}
+
+function table(commands: readonly Command[]): string {
+  const rows = commands.map(
+    (command) =>
+      `| [\`${command.name}\`](#${anchorOf(command)}) | ${cell(command.changes)} | ${statuses(command)} |\n`,
+  );
+  return `| command | changes | exit status |\n| --- | --- | --- |\n${rows.join('')}`;
 }
 
 const cell = (text: string) => text.replaceAll('|', '\\|');
@@ -33,10 +44,10 @@ const anchorOf = ({ name }: Command) =>
     .replaceAll(/[^a-z0-9 -]/g, '')
     .replaceAll(' ', '-');
 
-function section(command: Command): string {
+function section(command: Command, level = '##'): string {
   const rows = descriptions(command).map(({ term, meaning }) => `| \`${cell(term)}\` | ${cell(meaning)} |`);
   return `
-## ${command.name}
+${level} ${command.name}
 
 ${command.summary}
 

@@ -2,6 +2,11 @@ import { command as bench } from '../bench/main.ts';
 import { command as performanceTest } from '../bench/performance-test.ts';
 import { command as demo } from '../dev/demo.ts';
 import { command as start } from '../dev/start.ts';
+import { command as api } from '../test/api/fuzz.ts';
+import { command as faults } from '../test/faults/campaign.ts';
+import { command as mutations } from '../test/faults/mutations.ts';
+import { command as faultsReport } from '../test/faults/report.ts';
+import { command as soak } from '../test/soak/soak.ts';
 import { command as imagesCheck } from './check-images.ts';
 import { type Command, defineCommand, flag } from './command.ts';
 import { command as deploy } from './deploy.ts';
@@ -16,6 +21,7 @@ import { command as watchRelease } from './watch-release.ts';
 /** That of scripts/generate-docs.ts. */
 export const docs = defineCommand({
   name: 'npm run docs --',
+  forContributors: true,
   summary:
     'Generates files from the code: docs/configuration.md, docs/commands.md, docs/asyncapi.yaml and .env.example.',
   positionals: {},
@@ -24,7 +30,11 @@ export const docs = defineCommand({
   exitStatuses: { 0: 'written, or up to date', 1: 'a file is outdated' },
 });
 
-/** All that people type, in the order in which one meets it. */
+/**
+ * All that people type, in the order in which one meets it. Not here: what passes each word to another program
+ * (test/run.ts to vitest, scripts/run-tool.ts to the tool that it names), and what only npm scripts and other programs call
+ * (scripts/check-docs.ts, which takes no words; scripts/images, bench/peers, bench/servers).
+ */
 export const COMMANDS: readonly Command[] = [
   start,
   demo,
@@ -37,6 +47,11 @@ export const COMMANDS: readonly Command[] = [
   verifyDeployment,
   rollback,
   watchRelease,
+  faults,
+  mutations,
+  faultsReport,
+  soak,
+  api,
   bench,
   imagesCheck,
   docs,

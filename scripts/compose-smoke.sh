@@ -5,7 +5,9 @@
 # Prints one PASS or FAIL line per check; the exit status is 0 if all pass.
 set -euo pipefail
 CDPATH='' cd -- "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")/.."
-case ${1:-} in -*) echo 'usage: scripts/compose-smoke.sh [LOCALSTACK_VERSION]' >&2; exit 2 ;; esac
+usage='usage: scripts/compose-smoke.sh [LOCALSTACK_VERSION]'
+if [ "${1-}" = --help ]; then echo "$usage"; exit; fi
+if [ $# -gt 1 ] || ! [[ ${1-4.14.0} =~ ^[0-9.]+$ ]]; then echo "$usage" >&2; exit 2; fi
 
 healthy_seconds=180
 stored_seconds=60
@@ -17,7 +19,7 @@ free_port() {
   echo "$port"
 }
 
-export LOCALSTACK_VERSION=${1:-4.14.0}
+export LOCALSTACK_VERSION=${1-4.14.0}
 export COMPOSE_PROJECT_NAME="orders-smoke-$$-$RANDOM"
 LOCALSTACK_PORT=$(free_port) POSTGRES_PORT=$(free_port) PRODUCER_PORT=$(free_port) CONSUMER_PORT=$(free_port)
 export LOCALSTACK_PORT POSTGRES_PORT PRODUCER_PORT CONSUMER_PORT

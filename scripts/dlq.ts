@@ -7,7 +7,23 @@ import { readableOrders } from '@orders/shared/order/packed-message.ts';
 import { queueDepth, resolveQueues } from '@orders/shared/sqs/queue-admin.ts';
 import { z } from 'zod';
 import { defineCommand, flag, runCommand, time, UsageError, type ValuesOf, wholeNumber } from './command.ts';
-import { createTool, environment, SQS_VARIABLES } from './sqs-tool.ts';
+import { createTool, environment, rightsText, SQS_VARIABLES, type SqsRights } from './sqs-tool.ts';
+
+/** Held to what is called by a test. SQS itself does the rest of a move task, with the rights of who starts it. */
+export const RIGHTS = {
+  status: { both: ['GetQueueUrl'], deadLetterQueue: ['GetQueueAttributes'] },
+  peek: { both: ['GetQueueUrl'], deadLetterQueue: ['ReceiveMessage', 'ChangeMessageVisibility'] },
+  redrive: {
+    both: ['GetQueueUrl'],
+    queue: ['SendMessage'],
+    deadLetterQueue: ['ReceiveMessage', 'ChangeMessageVisibility', 'DeleteMessage'],
+  },
+  'redrive --move-task': {
+    both: ['GetQueueUrl', 'GetQueueAttributes'],
+    queue: ['SendMessage'],
+    deadLetterQueue: ['StartMessageMoveTask', 'ReceiveMessage', 'DeleteMessage'],
+  },
+} as const satisfies Record<string, SqsRights>;
 
 export const command = defineCommand({
   name: 'scripts/dlq.sh',
@@ -62,7 +78,7 @@ export const command = defineCommand({
   },
   changes:
     'redrive takes messages out of the dead-letter queue and sends them to the order queue; status and peek change nothing.',
-  needs: SQS_VARIABLES,
+  needs: `${SQS_VARIABLES} ${rightsText(RIGHTS)}`,
   exitStatuses: { 0: 'done', 1: 'not done, with the reason' },
 });
 

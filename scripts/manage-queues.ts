@@ -17,7 +17,22 @@ import { foreignTo } from '@orders/shared/sqs/queue-environment.ts';
 import type { QueueAttributes } from '@orders/shared/sqs/queues.ts';
 import { z } from 'zod';
 import { defineCommand, httpUrl, runCommand, type ValuesOf } from './command.ts';
-import { createTool, environment, SQS_VARIABLES, type ToolConfig } from './sqs-tool.ts';
+import {
+  createTool,
+  environment,
+  rightsText,
+  SQS_VARIABLES,
+  type SqsRights,
+  type ToolConfig,
+} from './sqs-tool.ts';
+
+const LOOK = ['GetQueueUrl', 'GetQueueAttributes'];
+/** Held to what is called by a test. */
+export const RIGHTS = {
+  create: { both: [...LOOK, 'ListQueueTags', 'CreateQueue', 'TagQueue', 'SetQueueAttributes'] },
+  delete: { both: [...LOOK, 'ListQueueTags', 'DeleteQueue'] },
+  status: { both: LOOK, deadLetterQueue: ['ReceiveMessage', 'ChangeMessageVisibility'] },
+} as const satisfies Record<string, SqsRights>;
 
 export const command = defineCommand({
   name: 'scripts/manage-queues.sh',
@@ -52,7 +67,7 @@ export const command = defineCommand({
   },
   changes:
     'create creates or repairs both queues, and tags them with their environment; delete deletes both; status changes nothing.',
-  needs: SQS_VARIABLES,
+  needs: `${SQS_VARIABLES} ${rightsText(RIGHTS)}`,
   exitStatuses: { 0: 'done, no warnings', 1: 'not done, with the reason; or warnings' },
 });
 

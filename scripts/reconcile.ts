@@ -16,8 +16,15 @@ import { parseObject, readJournal } from './reconcile/journal-lines.ts';
 import { type Archives, type DeadLetterRef, reconcile } from './reconcile/reconciliation.ts';
 import { describeReport, type Verdict, verdictOf } from './reconcile/report.ts';
 import { archivesOf, salvageArchive } from './retention/archive.ts';
-import { createTool, environment, SQS_VARIABLES } from './sqs-tool.ts';
+import { createTool, environment, rightsText, SQS_VARIABLES, type SqsRights } from './sqs-tool.ts';
 import { storeUrl } from './store-url.ts';
+
+const LOOK = ['GetQueueUrl', 'GetQueueAttributes'];
+/** Held to what is called by a test. */
+export const RIGHTS = {
+  'a run with --no-dlq': { both: LOOK },
+  'one without': { both: LOOK, deadLetterQueue: ['ReceiveMessage', 'ChangeMessageVisibility'] },
+} as const satisfies Record<string, SqsRights>;
 
 export const command = defineCommand({
   name: 'scripts/reconcile.sh',
@@ -59,7 +66,7 @@ export const command = defineCommand({
     json: flag('prints the report as JSON'),
   },
   changes: 'nothing.',
-  needs: `DATABASE_URL, required outside dev. ${SQS_VARIABLES} SELECT on the store; sqs:GetQueueUrl and GetQueueAttributes on both queues; without --no-dlq sqs:ReceiveMessage and ChangeMessageVisibility on the dead-letter queue.`,
+  needs: `DATABASE_URL, required outside dev. ${SQS_VARIABLES} SELECT on the store. ${rightsText(RIGHTS)}`,
   exitStatuses: {
     0: 'all well',
     1: 'missing, or stored twice',

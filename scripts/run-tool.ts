@@ -9,7 +9,7 @@ const USAGE = `usage: node scripts/run-tool.ts NAME [ARGUMENTS...]
  * `module` as `go run` takes it. `needs` are other programs, without which the tool would leave out a part in silence.
  * `pinned`: this version and no other, even where one is on the path.
  */
-const TOOLS: Record<string, { module?: string; needs: string[]; pinned?: true }> = {
+const TOOLS: Partial<Record<string, { module?: string; needs: string[]; pinned?: true }>> = {
   actionlint: { module: 'github.com/rhysd/actionlint/cmd/actionlint@v1.7.12', needs: ['shellcheck'] },
   gitleaks: { module: 'github.com/zricethezav/gitleaks/v8@v8.30.1', needs: ['git'] },
   // A node image belongs to one version of kind: that in package.json is of its release notes.
@@ -21,9 +21,10 @@ const isThere = (program: string) => spawnSync(program, ['--help'], { stdio: 'ig
 
 const [name = '', ...args] = process.argv.slice(2);
 const tool = TOOLS[name];
-if (!tool || args.includes('--help')) {
-  console.error(`${USAGE} ${Object.keys(TOOLS).join(', ')}`);
-  process.exit(2);
+if (!tool) {
+  const isAsked = name === '--help';
+  console[isAsked ? 'log' : 'error'](`${USAGE} ${Object.keys(TOOLS).join(', ')}`);
+  process.exit(isAsked ? 0 : 2);
 }
 const installed = tool.pinned !== true && isThere(name);
 const missing = tool.needs.filter((program) => !isThere(program));

@@ -38,3 +38,25 @@ export const environment = z.enum(['dev', 'staging', 'production']);
 /** What these commands are told by their environment. */
 export const SQS_VARIABLES =
   'AWS_ENDPOINT_URL, AWS_REGION, ORDER_QUEUE_NAME and ORDER_DLQ_NAME are respected; in dev the endpoint defaults to that of npm start.';
+
+/**
+ * Actions of SQS that IAM must allow, and on which queue. Those on batches have no right of their own:
+ * https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonsqs.html
+ */
+export type SqsRights = {
+  both?: readonly string[];
+  queue?: readonly string[];
+  deadLetterQueue?: readonly string[];
+};
+
+/** As text, by what needs them. */
+export function rightsText(rights: Readonly<Record<string, SqsRights>>): string {
+  const texts = Object.entries(rights).map(([what, { both, queue, deadLetterQueue }]) => {
+    const on = { 'both queues': both, 'the order queue': queue, 'the dead-letter queue': deadLetterQueue };
+    const parts = Object.entries(on).flatMap(([where, actions]) =>
+      actions ? `${actions.map((action) => `sqs:${action}`).join(', ')} on ${where}` : [],
+    );
+    return `${what}: ${parts.join('; ')}.`;
+  });
+  return `IAM must allow for ${texts.join(' For ')} In production, receiving also needs kms:Decrypt on the key of the queues, and sending kms:Decrypt and kms:GenerateDataKey.`;
+}

@@ -1,30 +1,40 @@
 import { spawn, spawnSync } from 'node:child_process';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { parseArgs } from 'node:util';
+import { defineCommand, runCommand, type ValuesOf, wholeNumber } from '../../scripts/command.ts';
 import { type Pair, startPair } from '../support/pair.ts';
 
-const USAGE = `usage: npm run test:api -- [--examples=100] [--seed=1]
+export const command = defineCommand({
+  name: 'npm run test:api --',
+  forContributors: true,
+  summary:
+    'Runs schemathesis (https://schemathesis.readthedocs.io, from PyPI) with all its checks against what both services say of themselves in /openapi.json: valid and invalid requests, made from the schemas. Without schemathesis it is skipped.',
+  positionals: {},
+  options: {
+    examples: {
+      takes: 'N',
+      description: 'at most so many requests of each kind',
+      schema: wholeNumber(1).default(100),
+    },
+    seed: { takes: 'S', description: 'what they are made from', schema: wholeNumber(1).default(1) },
+  },
+  changes: 'nothing.',
+  needs:
+    'SCHEMATHESIS names the command where it is not on the path; with REQUIRE_SCHEMATHESIS=1 it is a failure that there is none.',
+  exitStatuses: {
+    0: 'nothing was found, or nothing was tried for want of schemathesis',
+    1: 'something was found',
+  },
+});
 
-  Runs schemathesis (https://schemathesis.readthedocs.io, from PyPI) with all its checks against what both services
-  say of themselves in /openapi.json: valid and invalid requests, made from the schemas. SCHEMATHESIS names the command
-  where it is not on the path; without one, it is skipped, and with REQUIRE_SCHEMATHESIS=1 that is a failure.`;
+type Options = ValuesOf<typeof command>;
 
 const SCHEMATHESIS = process.env['SCHEMATHESIS'] || 'schemathesis';
 
 const CONFIG = path.join(import.meta.dirname, 'schemathesis.toml');
 
-function parse() {
-  const { values } = parseArgs({
-    options: { examples: { type: 'string', default: '100' }, seed: { type: 'string', default: '1' } },
-  });
-  for (const value of Object.values(values))
-    if (!/^[1-9]\d*$/.test(value)) throw new Error(`${value} is no whole number above 0`);
-  return values;
-}
-
 /** Answers whether it found nothing. Its report goes to the terminal. */
-async function fuzz(url: string, { examples, seed }: ReturnType<typeof parse>): Promise<boolean> {
+async function fuzz(url: string, { examples, seed }: Options): Promise<boolean> {
   const options = [
     `--config-file=${CONFIG}`,
     'run',
@@ -45,7 +55,7 @@ async function fuzz(url: string, { examples, seed }: ReturnType<typeof parse>): 
   });
 }
 
-async function main(options: ReturnType<typeof parse>): Promise<{ passed: number; failed: number }> {
+async function fuzzBoth(options: Options): Promise<{ passed: number; failed: number }> {
   const pair: Pair = await startPair();
   try {
     let failed = 0;
@@ -56,20 +66,16 @@ async function main(options: ReturnType<typeof parse>): Promise<{ passed: number
   }
 }
 
-let options: ReturnType<typeof parse>;
-try {
-  options = parse();
-} catch (error) {
-  console.error(`${error instanceof Error ? error.message : error}\n\n${USAGE}`);
-  process.exit(2);
-}
-if (spawnSync(SCHEMATHESIS, ['--version']).status === 0) {
-  const { passed, failed } = await main(options);
-  console.log(`${passed} passed, ${failed} failed, 0 skipped`);
-  process.exitCode = failed === 0 ? 0 : 1;
-} else {
+if (import.meta.main) await runCommand(command, main);
+
+async function main(options: Options): Promise<number> {
+  if (spawnSync(SCHEMATHESIS, ['--version']).status === 0) {
+    const { passed, failed } = await fuzzBoth(options);
+    console.log(`${passed} passed, ${failed} failed, 0 skipped`);
+    return failed === 0 ? 0 : 1;
+  }
   const required = process.env['REQUIRE_SCHEMATHESIS'] === '1';
   console.log(`no schemathesis: pip install schemathesis, or SCHEMATHESIS=/path/to/it`);
   console.log(required ? '0 passed, 1 failed, 0 skipped' : '0 passed, 0 failed, 2 skipped');
-  process.exitCode = required ? 1 : 0;
+  return required ? 1 : 0;
 }

@@ -2,43 +2,22 @@ import { spawnSync } from 'node:child_process';
 import { appendFileSync, existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { parseArgs } from 'node:util';
+import { z } from 'zod';
 import { findPgBouncer } from '../../dev/pgbouncer.ts';
 import { findPostgres, PostgresServer } from '../../dev/postgres-server.ts';
+import {
+  defineCommand,
+  flag,
+  runCommand,
+  UsageError,
+  type ValuesOf,
+  wholeNumber,
+} from '../../scripts/command.ts';
 import type { Backend, RunningBackend } from '../support/backends.ts';
 import { FAULTS } from './faults.ts';
 import { type Means, obstacle, planTrial, repeatOptions } from './plan.ts';
 import type { RecordedTrial } from './results.ts';
-import type { Store } from './store.ts';
 import { runTrial, TrialError, type TrialPlan } from './trial.ts';
-
-const USAGE = `usage: npm run test:faults -- [options]
-
-  --trials=N      how many trials (10)
-  --seed=S        what they are drawn from (1); the same seed draws the same trials from the same code, and what a machine
-                  has no means for is left out of them
-  --trial=K       only the trial of that number: repeats it
-  --only=FAULT    only that fault, or those where it is given several times: ${FAULTS.map(({ name }) => name).join(', ')}
-  --store=NAME    sqlite or postgres, where no fault needs the other one
-  --backend=NAME  the SQS behind the proxy: embedded (default), elasticmq, localstack (4.14) or localstack3 (3.4)
-  --jobs=N        trials at a time (1)
-  --verbose       prints what happened when, also of trials that pass
-  --bail          ends with the first trial that fails
-  --report=FILE   appends the results, a JSON line a trial, for test/faults/report.ts
-  --libfaketime=FILE   the library that makes clocks jump, where it is not where Debian has it`;
-
-type Options = {
-  trials: number;
-  seed: number;
-  trial: number | undefined;
-  only: string[];
-  store: Store['kind'] | undefined;
-  backend: keyof typeof BACKENDS;
-  jobs: number;
-  bail: boolean;
-  verbose: boolean;
-  report: string | undefined;
-};
 
 /** By the names of `test/support/backends.ts`, which is loaded only when it is needed; undefined: an emulator a trial. */
 const BACKENDS = {
@@ -52,56 +31,75 @@ const FAKETIME_FOLDERS = ['x86_64-linux-gnu', 'aarch64-linux-gnu', '.'].map((tri
   path.join('/usr/lib', triplet, 'faketime', 'libfaketime.so.1'),
 );
 
-function readOptions(): { options: Options; means: Means } {
-  const text = { type: 'string' } as const;
-  const { values } = parseArgs({
-    options: {
-      trials: text,
-      seed: text,
-      trial: text,
-      only: { ...text, multiple: true },
-      store: text,
-      backend: { ...text, default: 'embedded' },
-      jobs: text,
-      bail: { type: 'boolean' },
-      verbose: { type: 'boolean' },
-      report: text,
-      libfaketime: text,
+export const command = defineCommand({
+  name: 'npm run test:faults --',
+  forContributors: true,
+  summary:
+    'Kills, outages, lost answers and full disks, drawn from a seed: nothing may be lost, and nothing stored twice. What the machine has no means for is left out, and said.',
+  positionals: {},
+  options: {
+    trials: {
+      takes: 'N',
+      description: 'how many trials; 0 only says what cannot be tried here',
+      schema: wholeNumber(0).default(10),
     },
-  });
-  const number = (name: 'trials' | 'seed' | 'trial' | 'jobs', fallback: number) => {
-    const value = Number(values[name] ?? fallback);
-    if (!Number.isSafeInteger(value) || value < 0) throw new Error(`--${name} must be a whole number`);
-    return value;
-  };
-  const { only = [] } = values;
-  const backend = values.backend as keyof typeof BACKENDS;
-  if (!Object.hasOwn(BACKENDS, backend)) throw new Error(`no backend is called ${backend}`);
-  const { store } = values;
-  if (store !== undefined && store !== 'sqlite' && store !== 'postgres')
-    throw new Error(`no store is called ${store}`);
+    seed: {
+      takes: 'S',
+      description:
+        'what they are drawn from; the same seed draws the same trials from the same code, where the machine has the same means',
+      schema: wholeNumber(0).default(1),
+    },
+    trial: {
+      takes: 'K',
+      description: 'only the trial of that number: repeats it',
+      schema: wholeNumber(0).optional(),
+    },
+    only: {
+      takes: 'FAULT',
+      repeated: true,
+      description: `only that fault, or those where it is given several times: ${FAULTS.map(({ name }) => name).join('; ')}`,
+      schema: z.array(z.enum(FAULTS.map(({ name }) => name))).default([]),
+    },
+    store: {
+      takes: 'sqlite|postgres',
+      description: 'where no fault needs the other one',
+      schema: z.enum(['sqlite', 'postgres']).optional(),
+    },
+    backend: {
+      takes: Object.keys(BACKENDS).join('|'),
+      description: 'the SQS behind the proxy; localstack is 4.14, localstack3 is 3.4',
+      schema: z.enum(Object.keys(BACKENDS) as (keyof typeof BACKENDS)[]).default('embedded'),
+    },
+    jobs: { takes: 'N', description: 'trials at a time', schema: wholeNumber(1).default(1) },
+    verbose: flag('prints what happened when, also of trials that pass'),
+    bail: flag('ends with the first trial that fails'),
+    report: {
+      takes: 'FILE',
+      description: 'appends the results, one JSON line per trial, for test:faults:report',
+      schema: z.string().optional(),
+    },
+    libfaketime: {
+      takes: 'FILE',
+      description: 'the library that makes clocks jump, where it is not where Debian has it',
+      schema: z.string().optional(),
+    },
+  },
+  changes: 'nothing; what a failed trial leaves is in the temporary folder, where its output says.',
+  exitStatuses: { 0: 'no trial failed', 1: 'one has', 130: 'broken off' },
+});
+
+type Options = ValuesOf<typeof command>;
+
+/** @throws {UsageError} what the options ask for cannot be had here */
+function findMeans({ store, libfaketime }: Options): Means {
   const postgres = findPostgres();
-  if (store === 'postgres' && postgres === undefined) throw new Error('no PostgreSQL server binaries');
-  const unknown = only.find((name) => !FAULTS.some((fault) => fault.name === name));
-  if (unknown !== undefined) throw new Error(`no fault is called ${unknown}`);
+  if (store === 'postgres' && postgres === undefined) throw new UsageError('no PostgreSQL server binaries');
+  if (libfaketime !== undefined && !existsSync(libfaketime))
+    throw new UsageError(`--libfaketime: there is no ${libfaketime}`);
   return {
-    options: {
-      trials: number('trials', 10),
-      seed: number('seed', 1),
-      trial: values.trial === undefined ? undefined : number('trial', 0),
-      only,
-      store,
-      backend,
-      jobs: Math.max(1, number('jobs', 1)),
-      bail: values.bail ?? false,
-      verbose: values.verbose ?? false,
-      report: values.report,
-    },
-    means: {
-      postgres,
-      pgbouncer: findPgBouncer(),
-      libfaketime: [values.libfaketime ?? '', ...FAKETIME_FOLDERS].find((file) => existsSync(file)),
-    },
+    postgres,
+    pgbouncer: findPgBouncer(),
+    libfaketime: libfaketime ?? FAKETIME_FOLDERS.find((file) => existsSync(file)),
   };
 }
 
@@ -222,41 +220,39 @@ class Campaign {
 
 const seconds = (ms: number) => `${(ms / 1_000).toFixed(1)} s`;
 
-let given: ReturnType<typeof readOptions>;
-try {
-  given = readOptions();
-} catch (error) {
-  console.error(`${error instanceof Error ? error.message : error}\n\n${USAGE}`);
-  process.exit(2);
-}
-for (const fault of FAULTS) {
-  const reason = obstacle(fault, given.means);
-  if (reason) console.log(`skipped: ${fault.name} (${reason})`);
-}
-const wanted = FAULTS.filter(({ name }) => given.options.only.includes(name));
-const runnable = wanted.every((fault) => obstacle(fault, given.means) === undefined);
-const name = BACKENDS[given.options.backend];
-const backend: Backend | undefined = name && (await import('../support/backends.ts')).BACKENDS[name];
-const sqs = await backend?.availability();
-if (sqs?.available === false) console.log(`${given.options.backend}: ${sqs.reason}`);
-let running: RunningBackend | undefined;
-// What a trial has started is ended by what listens to the exit of this process.
-for (const signal of ['SIGINT', 'SIGTERM'] as const)
-  process.once(signal, () => void Promise.resolve(running?.stop()).finally(() => process.exit(130)));
-let failed = 0;
-let done = 0;
-try {
-  if (runnable && sqs?.available !== false) {
-    running = await backend?.start();
-    const campaign = new Campaign(given.options, given.means, running?.env['AWS_ENDPOINT_URL']);
-    await campaign.run();
-    ({ failed, done } = campaign);
+if (import.meta.main) await runCommand(command, main);
+
+async function main(options: Options): Promise<number> {
+  const means = findMeans(options);
+  for (const fault of FAULTS) {
+    const reason = obstacle(fault, means);
+    if (reason) console.log(`skipped: ${fault.name} (${reason})`);
   }
-} finally {
-  await running?.stop();
+  const wanted = FAULTS.filter(({ name }) => options.only.includes(name));
+  const runnable = wanted.every((fault) => obstacle(fault, means) === undefined);
+  const name = BACKENDS[options.backend];
+  const backend: Backend | undefined = name && (await import('../support/backends.ts')).BACKENDS[name];
+  const sqs = await backend?.availability();
+  if (sqs?.available === false) console.log(`${options.backend}: ${sqs.reason}`);
+  let running: RunningBackend | undefined;
+  // What a trial has started is ended by what listens to the exit of this process.
+  for (const signal of ['SIGINT', 'SIGTERM'] as const)
+    process.once(signal, () => void Promise.resolve(running?.stop()).finally(() => process.exit(130)));
+  let failed = 0;
+  let done = 0;
+  try {
+    if (runnable && sqs?.available !== false) {
+      running = await backend?.start();
+      const campaign = new Campaign(options, means, running?.env['AWS_ENDPOINT_URL']);
+      await campaign.run();
+      ({ failed, done } = campaign);
+    }
+  } finally {
+    await running?.stop();
+  }
+  const skipped = FAULTS.filter((fault) => obstacle(fault, means) !== undefined).length;
+  console.log(
+    `${done - failed} passed, ${failed} failed, ${skipped + (sqs?.available === false ? 1 : 0)} skipped`,
+  );
+  return failed === 0 ? 0 : 1;
 }
-const skipped = FAULTS.filter((fault) => obstacle(fault, given.means) !== undefined).length;
-console.log(
-  `${done - failed} passed, ${failed} failed, ${skipped + (sqs?.available === false ? 1 : 0)} skipped`,
-);
-process.exitCode = failed === 0 ? 0 : 1;

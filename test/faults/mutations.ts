@@ -13,13 +13,38 @@ import {
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { parseArgs } from 'node:util';
+import { z } from 'zod';
+import { defineCommand, runCommand, type ValuesOf, wholeNumber } from '../../scripts/command.ts';
 import { MUTATIONS, type Mutation } from './mutants.ts';
 import { type RecordedMutation, type RecordedTrial, readLines } from './results.ts';
 
 const ROOT = path.join(import.meta.dirname, '..', '..');
 const LEFT_OUT = new Set(['node_modules', '.git', '.data', 'coverage']);
 const WORKSPACES = ['shared', 'producer', 'consumer'];
+
+export const command = defineCommand({
+  name: 'npm run test:faults:mutations --',
+  forContributors: true,
+  summary:
+    'Breaks a copy of the code on purpose, one way at a time, and lets the fault campaign find it: each check must be seen to fail.',
+  positionals: {},
+  options: {
+    only: {
+      takes: 'NAME',
+      description: 'only that one of test/faults/mutants.ts',
+      schema: z.enum(MUTATIONS.map(({ name }) => name)).optional(),
+    },
+    seed: { takes: 'S', description: 'of the campaign', schema: wholeNumber(0).default(1) },
+    trials: { takes: 'N', description: 'at most so many trials each', schema: wholeNumber(1).default(8) },
+    report: {
+      takes: 'FILE',
+      description: 'appends the results, one JSON line per mutation, for test:faults:report',
+      schema: z.string().optional(),
+    },
+  },
+  changes: 'nothing; the copies are in the temporary folder while they are tried.',
+  exitStatuses: { 0: 'each was caught by what should catch it', 1: 'one was not' },
+});
 
 /** The project in another folder, that shares what is installed but for the workspaces themselves. */
 function copyTree(): string {
@@ -72,23 +97,19 @@ function tryMutation(mutation: Mutation, seed: number, trials: number): Recorded
   }
 }
 
-const { values } = parseArgs({
-  options: {
-    seed: { type: 'string', default: '1' },
-    trials: { type: 'string', default: '8' },
-    only: { type: 'string' },
-    report: { type: 'string' },
-  },
-});
-const chosen = MUTATIONS.filter(({ name }) => values.only === undefined || name === values.only);
-let missed = 0;
-for (const mutation of chosen) {
-  console.log(`--- ${mutation.name}`);
-  const result = tryMutation(mutation, Number(values.seed), Number(values.trials));
-  if (!result.caughtBy.includes(mutation.expected)) missed++;
-  if (values.report) appendFileSync(values.report, `${JSON.stringify(result)}\n`);
-  const by = result.caughtBy.join(', ') || 'NOTHING';
-  console.log(`--- ${mutation.name}: caught by ${by}, expected ${mutation.expected}`);
+if (import.meta.main) await runCommand(command, main);
+
+async function main({ seed, trials, only, report }: ValuesOf<typeof command>): Promise<number> {
+  const chosen = MUTATIONS.filter(({ name }) => only === undefined || name === only);
+  let missed = 0;
+  for (const mutation of chosen) {
+    console.log(`--- ${mutation.name}`);
+    const result = tryMutation(mutation, seed, trials);
+    if (!result.caughtBy.includes(mutation.expected)) missed++;
+    if (report) appendFileSync(report, `${JSON.stringify(result)}\n`);
+    const by = result.caughtBy.join(', ') || 'NOTHING';
+    console.log(`--- ${mutation.name}: caught by ${by}, expected ${mutation.expected}`);
+  }
+  console.log(`${chosen.length - missed} passed, ${missed} failed, 0 skipped`);
+  return missed === 0 ? 0 : 1;
 }
-console.log(`${chosen.length - missed} passed, ${missed} failed, 0 skipped`);
-process.exitCode = missed === 0 ? 0 : 1;

@@ -1,6 +1,7 @@
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
-import { parseArgs } from 'node:util';
+import { z } from 'zod';
+import { defineCommand, runCommand, UsageError, type ValuesOf } from '../../scripts/command.ts';
 import type { SoakResult } from '../soak/soak.ts';
 import { FIGURES, type Figure, MAX_GROWTH, MAX_MORE } from '../soak/verdict.ts';
 import { FAULTS } from './faults.ts';
@@ -10,6 +11,27 @@ import { type RecordedMutation, type RecordedTrial, readLines } from './results.
 const REMARKS = path.join(import.meta.dirname, 'remarks.md');
 const DEFECTS = path.join(import.meta.dirname, 'defects.md');
 const ROOT = path.join(import.meta.dirname, '..', '..');
+
+const file = (name: string, description: string) => ({
+  takes: 'FILE',
+  description,
+  schema: z.string().default(name),
+});
+
+export const command = defineCommand({
+  name: 'npm run test:faults:report --',
+  forContributors: true,
+  summary: 'Writes docs/reliability.md from the results of all campaigns, mutations and the last soak test.',
+  positionals: {},
+  options: {
+    results: file('test/faults/results.ndjson', 'of test:faults'),
+    mutations: file('test/faults/mutations.ndjson', 'of test:faults:mutations'),
+    soak: file('test/faults/soak.json', 'of test:soak'),
+    out: file('docs/reliability.md', 'what is written'),
+  },
+  changes: 'that page.',
+  exitStatuses: { 0: 'written', 1: 'not written, and why' },
+});
 
 /** `docs/reliability.md`, from the results of all runs that were appended. */
 export function renderReport(
@@ -254,20 +276,17 @@ function quantiles(values: readonly number[]): string[] {
   return [at(0.5), at(0.95), sorted.at(-1)].map(seconds);
 }
 
-if (import.meta.main) {
-  const { values } = parseArgs({
-    options: {
-      results: { type: 'string', default: path.join(import.meta.dirname, 'results.ndjson') },
-      mutations: { type: 'string', default: path.join(import.meta.dirname, 'mutations.ndjson') },
-      soak: { type: 'string', default: path.join(import.meta.dirname, 'soak.json') },
-      out: { type: 'string', default: path.join(ROOT, 'docs', 'reliability.md') },
-    },
-  });
-  const soak = existsSync(values.soak) ? JSON.parse(readFileSync(values.soak, 'utf8')) : undefined;
-  const report = renderReport(readLines(values.results), readLines(values.mutations), soak, {
-    remarks: readFileSync(REMARKS, 'utf8'),
-    defects: readFileSync(DEFECTS, 'utf8'),
-  });
-  writeFileSync(values.out, report);
-  console.log(`written: ${path.relative(process.cwd(), values.out)}`);
+if (import.meta.main) await runCommand(command, main);
+
+async function main(values: ValuesOf<typeof command>): Promise<number> {
+  const inputs = [values.results, values.mutations, values.soak].map((name) => path.resolve(ROOT, name));
+  const missing = inputs.find((name) => !existsSync(name));
+  if (missing !== undefined) throw new UsageError(`there is no ${missing}`);
+  const [results, mutations, soak] = inputs as [string, string, string];
+  const texts = { remarks: readFileSync(REMARKS, 'utf8'), defects: readFileSync(DEFECTS, 'utf8') };
+  const lastSoak = JSON.parse(readFileSync(soak, 'utf8'));
+  const report = renderReport(readLines(results), readLines(mutations), lastSoak, texts);
+  writeFileSync(path.resolve(ROOT, values.out), report);
+  console.log(`written: ${values.out}`);
+  return 0;
 }

@@ -45,6 +45,11 @@ it.each([
   ['scripts/retention.ts', ['--keep-days=400', '--archive=old.gz']],
   ['dev/demo.ts', []],
   ['dev/start.ts', []],
+  ['test/faults/campaign.ts', ['--trials=50', '--jobs=2', '--seed=264']],
+  ['test/faults/mutations.ts', []],
+  ['test/faults/report.ts', []],
+  ['test/soak/soak.ts', []],
+  ['test/api/fuzz.ts', []],
 ])('%s, called with a word too many, ends with 2 and the usage', async (script, args) => {
   const { status, stdout, stderr } = await run(script, [...args, 'one-more']);
   expect({ status, stdout }).toEqual({ status: 2, stdout: '' });

@@ -43,6 +43,20 @@ it.each(wrappers)(
   },
 );
 
+it.each([
+  ['', 2],
+  ['--no-such-option', 2],
+  ['4.14.0 one-more', 2],
+  ['--help', 0],
+])('compose-smoke.sh, called with "%s", prints its usage and ends with %i', async (words, wanted) => {
+  const script = path.join(SCRIPTS, 'compose-smoke.sh');
+  // Were they understood: no engine.
+  const env = { DOCKER_HOST: 'unix:///nowhere', LC_ALL: 'C' };
+  const { status, stdout, stderr } = await run(script, words.split(' '), { env });
+  expect(status).toBe(wanted);
+  expect(wanted === 0 ? stdout : stderr).toBe('usage: scripts/compose-smoke.sh [LOCALSTACK_VERSION]\n');
+});
+
 it('reconcile.sh, in a fresh clone, installs without a word on standard output', async () => {
   const folder = await ownFolder();
   await mkdir(path.join(folder, 'scripts'));

@@ -1,28 +1,47 @@
 import { spawn } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
-import { existsSync, readFileSync, writeFileSync } from 'node:fs';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import http from 'node:http';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { text } from 'node:stream/consumers';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { parseArgs } from 'node:util';
+import { z } from 'zod';
 import { postOrder } from '../../bench/load.ts';
-import { type Pipeline, startPipeline } from '../../dev/pipeline.ts';
+import { type Pipeline, PipelineSupervisor, startPipeline } from '../../dev/pipeline.ts';
+import { decimal, defineCommand, runCommand, type ValuesOf } from '../../scripts/command.ts';
 import { scrape } from '../../scripts/prometheus-text.ts';
 import { countOpenFiles } from '../faults/process-watch.ts';
 import { growthsOf, type Sample, type Windows, windowsOf } from './verdict.ts';
 
-const USAGE = `usage: npm run test:soak -- [--minutes=30] [--rate=N] [--report=FILE]
-
-  Both services as processes, on the embedded emulator and database, under a steady load; by default half of what a
-  probe of 20 s measures: orders accepted, by the time until the last of them is stored. The median memory, and the
-  lowest decile of handles and open files, of the last third of the time are compared with those of the third before,
-  and every accepted order is looked for at the end (scripts/reconcile.sh).
-  An hour at 1,000 orders a second takes some 5 GB below the temporary folder.
-  --report writes the result, for test/faults/report.ts. Exit status 1 when anything grew, was lost or doubled.`;
+export const command = defineCommand({
+  name: 'npm run test:soak --',
+  forContributors: true,
+  summary:
+    'Both services as processes, on the embedded emulator and database, under a steady load. The median memory, and the lowest decile of handles and open files, of the last third of the time are compared with those of the third before, and every accepted order is looked for at the end (scripts/reconcile.sh). An hour at 1,000 orders a second takes some 5 GB below the temporary folder.',
+  positionals: {},
+  options: {
+    minutes: { takes: 'N', description: 'for so long', schema: decimal(0.01, 7 * 24 * 60).default(30) },
+    rate: {
+      takes: 'N',
+      description:
+        'orders per second; by default half of what a probe of 20 s measures: orders accepted, by the time until the last of them is stored',
+      schema: decimal(0.01, 100_000).optional(),
+    },
+    report: {
+      takes: 'FILE',
+      description: 'writes the result, for test:faults:report',
+      schema: z.string().optional(),
+    },
+  },
+  changes: 'nothing.',
+  exitStatuses: {
+    0: 'all well',
+    1: 'something grew, was lost or doubled',
+    130: 'broken off: nothing is left of it',
+  },
+});
 
 const SERVICES = ['producer', 'consumer'] as const;
 const ROOT = path.join(import.meta.dirname, '..', '..');
@@ -106,12 +125,12 @@ function residentBytes(pid: number | undefined): number | undefined {
   return kilobytes === undefined ? undefined : Number(kilobytes) * 1_024;
 }
 
-const storeOf = ({ dataDir }: Pipeline) => path.join(dataDir, 'orders.db');
+const storeOf = ({ dataDir }: PipelineSupervisor) => path.join(dataDir, 'orders.db');
 
 /** How many orders a second are accepted and stored. The store is empty before. */
-async function probe(pipeline: Pipeline, agent: http.Agent): Promise<number> {
+async function probe(pipeline: PipelineSupervisor, agent: http.Agent): Promise<number> {
   const startedAt = performance.now();
-  const { accepted } = await load(agent, pipeline.producerUrl, Number.POSITIVE_INFINITY, PROBE_MS);
+  const { accepted } = await load(agent, pipeline.urls.producer, Number.POSITIVE_INFINITY, PROBE_MS);
   const store = new DatabaseSync(storeOf(pipeline), { readOnly: true });
   try {
     const rows = store.prepare('SELECT count(*) AS count FROM orders');
@@ -127,14 +146,16 @@ async function probe(pipeline: Pipeline, agent: http.Agent): Promise<number> {
 }
 
 /** Looks until everything is worked off. */
-async function reconcile(pipeline: Pipeline, journal: string) {
+async function reconcile(pipeline: PipelineSupervisor, journal: string) {
   const script = path.join(ROOT, 'scripts', 'reconcile.ts');
   const deadline = performance.now() + WORKED_OFF_LIMIT_MS;
   for (;;) {
     const tool = spawn(process.execPath, [script, journal, '--json'], {
       env: {
         ...process.env,
-        AWS_ENDPOINT_URL: pipeline.endpoint,
+        AWS_ENDPOINT_URL: pipeline.urls.emulator,
+        // Would win over the line above.
+        AWS_ENDPOINT_URL_SQS: '',
         DATABASE_URL: `sqlite:${storeOf(pipeline)}`,
       },
       stdio: ['ignore', 'pipe', 'inherit'],
@@ -148,7 +169,7 @@ async function reconcile(pipeline: Pipeline, journal: string) {
 }
 
 async function soak(
-  pipeline: Pipeline,
+  pipeline: PipelineSupervisor,
   journal: string,
   minutes: number,
   given: number | undefined,
@@ -167,7 +188,7 @@ async function soak(
   const look = async () => {
     const atMs = performance.now() - startedAt;
     for (const name of SERVICES) {
-      const url = name === 'producer' ? pipeline.producerUrl : pipeline.consumerUrl;
+      const url = name === 'producer' ? pipeline.urls.producer : pipeline.urls.consumer;
       const ours = () => (name === 'producer' ? connectionsOf(agent) : 0);
       samples[name].push(await sample(url, pipeline.pid(name), atMs, ours));
     }
@@ -176,7 +197,7 @@ async function soak(
     () => look().catch((error) => problems.push(`no sample: ${error.message}`)),
     SAMPLE_MS,
   );
-  const { accepted, refused } = await load(agent, pipeline.producerUrl, rate, durationMs);
+  const { accepted, refused } = await load(agent, pipeline.urls.producer, rate, durationMs);
   const reachedRate = Math.round((accepted * 1_000) / (performance.now() - startedAt));
   clearInterval(timer);
   agent.destroy();
@@ -197,34 +218,33 @@ async function soak(
   return { at, minutes, topRate, rate, reachedRate, accepted, refused, windows, reconcile: found, problems };
 }
 
-if (import.meta.main) {
-  let options: { minutes: number; rate: number | undefined; report: string | undefined };
-  try {
-    const text = { type: 'string' } as const;
-    const { values } = parseArgs({ options: { minutes: text, rate: text, report: text } });
-    const [minutes, rate] = [Number(values.minutes ?? 30), Number(values.rate ?? 1)];
-    if (!(minutes > 0 && rate > 0)) throw new Error('--minutes and --rate must be numbers above 0');
-    options = { minutes, rate: values.rate === undefined ? undefined : rate, report: values.report };
-  } catch (error) {
-    console.error(`${error instanceof Error ? error.message : error}\n\n${USAGE}`);
-    process.exit(2);
-  }
-  const dataDir = await mkdtemp(path.join(tmpdir(), 'soak-'));
+if (import.meta.main) await runCommand(command, main);
+
+async function main({ minutes, rate, report }: ValuesOf<typeof command>): Promise<number> {
+  // Made by the pipeline, so that there is nothing to leave behind before a signal is listened for.
+  const dataDir = path.join(tmpdir(), `soak-${randomUUID()}`);
   const journal = path.join(dataDir, 'accepted.ndjson');
-  const pipeline = await startPipeline({
+  const pipeline = new PipelineSupervisor({
     dataDir,
     ports: 'free',
     env: { producer: { ACCEPTANCE_JOURNAL: journal } },
   });
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const)
+    process.once(signal, async () => {
+      await pipeline.kill();
+      rmSync(dataDir, { recursive: true, force: true });
+      process.exit(130);
+    });
   try {
-    const result = await soak(pipeline, journal, options.minutes, options.rate);
+    await pipeline.start();
+    const result = await soak(pipeline, journal, minutes, rate);
     console.log(JSON.stringify(result, undefined, 2));
-    if (options.report) writeFileSync(options.report, `${JSON.stringify(result, undefined, 2)}\n`);
+    if (report) writeFileSync(report, `${JSON.stringify(result, undefined, 2)}\n`);
     const failed = result.problems.length > 0;
     console.log(failed ? '0 passed, 1 failed, 0 skipped' : '1 passed, 0 failed, 0 skipped');
-    process.exitCode = failed ? 1 : 0;
+    return failed ? 1 : 0;
   } finally {
     await pipeline.stop();
-    await rm(dataDir, { recursive: true });
+    rmSync(dataDir, { recursive: true, force: true });
   }
 }

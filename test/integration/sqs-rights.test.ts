@@ -1,0 +1,183 @@
+import { execFile } from 'node:child_process';
+import { randomUUID } from 'node:crypto';
+import { appendFile, mkdtemp, readFile, rm } from 'node:fs/promises';
+import http from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { text } from 'node:stream/consumers';
+import {
+  CreateQueueCommand,
+  DeleteQueueCommand,
+  GetQueueUrlCommand,
+  SendMessageCommand,
+  type SQSClient,
+} from '@aws-sdk/client-sqs';
+import { ensureQueues } from '@orders/shared/sqs/queue-admin.ts';
+import { anOrderRequest } from '@orders/shared/testing/orders.ts';
+import { afterAll, beforeAll, beforeEach, expect, it, vi } from 'vitest';
+import { startEmulator } from '../../dev/emulator.ts';
+import { RIGHTS as DLQ } from '../../scripts/dlq.ts';
+import { RIGHTS as MANAGE } from '../../scripts/manage-queues.ts';
+import { RIGHTS as RECONCILE } from '../../scripts/reconcile.ts';
+import type { SqsRights } from '../../scripts/sqs-tool.ts';
+import { sqsClient } from '../support/backends.ts';
+import { post, startPair } from '../support/pair.ts';
+
+const ROOT = path.join(import.meta.dirname, '..', '..');
+const names = { queue: 'order-queue', deadLetterQueue: 'order-dlq' };
+
+// Each starts the tools several times.
+vi.setConfig({ testTimeout: 180_000 });
+
+let emulator: Awaited<ReturnType<typeof startEmulator>>;
+let client: SQSClient;
+let env: NodeJS.ProcessEnv;
+let folder: string;
+/** What was called, such as `SendMessage order-queue`. */
+const called = new Set<string>();
+/** Before the emulator. */
+const recorder = http.createServer(async (request, response) => {
+  const body = await text(request);
+  const { QueueName, QueueUrl, SourceArn } = JSON.parse(body);
+  const queue = String(QueueName ?? QueueUrl ?? SourceArn)
+    .split(/[/:]/)
+    .at(-1);
+  const action = String(request.headers['x-amz-target']).replace('AmazonSQS.', '');
+  called.add(`${action.replace(/Batch$/, '')} ${queue}`);
+  const { host: _, connection: __, ...headers } = request.headers;
+  const answer = await fetch(emulator.endpoint, {
+    method: 'POST',
+    headers: headers as Record<string, string>,
+    body,
+  });
+  response.writeHead(answer.status, { 'content-type': 'application/x-amz-json-1.0' });
+  response.end(await answer.text());
+});
+
+beforeAll(async () => {
+  emulator = await startEmulator({ port: 0 });
+  await new Promise<void>((resolve) => recorder.listen(0, '127.0.0.1', resolve));
+  folder = await mkdtemp(path.join(tmpdir(), 'rights-'));
+  env = {
+    ...process.env,
+    AWS_ENDPOINT_URL: `http://127.0.0.1:${(recorder.address() as AddressInfo).port}`,
+    AWS_ENDPOINT_URL_SQS: '',
+    DATABASE_URL: `sqlite:${path.join(folder, 'orders.db')}`,
+    ORDER_QUEUE_NAME: names.queue,
+    ORDER_DLQ_NAME: names.deadLetterQueue,
+  };
+  client = sqsClient({ AWS_ENDPOINT_URL: emulator.endpoint });
+});
+beforeEach(async () => {
+  const { deadLetterQueue } = await ensureQueues(client, 'dev', names);
+  await client.send(new SendMessageCommand({ QueueUrl: deadLetterQueue.url, MessageBody: 'an order' }));
+  called.clear();
+});
+afterAll(async () => {
+  client.destroy();
+  recorder.closeAllConnections();
+  recorder.close();
+  await emulator.stop();
+  await rm(folder, { recursive: true });
+});
+
+const run = (script: string, ...args: string[]) =>
+  new Promise<string>((resolve) => {
+    execFile(process.execPath, [path.join(ROOT, script), ...args], { cwd: folder, env }, (_, out, error) =>
+      resolve(out + error),
+    );
+  });
+
+function asCalled({ both = [], queue = [], deadLetterQueue = [] }: SqsRights): string[] {
+  const on = (name: string, actions: readonly string[]) => actions.map((action) => `${action} ${name}`);
+  return [
+    ...on(names.queue, [...both, ...queue]),
+    ...on(names.deadLetterQueue, [...both, ...deadLetterQueue]),
+  ].toSorted();
+}
+
+/** What is called meanwhile. */
+async function callsOf(work: () => Promise<unknown>): Promise<string[]> {
+  called.clear();
+  await work();
+  return [...called].toSorted();
+}
+
+it('manage-queues.sh calls of SQS what its usage says, and nothing else', async () => {
+  const manage = (action: string) => run('scripts/manage-queues.ts', action, 'dev');
+  const seen = {
+    status: await callsOf(() => manage('status')),
+    delete: await callsOf(() => manage('delete')),
+    create: await callsOf(async () => {
+      await manage('create');
+      // Without a tag, and not as defined.
+      for (const QueueName of Object.values(names)) {
+        const { QueueUrl } = await client.send(new GetQueueUrlCommand({ QueueName }));
+        await client.send(new DeleteQueueCommand({ QueueUrl }));
+        await client.send(new CreateQueueCommand({ QueueName }));
+      }
+      await manage('create');
+    }),
+  };
+  expect(seen).toEqual({
+    status: asCalled(MANAGE.status),
+    delete: asCalled(MANAGE.delete),
+    create: asCalled(MANAGE.create),
+  });
+});
+
+it('dlq.sh calls of SQS what its usage says, and nothing else', async () => {
+  const dlq = (...args: string[]) => run('scripts/dlq.ts', ...args);
+  expect({
+    status: await callsOf(() => dlq('status')),
+    peek: await callsOf(() => dlq('peek')),
+    redrive: await callsOf(async () => {
+      await dlq('redrive', '--code-version=none');
+      await dlq('redrive');
+    }),
+  }).toEqual({
+    status: asCalled(DLQ.status),
+    peek: asCalled(DLQ.peek),
+    redrive: asCalled(DLQ.redrive),
+  });
+  // SQS itself does the rest, with the rights of who asks for it.
+  const seen = await callsOf(() => dlq('redrive', '--move-task', '--conflicts'));
+  const bySqs = ['DeleteMessage order-dlq', 'ReceiveMessage order-dlq', 'SendMessage order-queue'];
+  expect([...seen, ...bySqs].toSorted()).toEqual(asCalled(DLQ['redrive --move-task']));
+});
+
+it('reconcile.sh calls of SQS what its usage says, and nothing else', async () => {
+  const journal = path.join(folder, 'accepted.ndjson');
+  await using pair = await startPair({
+    ...env,
+    AWS_ENDPOINT_URL: emulator.endpoint,
+    ACCEPTANCE_JOURNAL: journal,
+  });
+  await post(`${pair.producerUrl}/orders`, anOrderRequest());
+  // The dead-letter queue is looked into where an order is not stored.
+  const accepted = await readFile(journal, 'utf8');
+  await appendFile(journal, accepted.replace(JSON.parse(accepted).orderId, randomUUID()));
+  const reconcile = (...args: string[]) => run('scripts/reconcile.ts', journal, ...args);
+  expect({
+    without: await callsOf(() => reconcile()),
+    'with --no-dlq': await callsOf(() => reconcile('--no-dlq')),
+  }).toEqual({
+    without: asCalled(RECONCILE['one without']),
+    'with --no-dlq': asCalled(RECONCILE['a run with --no-dlq']),
+  });
+});
+
+it("the pipeline's role may do to SQS what a redrive calls, and nothing else", async () => {
+  const page = await readFile(path.join(ROOT, 'docs', 'first-deployment.md'), 'utf8');
+  const [, redrive = ''] = /redrive="\n([\s\S]*?)"\n/.exec(page) ?? [];
+  const policy = redrive.replaceAll('\\"', '"').replaceAll('$SQS', 'arn:aws:sqs:ap-northeast-2:1');
+  const allowed = (JSON.parse(`[${policy}]`) as { Action: string | string[]; Resource: string | string[] }[])
+    .flatMap(({ Action, Resource }) =>
+      [Action]
+        .flat()
+        .flatMap((action) => [Resource].flat().map((resource) => `${action} ${resource.split(':').at(-1)}`)),
+    )
+    .filter((right) => right.startsWith('sqs:'));
+  expect(allowed.map((right) => right.replace('sqs:', '')).toSorted()).toEqual(asCalled(DLQ.redrive));
+});

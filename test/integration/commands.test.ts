@@ -90,17 +90,20 @@ it.each([
   expect(stderr).toContain(`.env was ${read}\n`);
 });
 
-it('performance-test.sh, broken off by Ctrl-C, leaves nothing behind', async () => {
+it.each([
+  ['bench/performance-test.ts', 'performance-test-'],
+  ['test/soak/soak.ts', 'soak-'],
+])('%s, broken off by Ctrl-C, leaves nothing behind', async (script, prefix) => {
   const folder = await mkdtemp(path.join(tmpdir(), 'broken-off-'));
   onTestFinished(() => rm(folder, { recursive: true, force: true }));
-  const child = spawn(process.execPath, ['bench/performance-test.ts'], {
+  const child = spawn(process.execPath, [script], {
     cwd: ROOT,
     env: { ...process.env, TMPDIR: folder },
     stdio: 'ignore',
   });
   onTestFinished(() => void child.kill('SIGKILL'));
   const ended = once(child, 'exit');
-  const begun = async () => (await readdir(folder)).filter((name) => name.startsWith('performance-test-'));
+  const begun = async () => (await readdir(folder)).filter((name) => name.startsWith(prefix));
   await eventually(async () => expect(await begun()).toHaveLength(1));
   child.kill('SIGINT');
   expect(await ended).toEqual([130, null]);

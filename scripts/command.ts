@@ -260,6 +260,18 @@ function wrap(text: string, hanging = 0): string {
 }
 
 /**
+ * npm keeps an option that does not follow `--`, and says nothing: `npm run dlq redrive --dry-run` would move messages.
+ * It tells its scripts of those it knows and of those it does not: https://docs.npmjs.com/cli/using-npm/config
+ */
+function refuseTakenByNpm({ options }: Command, env: NodeJS.ProcessEnv): void {
+  const taken = Object.keys(options).find(
+    (name) => env[`npm_config_${name.replace(/^no-/, '').replaceAll('-', '_')}`] !== undefined,
+  );
+  if (taken !== undefined)
+    throw new UsageError(`npm keeps --${taken} for itself: put -- between the command and its options`);
+}
+
+/**
  * Runs a command as the process. `--help` prints the usage, exit status 0. What is not understood ends with status 2
  * before anything is done; what a person can mend is said in one line.
  */
@@ -268,11 +280,20 @@ export async function runCommand<P extends Record<string, Positional>, O extends
   main: (values: Read<P> & Read<O>) => Promise<number>,
 ): Promise<void> {
   const args = process.argv.slice(2);
+  process.stdout.once('error', ({ code, message }: NodeJS.ErrnoException) => {
+    // Who closes a pipe has read enough.
+    if (code === 'EPIPE') return;
+    console.error(`the output cannot be written: ${message}`);
+    process.once('exit', () => {
+      process.exitCode ||= command.failureStatus ?? 1;
+    });
+  });
   if (args.includes('--help') || args.includes('-h')) {
     console.log(usage(command));
     return;
   }
   try {
+    refuseTakenByNpm(command, process.env);
     const values = parseCommand(command, args);
     // A developer's settings are for `dev`: their endpoint would turn a tool for production to an emulator.
     const others = Object.values(values).find((value) => value === 'staging' || value === 'production');

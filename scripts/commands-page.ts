@@ -11,7 +11,8 @@ Generated from the commands' own definitions by \`npm run docs\`; \`npm run chec
 
 Every command prints its usage with \`--help\`. It rejects anything it does not understand (an unknown option, an extra argument,
 an option given twice, an empty value such as that of an unset variable) with exit status 2 and the usage on standard error,
-before it does anything. The result goes to standard output, everything else to standard error.
+before it does anything. It also rejects an option that npm keeps for itself, because no \`--\` comes before it. The result goes
+to standard output, everything else to standard error. A command fails if its result cannot be written.
 
 ${table(operators)}${operators.map((command) => section(command)).join('')}
 ## For contributors

@@ -102,8 +102,8 @@ async function main(values: ValuesOf<typeof command>): Promise<number> {
     throw new UsageError('--keep-days is for when no --archive is named');
   const archives = values.archive && openArchives(values.archive);
 
-  const { client, config } = createTool(appEnv, process.env);
   const databaseUrl = storeUrl(appEnv, process.env);
+  const { client, config } = createTool(appEnv, process.env);
   const urls = await resolveQueues(client, config, { createMissing: false });
   const deadLetterQueue = new DeadLetterQueue(client, urls);
   const report = await reconcile(

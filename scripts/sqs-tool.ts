@@ -2,21 +2,27 @@ import type { SQSClient } from '@aws-sdk/client-sqs';
 import {
   type AppEnv,
   commonFields,
-  EMULATOR_PORT,
   loadConfig,
+  sqsEndpoint,
   withRules,
 } from '@orders/shared/runtime/config.ts';
 import { createLogger } from '@orders/shared/runtime/logger.ts';
 import { createSqsClient } from '@orders/shared/sqs/client.ts';
 import { z } from 'zod';
+import { emulatorPort } from '../dev/pipeline-ports.ts';
 
 const toolSchema = withRules(z.object(commonFields), []);
 export type ToolConfig = z.infer<typeof toolSchema>;
 
+const localSchema = z.object({ EMULATOR_PORT: emulatorPort });
 /** Where the emulator of `npm start` and of docker-compose listens. */
-const localEndpoint = (env: NodeJS.ProcessEnv) => `http://127.0.0.1:${env['EMULATOR_PORT'] || EMULATOR_PORT}`;
+const localEndpoint = (env: NodeJS.ProcessEnv) =>
+  `http://127.0.0.1:${loadConfig(localSchema, env).EMULATOR_PORT}`;
 
-/** Configuration and client of a tool that operators call. In dev it means the local emulator, unless told otherwise. */
+/**
+ * Configuration and client of a tool that operators call. In dev it means the local emulator, unless told otherwise.
+ * Elsewhere an endpoint may be one that is left in the shell: standard error says which it is.
+ */
 export function createTool(
   appEnv: AppEnv,
   env: NodeJS.ProcessEnv,
@@ -28,6 +34,9 @@ export function createTool(
     LOG_LEVEL: env['LOG_LEVEL'] || 'error',
     LIBRARY_LOG_LEVEL: env['LIBRARY_LOG_LEVEL'] || 'error',
   });
+  const endpoint = sqsEndpoint(config);
+  if (appEnv !== 'dev' && endpoint !== undefined)
+    console.error(`for ${appEnv}, this asks ${new URL(endpoint).origin} (AWS_ENDPOINT_URL), not AWS`);
   const logger = createLogger({ ...config, service: 'tool', version: '' });
   return { config, client: createSqsClient({ config, logger }) };
 }

@@ -8,22 +8,22 @@ export const command = defineCommand({
   name: 'npm run test:api --',
   forContributors: true,
   summary:
-    'Runs schemathesis (https://schemathesis.readthedocs.io, from PyPI) with all its checks against what both services say of themselves in /openapi.json: valid and invalid requests, made from the schemas. Without schemathesis it is skipped.',
+    'Runs schemathesis (https://schemathesis.readthedocs.io, from PyPI) with all its checks against both services: valid and invalid requests, generated from the schemas in /openapi.json. It is skipped if schemathesis is not installed.',
   positionals: {},
   options: {
     examples: {
       takes: 'N',
-      description: 'at most so many requests of each kind',
+      description: 'maximum number of requests per operation and kind',
       schema: wholeNumber(1).default(100),
     },
-    seed: { takes: 'S', description: 'what they are made from', schema: wholeNumber(1).default(1) },
+    seed: { takes: 'S', description: 'seed of the requests', schema: wholeNumber(1).default(1) },
   },
   changes: 'nothing.',
   needs:
-    'SCHEMATHESIS names the command where it is not on the path; with REQUIRE_SCHEMATHESIS=1 it is a failure that there is none.',
+    'SCHEMATHESIS names the command if it is not on the path. With REQUIRE_SCHEMATHESIS=1, a missing one is a failure.',
   exitStatuses: {
-    0: 'nothing was found, or nothing was tried for want of schemathesis',
-    1: 'something was found',
+    0: 'no failures, or skipped',
+    1: 'failures',
   },
 });
 

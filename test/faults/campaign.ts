@@ -35,34 +35,34 @@ export const command = defineCommand({
   name: 'npm run test:faults --',
   forContributors: true,
   summary:
-    'Kills, outages, lost answers and full disks, drawn from a seed: nothing may be lost, and nothing stored twice. What the machine has no means for is left out, and said.',
+    'Runs the fault campaign: kills, outages, lost responses and full disks, drawn from a seed. No order may be lost or stored twice. Faults that this machine cannot cause are skipped and listed.',
   positionals: {},
   options: {
     trials: {
       takes: 'N',
-      description: 'how many trials; 0 only says what cannot be tried here',
+      description: 'number of trials; 0 only lists the faults that are skipped here',
       schema: wholeNumber(0).default(10),
     },
     seed: {
       takes: 'S',
       description:
-        'what they are drawn from; the same seed draws the same trials from the same code, where the machine has the same means',
+        'seed of the trials; the same seed draws the same trials, given the same code and the same skipped faults',
       schema: wholeNumber(0).default(1),
     },
     trial: {
       takes: 'K',
-      description: 'only the trial of that number: repeats it',
+      description: 'only the trial with this number, to repeat it',
       schema: wholeNumber(0).optional(),
     },
     only: {
       takes: 'FAULT',
       repeated: true,
-      description: `only that fault, or those where it is given several times: ${FAULTS.map(({ name }) => name).join('; ')}`,
+      description: `only this fault; may be given several times: ${FAULTS.map(({ name }) => name).join('; ')}`,
       schema: z.array(z.enum(FAULTS.map(({ name }) => name))).default([]),
     },
     store: {
       takes: 'sqlite|postgres',
-      description: 'where no fault needs the other one',
+      description: 'the store, unless a fault needs the other one',
       schema: z.enum(['sqlite', 'postgres']).optional(),
     },
     backend: {
@@ -70,9 +70,9 @@ export const command = defineCommand({
       description: 'the SQS behind the proxy; localstack is 4.14, localstack3 is 3.4',
       schema: z.enum(Object.keys(BACKENDS) as (keyof typeof BACKENDS)[]).default('embedded'),
     },
-    jobs: { takes: 'N', description: 'trials at a time', schema: wholeNumber(1).default(1) },
-    verbose: flag('prints what happened when, also of trials that pass'),
-    bail: flag('ends with the first trial that fails'),
+    jobs: { takes: 'N', description: 'number of trials at a time', schema: wholeNumber(1).default(1) },
+    verbose: flag('also prints the timeline of trials that pass'),
+    bail: flag('stops at the first trial that fails'),
     report: {
       takes: 'FILE',
       description: 'appends the results, one JSON line per trial, for test:faults:report',
@@ -80,12 +80,12 @@ export const command = defineCommand({
     },
     libfaketime: {
       takes: 'FILE',
-      description: 'the library that makes clocks jump, where it is not where Debian has it',
+      description: 'the library that makes clocks jump; by default that of the Debian package',
       schema: z.string().optional(),
     },
   },
-  changes: 'nothing; what a failed trial leaves is in the temporary folder, where its output says.',
-  exitStatuses: { 0: 'no trial failed', 1: 'one has', 130: 'broken off' },
+  changes: 'nothing. A failed trial leaves its logs and its store in the temporary folder, and prints where.',
+  exitStatuses: { 0: 'no trial failed', 1: 'a trial failed', 130: 'interrupted' },
 });
 
 type Options = ValuesOf<typeof command>;

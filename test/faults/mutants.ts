@@ -244,7 +244,7 @@ export type SqsOrderPublisherOptions`,
     edits: [
       {
         file: SETTLER,
-        find: '      await deadLetters.send({ lease, message }, outcome, processed);\n',
+        find: '      await deadLetters.send({ lease, message }, outcome, order);\n',
         replace: '',
       },
     ],

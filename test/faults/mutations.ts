@@ -26,24 +26,28 @@ export const command = defineCommand({
   name: 'npm run test:faults:mutations --',
   forContributors: true,
   summary:
-    'Breaks a copy of the code on purpose, one way at a time, and lets the fault campaign find it: each check must be seen to fail.',
+    'Breaks a copy of the code on purpose, in one way at a time, and runs the fault campaign on it: each check must be seen to fail.',
   positionals: {},
   options: {
     only: {
       takes: 'NAME',
-      description: 'only that one of test/faults/mutants.ts',
+      description: 'only this mutation of test/faults/mutants.ts',
       schema: z.enum(MUTATIONS.map(({ name }) => name)).optional(),
     },
-    seed: { takes: 'S', description: 'of the campaign', schema: wholeNumber(0).default(1) },
-    trials: { takes: 'N', description: 'at most so many trials each', schema: wholeNumber(1).default(8) },
+    seed: { takes: 'S', description: 'seed of the campaign', schema: wholeNumber(0).default(1) },
+    trials: {
+      takes: 'N',
+      description: 'maximum number of trials per mutation',
+      schema: wholeNumber(1).default(8),
+    },
     report: {
       takes: 'FILE',
       description: 'appends the results, one JSON line per mutation, for test:faults:report',
       schema: z.string().optional(),
     },
   },
-  changes: 'nothing; the copies are in the temporary folder while they are tried.',
-  exitStatuses: { 0: 'each was caught by what should catch it', 1: 'one was not' },
+  changes: 'nothing; the copies are in the temporary folder while the campaign runs.',
+  exitStatuses: { 0: 'every mutation was caught by its expected check', 1: 'one was not' },
 });
 
 /** The project in another folder, that shares what is installed but for the workspaces themselves. */

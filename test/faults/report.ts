@@ -21,16 +21,17 @@ const file = (name: string, description: string) => ({
 export const command = defineCommand({
   name: 'npm run test:faults:report --',
   forContributors: true,
-  summary: 'Writes docs/reliability.md from the results of all campaigns, mutations and the last soak test.',
+  summary:
+    'Writes docs/reliability.md from the results of all campaigns and mutations, and of the last soak test.',
   positionals: {},
   options: {
-    results: file('test/faults/results.ndjson', 'of test:faults'),
-    mutations: file('test/faults/mutations.ndjson', 'of test:faults:mutations'),
-    soak: file('test/faults/soak.json', 'of test:soak'),
-    out: file('docs/reliability.md', 'what is written'),
+    results: file('test/faults/results.ndjson', 'results of test:faults'),
+    mutations: file('test/faults/mutations.ndjson', 'results of test:faults:mutations'),
+    soak: file('test/faults/soak.json', 'result of test:soak'),
+    out: file('docs/reliability.md', 'the page to write'),
   },
   changes: 'that page.',
-  exitStatuses: { 0: 'written', 1: 'not written, and why' },
+  exitStatuses: { 0: 'written', 1: 'not written, with the reason' },
 });
 
 /** `docs/reliability.md`, from the results of all runs that were appended. */

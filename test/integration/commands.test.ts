@@ -1,8 +1,11 @@
 import { execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { closeSync, existsSync, openSync } from 'node:fs';
 import { mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
+import type { Readable } from 'node:stream';
+import { text } from 'node:stream/consumers';
 import {
   CreateQueueCommand,
   SendMessageCommand,
@@ -131,6 +134,66 @@ describe('on queues that are there', () => {
     expect(stderr).toContain('usage: ');
     expect(await findQueueUrl(queues.client, queues.names.queue)).toBeDefined();
   });
+});
+
+describe('a command', () => {
+  it('with an option that npm has kept for itself, is refused, and nothing is done', async () => {
+    const answer = await new Promise<Answer>((resolve) => {
+      const args = ['run', '--silent', 'dlq', 'redrive', '--dry-run'];
+      // Were it not refused, it would look for queues there.
+      const env = { ...process.env, AWS_ENDPOINT_URL: 'http://127.0.0.1:1' };
+      execFile('npm', args, { cwd: ROOT, env }, (error, stdout, stderr) =>
+        resolve({ status: error ? error.code : 0, stdout, stderr }),
+      );
+    });
+    expect(answer).toMatchObject({ status: 2, stdout: '' });
+    expect(answer.stderr).toContain(
+      'npm keeps --dry-run for itself: put -- between the command and its options',
+    );
+  });
+
+  it.runIf(existsSync('/dev/full'))('whose output cannot be written, fails and says so', async () => {
+    const full = openSync('/dev/full', 'w');
+    onTestFinished(() => closeSync(full));
+    const child = spawn(process.execPath, ['scripts/dlq.ts', '--help'], {
+      cwd: ROOT,
+      stdio: ['ignore', full, 'pipe'],
+    });
+    const said = text(child.stderr as Readable);
+    expect(await once(child, 'close')).toEqual([1, null]);
+    expect(await said).toMatch(/^the output cannot be written: ENOSPC/);
+  });
+
+  it('whose output is not read to its end, does not fail for it', async () => {
+    const child = spawn(process.execPath, ['scripts/dlq.ts', '--help'], { cwd: ROOT, stdio: 'pipe' });
+    child.stdout.destroy();
+    const said = text(child.stderr);
+    expect(await once(child, 'close')).toEqual([0, null]);
+    expect(await said).toBe('');
+  });
+
+  it('with a wrong EMULATOR_PORT, names it', async () => {
+    const env = { AWS_ENDPOINT_URL: '', EMULATOR_PORT: '99999' };
+    const { status, stderr } = await run('scripts/dlq.ts', ['status'], env);
+    expect({ status, stderr }).toMatchObject({
+      status: 1,
+      stderr: expect.stringContaining('EMULATOR_PORT: '),
+    });
+  });
+
+  it('for an environment that is asked for at an endpoint, says which', async () => {
+    const { stderr } = await run('scripts/dlq.ts', ['status', 'production']);
+    expect(stderr).toMatch(/^for production, this asks http:\/\/127.0.0.1:1 \(AWS_ENDPOINT_URL\), not AWS\n/);
+  });
+
+  it.each(['producer', 'consumer'])(
+    'npm run %s, with words that no service takes, does not start',
+    async (service) => {
+      const { status, stdout, stderr } = await run(`${service}/src/main.ts`, ['--help']);
+      expect({ status, stdout }).toEqual({ status: 1, stdout: '' });
+      expect(stderr).toMatch(/^order-\w+: not understood: --help; environment variables configure it/);
+    },
+  );
 });
 
 describe('manage-queues.sh', () => {

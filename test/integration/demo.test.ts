@@ -76,6 +76,18 @@ it('demo, of a file with lines that are no orders, counts right, also the second
   client.destroy();
 });
 
+it('demo, of a file without orders, fails: nothing was tried', async () => {
+  await using pair = await startPair();
+  const env = {
+    EMULATOR_PORT: portOf(pair.endpoint),
+    PRODUCER_PORT: portOf(pair.producerUrl),
+    CONSUMER_PORT: portOf(pair.consumerUrl),
+  };
+  const { status, stdout } = await demo(await ordersFile([]), env);
+  expect(stdout).toContain('read=0 accepted=0');
+  expect(status).toBe(1);
+});
+
 it('demo, where a port takes connections and says nothing, says who has it', async () => {
   const silent = net.createServer((socket) => socket.resume()).listen(0, '127.0.0.1');
   await new Promise((resolve) => silent.once('listening', resolve));

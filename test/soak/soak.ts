@@ -9,7 +9,7 @@ import { text } from 'node:stream/consumers';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { z } from 'zod';
 import { postOrder } from '../../bench/load.ts';
-import { type Pipeline, PipelineSupervisor, startPipeline } from '../../dev/pipeline.ts';
+import { PipelineSupervisor } from '../../dev/pipeline.ts';
 import { decimal, defineCommand, runCommand, type ValuesOf } from '../../scripts/command.ts';
 import { scrape } from '../../scripts/prometheus-text.ts';
 import { countOpenFiles } from '../faults/process-watch.ts';
@@ -19,14 +19,18 @@ export const command = defineCommand({
   name: 'npm run test:soak --',
   forContributors: true,
   summary:
-    'Both services as processes, on the embedded emulator and database, under a steady load. The median memory, and the lowest decile of handles and open files, of the last third of the time are compared with those of the third before, and every accepted order is looked for at the end (scripts/reconcile.sh). An hour at 1,000 orders a second takes some 5 GB below the temporary folder.',
+    'Runs both services as processes, on the embedded emulator and database, under a steady load. Compares the median memory, and the lowest decile of handles and open files, of the last third of the time with the third before it, and reconciles every accepted order at the end (scripts/reconcile.sh). An hour at 1,000 orders per second takes about 5 GB in the temporary folder.',
   positionals: {},
   options: {
-    minutes: { takes: 'N', description: 'for so long', schema: decimal(0.01, 7 * 24 * 60).default(30) },
+    minutes: {
+      takes: 'N',
+      description: 'duration in minutes',
+      schema: decimal(0.01, 7 * 24 * 60).default(30),
+    },
     rate: {
       takes: 'N',
       description:
-        'orders per second; by default half of what a probe of 20 s measures: orders accepted, by the time until the last of them is stored',
+        'orders per second; by default half the rate that a probe of 20 s measures, from the first request until the last order is stored',
       schema: decimal(0.01, 100_000).optional(),
     },
     report: {
@@ -38,8 +42,8 @@ export const command = defineCommand({
   changes: 'nothing.',
   exitStatuses: {
     0: 'all well',
-    1: 'something grew, was lost or doubled',
-    130: 'broken off: nothing is left of it',
+    1: 'something grew, or was lost or stored twice',
+    130: 'interrupted, and cleaned up',
   },
 });
 

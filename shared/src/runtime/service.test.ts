@@ -9,6 +9,7 @@ import { StartupError } from './startup-error.ts';
 
 /** A process that can be sent signals, and only remembers that it was ended. */
 class FakeProcess extends EventEmitter {
+  readonly argv = ['node', 'main.ts'];
   connected = false;
   readonly env = {};
   readonly said: string[] = [];

@@ -24,6 +24,7 @@ const START_PATIENCE_MS = 5_000;
  * that start fails or takes too long. SIGTERM stops it. So does SIGINT, unless a supervisor started it over an IPC
  * channel: the terminal sends Ctrl-C to the whole group, and the supervisor decides the order. The service also stops
  * when the channel closes (the supervisor is gone) or when the npm that started it is gone.
+ * It takes no arguments, and does not start with any.
  */
 export async function runService(
   process: NodeJS.Process,
@@ -70,6 +71,9 @@ export async function runService(
   process.on('unhandledRejection', die);
 
   try {
+    const words = process.argv.slice(2).join(' ');
+    // Who asks for help, or takes it for another program, has no queue in mind.
+    if (words) throw new StartupError(`not understood: ${words}; environment variables configure it`);
     service = await start(die);
     if (stoppingSinceMs !== undefined) await stopService(service, 'stopped while starting');
   } catch (error) {

@@ -60,10 +60,10 @@ it.each([
 it('reconcile.sh, in a fresh clone, installs without a word on standard output', async () => {
   const folder = await ownFolder();
   await mkdir(path.join(folder, 'scripts'));
-  for (const name of ['reconcile.sh', 'prepare.mjs'])
+  for (const name of ['reconcile.sh', 'prepare.mjs', 'installation.mjs'])
     await copyFile(path.join(SCRIPTS, name), path.join(folder, 'scripts', name));
   const project = { name: 'clone', version: '0.0.0' };
-  const scripts = { prereconcile: 'node scripts/prepare.mjs', reconcile: `echo '{"verdict":"ok"}'` };
+  const scripts = { reconcile: `echo '{"verdict":"ok"}'` };
   await writeFile(path.join(folder, 'package.json'), JSON.stringify({ ...project, scripts }));
   const lock = { ...project, lockfileVersion: 3, requires: true, packages: { '': project } };
   await writeFile(path.join(folder, 'package-lock.json'), JSON.stringify(lock));

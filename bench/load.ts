@@ -1,5 +1,8 @@
 import { randomUUID } from 'node:crypto';
 import http from 'node:http';
+import { apiKeyHeader } from '../dev/api-key.ts';
+
+const API_KEY = apiKeyHeader();
 
 export type Accepted = { orderId: string; acceptedAt: number };
 export type LoadResult = {
@@ -51,7 +54,11 @@ export function postOrder(producerUrl: string, agent: http.Agent, orderId: strin
 
 function post(url: string, agent: http.Agent, body: string): Promise<number> {
   return new Promise((resolve, reject) => {
-    const headers = { 'content-type': 'application/json', 'content-length': Buffer.byteLength(body) };
+    const headers = {
+      ...API_KEY,
+      'content-type': 'application/json',
+      'content-length': Buffer.byteLength(body),
+    };
     const request = http.request(url, { method: 'POST', agent, headers }, (response) => {
       response.resume();
       response.on('end', () => resolve(response.statusCode ?? 0));

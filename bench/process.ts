@@ -3,6 +3,9 @@ import { once } from 'node:events';
 import path from 'node:path';
 import type { Sample } from './probe.ts';
 
+/** Settings of production, but for who may call: keys and certificates have benchmarks of their own. */
+export const LIKE_PRODUCTION = { APP_ENV: 'dev', LIBRARY_LOG_LEVEL: 'warn' } as const;
+
 export type ProcessOptions = {
   args?: readonly string[];
   env?: NodeJS.ProcessEnv;

@@ -7,6 +7,7 @@ import { messagesIn, resolveQueues } from '@orders/shared/sqs/queue-admin.ts';
 import { z } from 'zod';
 import { defineCommand, runCommand, type ValuesOf, wholeNumber } from '../scripts/command.ts';
 import { createTool } from '../scripts/sqs-tool.ts';
+import { apiKeyHeader } from './api-key.ts';
 import { findStored, followOrders } from './order-follower.ts';
 import { type Pipeline, startPipeline } from './pipeline.ts';
 import { loadPorts } from './pipeline-ports.ts';
@@ -215,7 +216,7 @@ async function postBatch(producerUrl: string, orders: OrderRequest[]): Promise<B
   try {
     const response = await fetch(`${producerUrl}/orders/batch`, {
       method: 'POST',
-      headers: { 'content-type': 'application/json' },
+      headers: { 'content-type': 'application/json', ...apiKeyHeader() },
       body: JSON.stringify({ orders }),
       signal: AbortSignal.timeout(POST_TIMEOUT_MS),
     });

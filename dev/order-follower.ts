@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { DeadLetterQueue } from '@orders/consumer/dlq/dead-letter-queue.ts';
 import { readableOrders } from '@orders/shared/order/packed-message.ts';
+import { apiKeyHeader } from './api-key.ts';
 
 export type FollowOptions = {
   consumerUrl: string;
@@ -40,6 +41,7 @@ export async function findStored(
     const ids = possible.slice(start, start + IDS_A_REQUEST);
     try {
       const response = await fetch(`${consumerUrl}/orders?orderIds=${ids.join(',')}`, {
+        headers: apiKeyHeader(),
         signal: AbortSignal.timeout(LOOK_UP_TIMEOUT_MS),
       });
       if (!response.ok) continue;

@@ -3,7 +3,7 @@ import path from 'node:path';
 const domainKnows = ['shared/order', 'shared/runtime/trace-context.ts', 'shared/runtime/random.ts'];
 const service = (name: string) =>
   ['domain', 'http', 'adapters', 'config.ts', 'metrics.ts'].map((room) => `${name}/${room}`);
-const shared = ['shared/runtime', 'shared/sqs', 'shared/order', 'shared/http'];
+const shared = ['shared/auth', 'shared/runtime', 'shared/sqs', 'shared/order', 'shared/http'];
 
 /**
  * What each room of the product may import, other rooms and packages alike; `shared/order` stands for
@@ -13,8 +13,9 @@ export const LAYERS: Readonly<Record<string, readonly string[]>> = {
   'shared/runtime': ['node:', 'cockatiel', 'dotenv', 'pino', 'prom-client', 'zod'],
   'shared/sqs': ['shared/runtime', 'node:', '@aws-sdk/client-sqs', 'undici'],
   'shared/order': ['shared/sqs/queues.ts', 'node:', 'cockatiel', 'zod'],
+  'shared/auth': ['shared/runtime', 'node:', 'jose'],
   'shared/http': [
-    ...['shared/runtime', 'node:', 'prom-client', 'zod'],
+    ...['shared/auth', 'shared/runtime', 'node:', 'prom-client', 'zod'],
     ...['fastify', 'fastify-type-provider-zod', '@fastify/cors', '@fastify/swagger', '@fastify/swagger-ui'],
   ],
 

@@ -1,7 +1,7 @@
 import type { Contestant, Pace } from '../contest.ts';
 import { measure } from '../contest.ts';
 import type { ConsumeJob } from '../peers/consume-job.ts';
-import { MeasuredProcess } from '../process.ts';
+import { LIKE_PRODUCTION, MeasuredProcess } from '../process.ts';
 import { type Backend, queueUrlOf, startEmulator, startSink, withLatency } from '../servers/start.ts';
 import type { Suite } from '../suite.ts';
 
@@ -100,7 +100,7 @@ export function consumerOf(
     };
     const worker = await MeasuredProcess.start(script, {
       args: [JSON.stringify(job), ...args],
-      env: { APP_ENV: 'production', AWS_ENDPOINT_URL: endpoint, POLLERS: String(pollers), ...env },
+      env: { ...LIKE_PRODUCTION, AWS_ENDPOINT_URL: endpoint, POLLERS: String(pollers), ...env },
     });
     try {
       const available = waiting === undefined ? {} : { available: waiting };

@@ -4,7 +4,7 @@ import path from 'node:path';
 import { findPostgres, PostgresServer } from '../../dev/postgres-server.ts';
 import type { Contestant, ContestResult, Figures, Pace } from '../contest.ts';
 import { measure } from '../contest.ts';
-import { MeasuredProcess } from '../process.ts';
+import { LIKE_PRODUCTION, MeasuredProcess } from '../process.ts';
 import { queueUrlOf, startEmulator, startSink, withLatency } from '../servers/start.ts';
 import type { Suite, SuiteContext } from '../suite.ts';
 import { consumerOf, OURS, shared } from './consume.ts';
@@ -75,7 +75,7 @@ async function manyConsumers(
   pace: Pace,
 ): Promise<Figures> {
   const job = JSON.stringify({ endpoint, queueUrl: queueUrlOf(endpoint), pollers: 2 });
-  const env = { APP_ENV: 'production', AWS_ENDPOINT_URL: endpoint, POLLERS: '2', MAX_IN_WORK: '30' };
+  const env = { ...LIKE_PRODUCTION, AWS_ENDPOINT_URL: endpoint, POLLERS: '2', MAX_IN_WORK: '30' };
   const workers = await Promise.all(
     Array.from({ length: count }, () => MeasuredProcess.start(OURS.script, { args: [job], env })),
   );

@@ -1,7 +1,7 @@
 import { freePorts } from '../../dev/port-owner.ts';
 import { SERVICE_SCRIPT } from '../../dev/services.ts';
 import { type Contestant, measure, type Pace } from '../contest.ts';
-import { MeasuredProcess } from '../process.ts';
+import { LIKE_PRODUCTION, MeasuredProcess } from '../process.ts';
 import { type Backend, queueUrlOf, startService, startSink } from '../servers/start.ts';
 import type { Suite } from '../suite.ts';
 
@@ -20,7 +20,7 @@ export async function startProducer(
   const url = `http://127.0.0.1:${port}`;
   const process = await startService(SERVICE_SCRIPT.producer, url, '/readyz', {
     flags: options.flags ?? [],
-    env: { APP_ENV: 'production', AWS_ENDPOINT_URL: endpoint, PRODUCER_PORT: String(port), ...options.env },
+    env: { ...LIKE_PRODUCTION, AWS_ENDPOINT_URL: endpoint, PRODUCER_PORT: String(port), ...options.env },
   });
   return { url, process };
 }

@@ -4,6 +4,7 @@ import path from 'node:path';
 import { freePorts } from '../../dev/port-owner.ts';
 import { SERVICE_FLAGS, SERVICE_SCRIPT } from '../../dev/services.ts';
 import { type Contestant, measure } from '../contest.ts';
+import { LIKE_PRODUCTION } from '../process.ts';
 import { startService, startSink } from '../servers/start.ts';
 import type { Suite } from '../suite.ts';
 import { startProducer, underPosts } from './http.ts';
@@ -15,7 +16,7 @@ async function startConsumer(endpoint: string, folder: string, { env, flags }: S
   return startService(SERVICE_SCRIPT.consumer, `http://127.0.0.1:${port}`, '/readyz', {
     flags,
     env: {
-      APP_ENV: 'production',
+      ...LIKE_PRODUCTION,
       AWS_ENDPOINT_URL: endpoint,
       CONSUMER_PORT: String(port),
       DATABASE_URL: `sqlite:${path.join(folder, `${port}-${Date.now()}.db`)}`,

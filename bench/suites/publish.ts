@@ -1,6 +1,6 @@
 import { type Contestant, measure, type Pace } from '../contest.ts';
 import type { PublishJob } from '../peers/publish-job.ts';
-import { MeasuredProcess } from '../process.ts';
+import { LIKE_PRODUCTION, MeasuredProcess } from '../process.ts';
 import { type Backend, queueUrlOf, startEmulator, startSink, withLatency } from '../servers/start.ts';
 import type { Suite } from '../suite.ts';
 import { PACKED_ORDERS, shared } from './consume.ts';
@@ -71,7 +71,7 @@ function publisherOf(
     const worker = await MeasuredProcess.start(script, {
       args: [JSON.stringify(job), ...args],
       env: {
-        APP_ENV: 'production',
+        ...LIKE_PRODUCTION,
         AWS_ENDPOINT_URL: endpoint,
         PUBLISH_MAX_IN_FLIGHT: String(IN_FLIGHT),
         ...env,

@@ -1,5 +1,7 @@
+import { createAuthenticator } from '@orders/shared/auth/authenticator.ts';
 import { Health } from '@orders/shared/http/health.ts';
 import { createHttpServer, listen } from '@orders/shared/http/server.ts';
+import { hasApiDocs } from '@orders/shared/runtime/config.ts';
 import { type Logger, libraryLogger } from '@orders/shared/runtime/logger.ts';
 import type { FatalHandler } from '@orders/shared/runtime/service.ts';
 import { createSqsClient } from '@orders/shared/sqs/client.ts';
@@ -78,6 +80,8 @@ export async function startConsumer(
       },
     },
   });
+  const authenticator = createAuthenticator({ config, metrics, logger });
+  await authenticator.start();
   const app = await createHttpServer({
     logger: libraryLogger(logger, 'http', config),
     metrics,
@@ -89,6 +93,8 @@ export async function startConsumer(
     maxBytesInWork: config.HTTP_MAX_BYTES_IN_WORK,
     maxConnections: config.HTTP_MAX_CONNECTIONS,
     corsAllowedOrigins: config.CORS_ALLOWED_ORIGINS,
+    authenticator,
+    docs: hasApiDocs(config),
   });
   await app.register(orderRoutes, { repository });
   await listen(app, { host: config.HOST, port: config.CONSUMER_PORT, variable: 'CONSUMER_PORT' });

@@ -1,4 +1,5 @@
 import {
+  ACCESS_RULES,
   commonFields,
   consumerPort,
   type Environment,
@@ -101,6 +102,7 @@ export const consumerConfigSchema = withRules(
       .describe('interval at which the depth of both queues is sampled'),
   }),
   [
+    ...ACCESS_RULES,
     {
       needs: [
         'VISIBILITY_TIMEOUT_SECONDS',

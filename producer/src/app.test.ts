@@ -144,12 +144,15 @@ describe('startProducer', () => {
     });
     for (const name of ['AWS_ACCESS_KEY_ID', 'AWS_SECRET_ACCESS_KEY', 'AWS_PROFILE'])
       vi.stubEnv(name, undefined);
+    await writeFile(path.join(folder, 'keys'), `shop orders:write ${'0'.repeat(64)}`);
     vi.stubEnv('AWS_REGION', 'ap-northeast-2');
     vi.stubEnv('AWS_WEB_IDENTITY_TOKEN_FILE', path.join(folder, 'token'));
     vi.stubEnv('AWS_ROLE_ARN', 'arn:aws:iam::000000000000:role/producer');
     vi.stubEnv('AWS_ENDPOINT_URL_STS', `http://127.0.0.1:${(sts.address() as AddressInfo).port}`);
     const { url, stop } = await start({
       APP_ENV: 'staging',
+      AUTH: 'none,api-key',
+      API_KEYS_FILE: path.join(folder, 'keys'),
       PUBLISH_TIMEOUT_MS: '1500',
       SQS_REQUEST_TIMEOUT_MS: '60000',
     });

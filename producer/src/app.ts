@@ -1,7 +1,9 @@
 import { setTimeout as sleep } from 'node:timers/promises';
+import { createAuthenticator } from '@orders/shared/auth/authenticator.ts';
 import { Health } from '@orders/shared/http/health.ts';
 import { createHttpServer, listen } from '@orders/shared/http/server.ts';
 import { createCircuitBreaker } from '@orders/shared/runtime/circuit-breaker.ts';
+import { hasApiDocs } from '@orders/shared/runtime/config.ts';
 import { type Logger, libraryLogger } from '@orders/shared/runtime/logger.ts';
 import { createSqsClient } from '@orders/shared/sqs/client.ts';
 import { resolveQueues } from '@orders/shared/sqs/queue-admin.ts';
@@ -58,6 +60,8 @@ export async function startProducer(
       },
     },
   });
+  const authenticator = createAuthenticator({ config, metrics, logger });
+  await authenticator.start();
   const app = await createHttpServer({
     logger: libraryLogger(logger, 'http', config),
     metrics,
@@ -71,6 +75,8 @@ export async function startProducer(
     maxBytesInWork: config.HTTP_MAX_BYTES_IN_WORK,
     maxConnections: config.HTTP_MAX_CONNECTIONS,
     corsAllowedOrigins: config.CORS_ALLOWED_ORIGINS,
+    authenticator,
+    docs: hasApiDocs(config),
   });
   await app.register(orderRoutes, {
     placeOrder: createPlaceOrder(publisher, journal),

@@ -1,3 +1,4 @@
+import { authMethods } from '@orders/shared/runtime/config.ts';
 import { StartupError } from '@orders/shared/runtime/startup-error.ts';
 import { describe, expect, it } from 'vitest';
 import { loadProducerConfig, producerConfigSchema, statusBaseUrl } from './config.ts';
@@ -45,14 +46,16 @@ describe('loadProducerConfig', () => {
   });
 });
 
+const DEPLOYED = { APP_ENV: 'production', AUTH: 'api-key', API_KEYS_FILE: '/keys' };
+
 describe('statusBaseUrl', () => {
   it.each([
     [{}, 'http://localhost:8081'],
     [{ CONSUMER_PORT: '9000' }, 'http://localhost:9000'],
     [{ ORDER_STATUS_BASE_URL: 'https://orders.example' }, 'https://orders.example'],
-    [{ APP_ENV: 'production', ORDER_STATUS_BASE_URL: 'https://orders.example' }, 'https://orders.example'],
-    [{ APP_ENV: 'production' }, undefined],
-    [{ APP_ENV: 'staging' }, undefined],
+    [{ ...DEPLOYED, ORDER_STATUS_BASE_URL: 'https://orders.example' }, 'https://orders.example'],
+    [DEPLOYED, undefined],
+    [{ ...DEPLOYED, APP_ENV: 'staging' }, undefined],
     [{ ORDER_STATUS_BASE_URL: 'https://orders.example/api//' }, 'https://orders.example/api'],
   ])('statusBaseUrl, of %j, is %s', (env, url) => {
     expect(statusBaseUrl(loadProducerConfig(env))).toBe(url);
@@ -70,3 +73,38 @@ it.each(['OFF', 'Off', 'STDOUT'])(
     );
   },
 );
+
+describe('who may call', () => {
+  const file = { API_KEYS_FILE: '/keys' };
+  const issuer = {
+    JWT_ISSUER: 'https://id.example',
+    JWT_AUDIENCE: 'orders',
+    JWT_JWKS: 'https://id.example/keys',
+  };
+
+  it.each([
+    [{}, ['none']],
+    [{ AUTH: 'api-key', ...file }, ['api-key']],
+    [{ APP_ENV: 'production', AUTH: 'none, api-key', ...file }, ['none', 'api-key']],
+    [{ APP_ENV: 'staging', AUTH: 'api-key,jwt', ...file, ...issuer }, ['api-key', 'jwt']],
+  ])('with %j is asked by %j', (env, methods) => {
+    expect(authMethods(loadProducerConfig(env))).toEqual(methods);
+  });
+
+  it.each([
+    [{ APP_ENV: 'staging' }, 'AUTH: must be api-key, jwt, or both'],
+    [{ APP_ENV: 'production', AUTH: 'none' }, 'AUTH: must be api-key, jwt, or both'],
+    [{ AUTH: 'api-key' }, 'API_KEYS_FILE: is needed for AUTH=api-key'],
+    [{ AUTH: 'jwt', ...issuer, JWT_ISSUER: '' }, 'JWT_ISSUER: is needed for AUTH=jwt'],
+    [{ AUTH: 'jwt', ...issuer, JWT_AUDIENCE: '' }, 'JWT_AUDIENCE: is needed for AUTH=jwt'],
+    [{ AUTH: 'jwt', ...issuer, JWT_JWKS: '' }, 'JWT_JWKS: is needed for AUTH=jwt'],
+    [
+      { APP_ENV: 'staging', AUTH: 'jwt', ...issuer, JWT_JWKS: 'http://id.example/keys' },
+      'JWT_JWKS: must begin with https:',
+    ],
+    [{ AUTH: 'jwt', ...issuer, JWT_ALGORITHMS: 'HS256' }, 'JWT_ALGORITHMS'],
+    [{ AUTH: 'password' }, 'AUTH'],
+  ])('with %j does not start: %s', (env, problem) => {
+    expect(() => loadProducerConfig(env)).toThrow(problem);
+  });
+});

@@ -1,5 +1,6 @@
 import { CONTENT_ENCODINGS, MAX_ORDER_BYTES, MESSAGE_VERSIONS } from '@orders/shared/order/message.ts';
 import {
+  ACCESS_RULES,
   commonFields,
   consumerPort,
   type Environment,
@@ -72,6 +73,7 @@ export const producerConfigSchema = withRules(
       ),
   }),
   [
+    ...ACCESS_RULES,
     {
       needs: ['MAX_BATCH_BYTES', 'HTTP_MAX_BYTES_IN_WORK'],
       holds: (config) => config.MAX_BATCH_BYTES <= config.HTTP_MAX_BYTES_IN_WORK,

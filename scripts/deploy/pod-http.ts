@@ -1,3 +1,4 @@
+import { apiKeyHeader } from '../../dev/api-key.ts';
 import type { KubectlProxy } from '../kubectl-proxy.ts';
 import { DeploymentError } from './errors.ts';
 import { throwIfBrokenOff } from './pause.ts';
@@ -16,18 +17,19 @@ export type PodHttp = {
 /** Who waits longer for an order to be accepted has gone by then. */
 const TIMEOUT_MS = 5_000;
 
-/** @param signal ends requests that are under way */
-export const podHttp = (proxy: KubectlProxy, signal: AbortSignal): PodHttp => ({
-  request: async (target, path, body) => {
+/** @param signal ends requests that are under way. @throws when the file of the API key cannot be read */
+export function podHttp(proxy: KubectlProxy, signal: AbortSignal): PodHttp {
+  const key = apiKeyHeader();
+  const request: PodHttp['request'] = async (target, path, body) => {
     const startedAt = performance.now();
     const post = {
       method: 'POST',
-      headers: { 'content-type': 'application/json' },
+      headers: { ...key, 'content-type': 'application/json' },
       body: JSON.stringify(body),
     };
     try {
       const response = await fetch(`${proxy.url(target)}${path}`, {
-        ...(body === undefined ? {} : post),
+        ...(body === undefined ? { headers: key } : post),
         signal: AbortSignal.any([signal, AbortSignal.timeout(TIMEOUT_MS)]),
       });
       const text = await response.text();
@@ -36,5 +38,6 @@ export const podHttp = (proxy: KubectlProxy, signal: AbortSignal): PodHttp => ({
       throwIfBrokenOff(signal);
       throw new DeploymentError('NO_ANSWER', `no answer from ${target}${path}`, { cause });
     }
-  },
-});
+  };
+  return { request };
+}

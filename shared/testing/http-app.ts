@@ -1,6 +1,8 @@
+import { z } from 'zod';
+import { type AuthConfig, createAuthenticator } from '../src/auth/authenticator.ts';
 import { type ComponentHealth, Health } from '../src/http/health.ts';
 import { createHttpServer, type HttpServer } from '../src/http/server.ts';
-import type { AppEnv } from '../src/runtime/config.ts';
+import { type AppEnv, commonFields, loadConfig } from '../src/runtime/config.ts';
 import { type CommonMetrics, createMetrics } from '../src/runtime/metrics.ts';
 import { captureLog } from './log-lines.ts';
 
@@ -21,6 +23,8 @@ export async function createTestHttpApp({
   maxConnections = 1_000,
   maxBytesInWork = 1024 * 1024,
   corsAllowedOrigins = [] as string[],
+  auth = {} as Partial<AuthConfig>,
+  docs = true,
 } = {}): Promise<TestHttpApp> {
   const { logger, lines } = captureLog({ APP_ENV: appEnv });
   const metrics = createMetrics('order-test', '1.2.3');
@@ -36,6 +40,13 @@ export async function createTestHttpApp({
   });
   const info = { name: 'order-test', version: '1.2.3', environment: appEnv };
   const { registry } = metrics;
+  const config = loadConfig(z.object(commonFields), {});
+  const authenticator = createAuthenticator({
+    config: { ...config, APP_ENV: appEnv, AUTH: ['none'], ...auth },
+    metrics,
+    logger,
+  });
+  await authenticator.start();
   const app = await createHttpServer({
     logger,
     metrics,
@@ -48,6 +59,8 @@ export async function createTestHttpApp({
     maxConnections,
     maxBytesInWork,
     corsAllowedOrigins,
+    authenticator,
+    docs,
   });
   return { app, metrics, health, lines, state };
 }

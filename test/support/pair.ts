@@ -7,6 +7,7 @@ import { startProducer } from '@orders/producer/app.ts';
 import { loadProducerConfig, type ProducerConfig } from '@orders/producer/config.ts';
 import type { Environment } from '@orders/shared/runtime/config.ts';
 import { type Logger, pino } from 'pino';
+import { apiKeyHeader } from '../../dev/api-key.ts';
 import { startEmulator } from '../../dev/emulator.ts';
 
 export type LogLine = Record<string, unknown> & { level: string; message: string };
@@ -101,13 +102,13 @@ function once<T>(act: () => Promise<T>): () => Promise<T> {
 export async function post(url: string, body: unknown, headers: Record<string, string> = {}) {
   const response = await fetch(url, {
     method: 'POST',
-    headers: { 'content-type': 'application/json', ...headers },
+    headers: { ...apiKeyHeader(), 'content-type': 'application/json', ...headers },
     body: typeof body === 'string' ? body : JSON.stringify(body),
   });
   return { status: response.status, headers: response.headers, body: JSON.parse(await response.text()) };
 }
 
 export async function getJson(url: string) {
-  const response = await fetch(url);
+  const response = await fetch(url, { headers: apiKeyHeader() });
   return { status: response.status, body: JSON.parse(await response.text()) };
 }

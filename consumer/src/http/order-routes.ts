@@ -76,6 +76,7 @@ export async function orderRoutes(
     '/orders/:orderId',
     {
       onRequest: app.takeBytes(ORDER_IN_WORK_BYTES),
+      config: { access: 'orders:read:all' },
       schema: {
         tags: ['orders'],
         operationId: 'getOrder',
@@ -95,6 +96,7 @@ export async function orderRoutes(
     '/orders',
     {
       onRequest: app.takeBytes(PAGE_IN_WORK_BYTES),
+      config: { access: 'orders:read:all' },
       schema: {
         tags: ['orders'],
         operationId: 'listOrders',

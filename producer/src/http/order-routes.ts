@@ -127,6 +127,7 @@ export async function orderRoutes(
     '/orders',
     {
       bodyLimit: maxOrderBytes,
+      config: { access: 'orders:write' },
       schema: {
         tags: ['orders'],
         operationId: 'placeOrder',
@@ -176,6 +177,7 @@ export async function orderRoutes(
     '/orders/batch',
     {
       bodyLimit: maxBatchBytes,
+      config: { access: 'orders:write' },
       schema: {
         tags: ['orders'],
         operationId: 'placeOrders',

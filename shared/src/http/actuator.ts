@@ -1,6 +1,7 @@
 import type { FastifyInstance } from 'fastify';
 import type { MetricObjectWithValues, MetricValue, Registry } from 'prom-client';
 import { z } from 'zod';
+import type { Access } from './access.ts';
 import type { ComponentHealth, Health } from './health.ts';
 import { ProblemError, problemAnswers } from './problem.ts';
 
@@ -28,7 +29,8 @@ const metric = {
 };
 
 /** How the API's page shows a route. */
-const operation = (summary: string, answers: object = {}) => ({
+const operation = (access: Access, summary: string, answers: object = {}) => ({
+  config: { access },
   schema: { tags: ['operations'], summary, ...answers },
 });
 
@@ -42,12 +44,14 @@ export async function actuator(
   app: FastifyInstance,
   { health: checks, registry, info }: ActuatorOptions,
 ): Promise<void> {
+  // What runs and how it does: in production for those who operate it.
+  const inside = info.environment === 'production' ? 'operations' : 'public';
   const healthRoute = (
     path: string,
     summary: string,
     check: () => ComponentHealth | Promise<ComponentHealth>,
   ) =>
-    app.get(path, operation(summary, health), async (_request, reply) => {
+    app.get(path, operation('public', summary, health), async (_request, reply) => {
       const state = await check();
       return reply.code(state.status === 'UP' ? 200 : 503).send(state);
     });
@@ -58,10 +62,10 @@ export async function actuator(
     healthRoute(path, 'DOWN asks the platform to send no traffic', () => checks.readiness());
   healthRoute('/actuator/health', 'Health of all components', () => checks.full());
   for (const path of ['/metrics', '/actuator/prometheus'])
-    app.get(path, operation('Metrics for Prometheus'), async (_request, reply) =>
+    app.get(path, operation('public', 'Metrics for Prometheus'), async (_request, reply) =>
       reply.header('content-type', registry.contentType).send(await registry.metrics()),
     );
-  app.get('/actuator', operation('Links to these endpoints'), async () => ({
+  app.get('/actuator', operation('public', 'Links to these endpoints'), async () => ({
     _links: Object.fromEntries(
       ['health', 'info', 'metrics', 'prometheus'].map((name) => [
         name,
@@ -69,19 +73,19 @@ export async function actuator(
       ]),
     ),
   }));
-  app.get('/actuator/info', operation('Build, Node version and environment'), async () => ({
+  app.get('/actuator/info', operation(inside, 'Build, Node version and environment'), async () => ({
     build: { name: info.name, version: info.version },
     node: { version: process.version },
     environment: info.environment,
   }));
 
-  app.get('/actuator/metrics', operation('Names of all metrics'), async () => {
+  app.get('/actuator/metrics', operation(inside, 'Names of all metrics'), async () => {
     const names = registry.getMetricsAsArray().map(({ name }) => dotted(name));
     return { names: [...new Set([...Object.keys(ALIASES), ...names])].sort() };
   });
   app.get<{ Params: { name: string }; Querystring: { tag?: string | string[] } }>(
     '/actuator/metrics/:name',
-    operation('One metric, filtered by tag=name:value', metric),
+    operation(inside, 'One metric, filtered by tag=name:value', metric),
     async ({ params, query }) => {
       const wanted = ALIASES[params.name] ?? params.name;
       const found = (await registry.getMetricsAsJSON()).find(

@@ -22,6 +22,8 @@ export const PROBLEM_CONTENT_TYPE = 'application/problem+json';
 /** One per status: some statuses have many kinds. */
 const TITLES = {
   400: 'The request is not valid',
+  401: 'The sender is unknown',
+  403: 'The sender may not do this',
   404: 'Not found',
   405: 'Method not allowed',
   408: 'The request took too long',
@@ -57,6 +59,8 @@ const PROBLEMS = {
   'two-identities': [400, 'The request has an `Idempotency-Key`, and its order an `orderId`.'],
   'idempotency-key-on-batch': [400, 'A batch has an `Idempotency-Key`; use an `orderId` per order.'],
   'repeated-order-id': [400, 'Two orders of the batch have the same `orderId`.'],
+  unauthorized: [401, 'The request has no valid API key or token; see `WWW-Authenticate`.'],
+  forbidden: [403, 'The sender lacks the scope that `detail` names.'],
   'not-found': [404, 'There is nothing at this path.'],
   'order-not-found': [404, 'The order is not stored: unknown, still on its way, or dead-lettered.'],
   'unknown-metric': [404, 'There is no metric of this name.'],
@@ -76,6 +80,7 @@ const PROBLEMS = {
   'header-too-large': [431, 'The headers have too many bytes.'],
   internal: [500, 'The service failed; its log has the error under the `traceId`.'],
   'too-many-connections': [503, 'Too many connections are open.'],
+  'issuer-unavailable': [503, "The keys of the token's issuer cannot be had."],
   'queue-unavailable': [503, 'The queue did not confirm the order. Send it again with the same id or key.'],
   'store-unavailable': [503, 'The database does not answer.'],
 } as const satisfies Record<string, [Status, string]>;

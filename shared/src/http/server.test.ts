@@ -7,6 +7,8 @@ import { StartupError } from '../runtime/startup-error.ts';
 import { ProblemError } from './problem.ts';
 import { listen } from './server.ts';
 
+const PUBLIC = { config: { access: 'public' } } as const;
+
 const TRACE_ID = '4bf92f3577b34da6a3ce929d0e0e4736';
 const POST_ECHO = 'POST /echo HTTP/1.1\r\nHost: x\r\n';
 const loopback = { host: '127.0.0.1', port: 0, variable: 'TEST_PORT' };
@@ -24,22 +26,22 @@ describe('createHttpServer', () => {
     test.app.server.on('clientError', (error) => test.clientErrors.push(error));
     test.health.setAccepting(true);
     // Tells when a request is there and when its client has gone, and answers it when told to.
-    test.app.get('/gate', ({ raw }) => {
+    test.app.get('/gate', PUBLIC, ({ raw }) => {
       raw.socket.once('close', () => left.resolve());
       return new Promise((resolve) => reached.resolve(() => resolve({ passed: true })));
     });
     test.app.post(
       '/echo',
-      { schema: { body: z.strictObject({ name: z.string() }) } },
+      { ...PUBLIC, schema: { body: z.strictObject({ name: z.string() }) } },
       async ({ body }) => body,
     );
-    test.app.post('/upload', { bodyLimit: 600 * 1_024 }, async () => ({ done: true }));
+    test.app.post('/upload', { ...PUBLIC, bodyLimit: 600 * 1_024 }, async () => ({ done: true }));
     test.app.get(
       '/things/:id',
-      { schema: { querystring: z.object({ limit: z.coerce.number().int().default(10) }) } },
+      { ...PUBLIC, schema: { querystring: z.object({ limit: z.coerce.number().int().default(10) }) } },
       async ({ query }) => query,
     );
-    test.app.get('/throw/:what', async (request) => {
+    test.app.get('/throw/:what', PUBLIC, async (request) => {
       const { what } = request.params as { what: string };
       if (what === 'problem') {
         throw new ProblemError('queue-unavailable', 'try again');
@@ -185,7 +187,7 @@ describe('createHttpServer', () => {
     const { app } = await createTestHttpApp({
       corsAllowedOrigins: ['https://shop.example', 'https://b.example'],
     });
-    app.post('/echo', async () => ({}));
+    app.post('/echo', PUBLIC, async () => ({}));
     const origin = 'https://shop.example';
     const preflight = await app.inject({
       method: 'OPTIONS',
@@ -196,7 +198,7 @@ describe('createHttpServer', () => {
     expect(preflight.headers).toMatchObject({
       'access-control-allow-origin': origin,
       'access-control-allow-methods': 'GET, HEAD, POST',
-      'access-control-allow-headers': 'content-type, idempotency-key, traceparent',
+      'access-control-allow-headers': 'authorization, content-type, idempotency-key, traceparent, x-api-key',
     });
     const refused = await app.inject({
       method: 'POST',
@@ -207,7 +209,7 @@ describe('createHttpServer', () => {
     expect(refused.statusCode).toBe(400);
     expect(refused.headers).toMatchObject({
       'access-control-allow-origin': origin,
-      'access-control-expose-headers': 'location, retry-after',
+      'access-control-expose-headers': 'location, retry-after, www-authenticate',
     });
     const other = await app.inject({ url: '/livez', headers: { origin: 'https://evil.example' } });
     expect(other.headers).not.toHaveProperty('access-control-allow-origin');
@@ -220,11 +222,11 @@ describe('createHttpServer', () => {
     let waiting: (() => void)[];
     beforeEach(() => {
       waiting = [];
-      test.app.post('/slow', { bodyLimit: 400 * KiB }, async () => {
+      test.app.post('/slow', { ...PUBLIC, bodyLimit: 400 * KiB }, async () => {
         await new Promise<void>((resolve) => waiting.push(resolve));
         return { done: true };
       });
-      test.app.get('/large', { onRequest: test.app.takeBytes(400 * KiB) }, async () => {
+      test.app.get('/large', { ...PUBLIC, onRequest: test.app.takeBytes(400 * KiB) }, async () => {
         await new Promise<void>((resolve) => waiting.push(resolve));
         return 'x'.repeat(900 * KiB);
       });

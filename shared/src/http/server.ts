@@ -18,10 +18,12 @@ import {
   type ZodTypeProvider,
 } from 'fastify-type-provider-zod';
 import type { z } from 'zod';
+import type { Authenticator } from '../auth/authenticator.ts';
 import type { Logger } from '../runtime/logger.ts';
 import type { CommonMetrics } from '../runtime/metrics.ts';
 import { StartupError } from '../runtime/startup-error.ts';
 import { continueTrace, type TraceContext } from '../runtime/trace-context.ts';
+import { describeAccess, restrictAccess } from './access.ts';
 import { type ActuatorOptions, actuator } from './actuator.ts';
 import { limitBytesInWork } from './admission.ts';
 import { readJsonBodies } from './body.ts';
@@ -67,6 +69,9 @@ export type HttpServerOptions = ActuatorOptions &
     maxBytesInWork: number;
     /** Web pages from elsewhere that may call this service (https://fetch.spec.whatwg.org/#http-cors-protocol). */
     corsAllowedOrigins: readonly string[];
+    authenticator: Authenticator;
+    /** Whether /docs and /openapi.json are there. */
+    docs: boolean;
   };
 
 const REQUEST_TIMEOUT_MS = 30_000;
@@ -136,8 +141,8 @@ export async function createHttpServer(options: HttpServerOptions): Promise<Http
     await app.register(import('@fastify/cors'), {
       origin: [...options.corsAllowedOrigins],
       methods: [...METHODS],
-      allowedHeaders: ['content-type', 'idempotency-key', 'traceparent'],
-      exposedHeaders: ['location', 'retry-after'],
+      allowedHeaders: ['authorization', 'content-type', 'idempotency-key', 'traceparent', 'x-api-key'],
+      exposedHeaders: ['location', 'retry-after', 'www-authenticate'],
       maxAge: CORS_MAX_AGE_SECONDS,
     });
   }
@@ -158,6 +163,7 @@ export async function createHttpServer(options: HttpServerOptions): Promise<Http
     return done();
   });
   manageConnections(app, { ...options, underWay });
+  restrictAccess(app, options);
   limitBytesInWork(app, options.maxBytesInWork);
   app.addHook('onResponse', (request, reply, done) => {
     const labels = {
@@ -181,27 +187,39 @@ export async function createHttpServer(options: HttpServerOptions): Promise<Http
     });
     response.end(body);
   });
+  if (options.docs) await showDocs(app, options);
+  await app.register(actuator, options);
+  return app;
+}
+
+async function showDocs(
+  app: HttpServer,
+  { info, introduction, authenticator }: HttpServerOptions,
+): Promise<void> {
+  const { components, withAccess } = describeAccess(authenticator);
   await app.register(swagger, {
     openapi: {
       openapi: '3.1.0',
-      info: {
-        title: options.info.name,
-        version: options.info.version,
-        description: `${options.introduction}\n\n${ABOUT_ERRORS}`,
-      },
+      info: { title: info.name, version: info.version, description: `${introduction}\n\n${ABOUT_ERRORS}` },
       // In the order in which the page shows them.
       tags: [
         { name: 'orders' },
         { name: 'operations', description: 'For platforms and operators: probes, metrics, build' },
       ],
+      components,
     },
-    transform: showRoute,
+    transform: (route) => showRoute(withAccess(route)),
     transformObject: jsonSchemaTransformObject,
   });
-  await app.register(swaggerUi, { routePrefix: '/docs' });
-  app.get('/openapi.json', { schema: { hide: true } }, async () => app.swagger());
-  await app.register(actuator, options);
-  return app;
+  await app.register(async (docs) => {
+    docs.addHook('onRoute', (route) => {
+      route.config = { ...route.config, access: 'public' };
+    });
+    await docs.register(swaggerUi, { routePrefix: '/docs' });
+  });
+  app.get('/openapi.json', { config: { access: 'public' }, schema: { hide: true } }, async () =>
+    app.swagger(),
+  );
 }
 
 const compileValidator: FastifySchemaCompiler<z.ZodType> =

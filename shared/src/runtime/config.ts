@@ -18,8 +18,37 @@ const queueName = z
   .string()
   .regex(/^[\w-]{1,80}$/, 'must be 1 to 80 letters, digits, hyphens or underscores');
 const MiB = 1_024 * 1_024;
+/** Words, separated by commas. */
+const listOf = <T extends z.ZodType<string, string>>(word: T) =>
+  z
+    .string()
+    .transform((list) =>
+      list
+        .split(',')
+        .map((text) => text.trim())
+        .filter(Boolean),
+    )
+    .pipe(z.array(word));
 const isOrigin = (text: string) => URL.canParse(text) && new URL(text).origin === text;
 const logLevel = z.enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal']);
+
+export const AUTH_METHODS = ['none', 'api-key', 'jwt'] as const;
+export type AuthMethod = (typeof AUTH_METHODS)[number];
+
+/** Signed with a private key only: with a secret, whoever checks a token could make one (RFC 8725 §3.1). */
+export const TOKEN_ALGORITHMS = [
+  'RS256',
+  'RS384',
+  'RS512',
+  'PS256',
+  'PS384',
+  'PS512',
+  'ES256',
+  'ES384',
+  'ES512',
+  'EdDSA',
+] as const;
+export type TokenAlgorithm = (typeof TOKEN_ALGORITHMS)[number];
 
 /** What both services are told by their environment. AWS's own names are used where they exist. */
 export const commonFields = {
@@ -52,17 +81,29 @@ export const commonFields = {
     .describe(
       'maximum bytes of request bodies and large responses held at a time; requests beyond it get a 429; memory use can be up to eight times as much',
     ),
-  CORS_ALLOWED_ORIGINS: z
-    .string()
-    .default('')
-    .transform((list) =>
-      list
-        .split(',')
-        .map((origin) => origin.trim())
-        .filter(Boolean),
-    )
-    .pipe(z.array(z.string().refine(isOrigin, 'must be origins such as https://shop.example')))
+  CORS_ALLOWED_ORIGINS: listOf(z.string().refine(isOrigin, 'must be origins such as https://shop.example'))
+    .default([])
     .describe('origins of web pages that may call this service, separated by commas; none by default'),
+  AUTH: listOf(z.enum(AUTH_METHODS))
+    .default([])
+    .describe(
+      'how clients say who they are: api-key, jwt, or both; none by default in dev, and outside dev only together with another one, while clients get their keys',
+    ),
+  API_KEYS_FILE: z.string().optional().describe('file of the clients and their keys, for AUTH=api-key'),
+  JWT_ISSUER: z.string().optional().describe('who issues tokens, as their iss says it, for AUTH=jwt'),
+  JWT_AUDIENCE: z.string().optional().describe('what tokens name in aud when they are for these services'),
+  JWT_JWKS: z
+    .string()
+    .optional()
+    .describe("where the issuer's public keys are: its jwks_uri, or a file with the same content"),
+  JWT_ALGORITHMS: listOf(z.enum(TOKEN_ALGORITHMS))
+    .default(['RS256'])
+    .describe('algorithms that tokens may be signed with'),
+  JWT_CLOCK_TOLERANCE_SECONDS: integer(0, 300).default(30).describe("how far the issuer's clock may be off"),
+  API_DOCS: z
+    .enum(['on', 'off'])
+    .optional()
+    .describe('whether /docs and /openapi.json are there; on in dev and staging, off in production'),
   LOG_LEVEL: logLevel.default('info').describe('log level of the service itself'),
   LIBRARY_LOG_LEVEL: logLevel
     .optional()
@@ -106,6 +147,31 @@ export type AppEnv = CommonConfig['APP_ENV'];
 
 /** A rule across variables: what it needs, and when it holds. The first one needed is the one that is named. */
 export type ConfigRule<T> = { needs: (keyof T & string)[]; holds: (config: T) => boolean; message: string };
+
+const withMethod = (method: AuthMethod, variable: keyof CommonConfig & string): ConfigRule<CommonConfig> => ({
+  needs: [variable, 'AUTH'],
+  holds: (config) => !config.AUTH.includes(method) || config[variable] !== undefined,
+  message: `is needed for AUTH=${method}`,
+});
+
+/** For what serves clients. */
+export const ACCESS_RULES: ConfigRule<CommonConfig>[] = [
+  {
+    needs: ['AUTH', 'APP_ENV'],
+    holds: ({ AUTH, APP_ENV }) => APP_ENV === 'dev' || AUTH.some((method) => method !== 'none'),
+    message:
+      'must be api-key, jwt, or both, outside dev: anybody who reaches the port could order, and read every order. none,api-key lets everybody in while clients get their keys',
+  },
+  withMethod('api-key', 'API_KEYS_FILE'),
+  withMethod('jwt', 'JWT_ISSUER'),
+  withMethod('jwt', 'JWT_AUDIENCE'),
+  withMethod('jwt', 'JWT_JWKS'),
+  {
+    needs: ['JWT_JWKS', 'APP_ENV'],
+    holds: ({ JWT_JWKS, APP_ENV }) => APP_ENV === 'dev' || !JWT_JWKS?.startsWith('http:'),
+    message: 'must begin with https: outside dev: who changes the keys on their way can make tokens',
+  },
+];
 
 /**
  * The schema with rules across its variables: its own, and that no minimum exceeds its maximum and the queues differ.
@@ -166,6 +232,13 @@ function problemOf({ code, message, ...issue }: z.core.$ZodIssue, text: string |
   const wanted = !isNoNumber ? message : `must be a ${expected === 'int' ? 'whole ' : ''}number`;
   return text === undefined ? message : `${wanted}, not "${text}"`;
 }
+
+export const hasApiDocs = ({ API_DOCS, APP_ENV }: Pick<CommonConfig, 'API_DOCS' | 'APP_ENV'>): boolean =>
+  (API_DOCS ?? (APP_ENV === 'production' ? 'off' : 'on')) === 'on';
+
+/** How clients say who they are. */
+export const authMethods = ({ AUTH, APP_ENV }: Pick<CommonConfig, 'AUTH' | 'APP_ENV'>): AuthMethod[] =>
+  AUTH.length === 0 && APP_ENV === 'dev' ? ['none'] : AUTH;
 
 /**
  * Where SQS is, undefined for AWS. The more specific name wins. Without either it is AWS; but in development, where

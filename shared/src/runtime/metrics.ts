@@ -1,6 +1,6 @@
-import { collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
+import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
 
-export { Counter, Gauge, Histogram, type Registry } from 'prom-client';
+export { Counter, Gauge, Histogram, type Registry };
 
 /** Seconds, from one event-loop turn to a long poll. */
 export const LATENCY_BUCKETS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30];
@@ -10,6 +10,10 @@ export type CommonMetrics = {
   registry: Registry;
   /** Alert: error share of a service; dashboard: rate and latency by route. */
   httpRequestDuration: Histogram<'method' | 'route' | 'status'>;
+  /** Requests that had to say who sends them; `none` where AUTH lets everybody in. Alert: many refused. */
+  authentications: Counter<'method' | 'result'>;
+  /** The keys before stay in force. Alert: any. */
+  apiKeyFileErrors: Counter;
   /** Every attempt, retries of the SDK included. Dashboard: requests per order, throttling. */
   sqsRequestDuration: Histogram<'operation' | 'result'>;
   /** Alert: breaker open for minutes. */
@@ -35,6 +39,17 @@ export function createMetrics(service: string, version: string): CommonMetrics {
       help: 'duration of HTTP requests, up to the response',
       labelNames: ['method', 'route', 'status'],
       buckets: LATENCY_BUCKETS,
+      registers,
+    }),
+    authentications: new Counter({
+      name: 'http_authentications_total',
+      help: 'requests to routes that are not public, by how their sender said who it is',
+      labelNames: ['method', 'result'],
+      registers,
+    }),
+    apiKeyFileErrors: new Counter({
+      name: 'api_key_file_errors_total',
+      help: 'changes of the file of API keys that could not be used; the keys before stay in force',
       registers,
     }),
     sqsRequestDuration: new Histogram({

@@ -1,0 +1,97 @@
+import type { FastifyInstance, FastifyReply, FastifyRequest, FastifySchema, RouteOptions } from 'fastify';
+import type { Authenticator } from '../auth/authenticator.ts';
+import { ANYONE, type Client, type Scope } from '../auth/client.ts';
+import type { Logger } from '../runtime/logger.ts';
+import { ProblemError, problemAnswers } from './problem.ts';
+
+/** Who may use a route: everybody, or clients with a scope. */
+export type Access = 'public' | Scope;
+
+declare module 'fastify' {
+  interface FastifyContextConfig {
+    access?: Access;
+  }
+  interface FastifyRequest {
+    /** Who sends it. */
+    client: Client;
+  }
+}
+
+/**
+ * Lets a request through only if its sender has the scope that the route asks for: 401 for an unknown sender, 403 for one
+ * without the scope. Before the body is read. The server does not start with a route that does not say who may use it.
+ */
+export function restrictAccess(
+  app: FastifyInstance,
+  { authenticator, logger }: { authenticator: Authenticator; logger: Logger },
+): void {
+  const routes: RouteOptions[] = [];
+  app.decorateRequest('client', null as unknown as Client);
+  app.addHook('onRoute', (route) => {
+    if (route.method !== 'OPTIONS') routes.push(route);
+  });
+  app.addHook('onClose', async () => authenticator.close());
+  app.addHook('onReady', (done) => {
+    const open = routes.find(({ config }) => config?.access === undefined);
+    done(open && new Error(`${open.method} ${open.url} does not say who may use it: config.access`));
+  });
+  app.addHook('onRequest', (request, reply, done) => {
+    const { access } = request.routeOptions.config;
+    if (access === undefined || access === 'public') {
+      request.client = ANYONE;
+      return done();
+    }
+    const decide = (client: Client | undefined) => {
+      if (!client?.scopes.has(access)) return done(refuse(reply, client, access));
+      request.client = client;
+      return done();
+    };
+    const client = authenticator.authenticate(credentialsOf(request));
+    if (!(client instanceof Promise)) return decide(client);
+    client.then(decide, (cause) => done(new ProblemError('issuer-unavailable', undefined, { cause })));
+  });
+
+  /** Says nothing of what is wrong with a credential: that would help to guess one. */
+  function refuse(reply: FastifyReply, client: Client | undefined, access: Scope): ProblemError {
+    const { method, routeOptions, trace } = reply.request;
+    const about = {
+      audit: 'refused',
+      method,
+      route: routeOptions.url,
+      traceId: trace.traceId,
+      scope: access,
+    };
+    logger.info(client ? { ...about, client: client.id } : about, 'access refused');
+    if (client) return new ProblemError('forbidden', `this needs the scope ${access}`);
+    reply.header('www-authenticate', authenticator.challenges.join(', '));
+    return new ProblemError('unauthorized');
+  }
+}
+
+function credentialsOf({ headers }: FastifyRequest) {
+  const apiKey = headers['x-api-key'];
+  return { apiKey: Array.isArray(apiKey) ? apiKey.join() : apiKey, authorization: headers.authorization };
+}
+
+const SCHEMES = {
+  'api-key': { apiKey: { type: 'apiKey', in: 'header', name: 'x-api-key' } },
+  jwt: { token: { type: 'http', scheme: 'bearer', bearerFormat: 'JWT' } },
+  none: {},
+} as const;
+
+/** How the API's description shows who may use a route: the schemes, and a route's schema with what belongs to it. */
+export function describeAccess({ methods }: Authenticator) {
+  const security = methods.map((method) =>
+    Object.fromEntries(Object.keys(SCHEMES[method]).map((name) => [name, []])),
+  );
+  const isAsked = methods.some((method) => method !== 'none');
+  return {
+    components: { securitySchemes: Object.assign({}, ...methods.map((method) => SCHEMES[method])) },
+    withAccess: <T extends { schema: FastifySchema; route: RouteOptions }>(shown: T): T => {
+      const access = shown.route.config?.access ?? 'public';
+      if (!isAsked || access === 'public') return shown;
+      const response = { ...(shown.schema?.response ?? {}), ...problemAnswers('unauthorized', 'forbidden') };
+      return { ...shown, schema: { ...shown.schema, security, response } };
+    },
+  };
+}

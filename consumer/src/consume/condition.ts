@@ -7,6 +7,8 @@ export class Condition {
    * after the other, in the order in which they began to wait: what one takes, the next does not find.
    */
   until<T>(attempt: () => T | undefined, signal: AbortSignal): Promise<T | undefined> {
+    const first = signal.aborted ? undefined : attempt();
+    if (first !== undefined || signal.aborted) return Promise.resolve(first);
     return new Promise((resolve) => {
       const tryAgain = () => {
         const result = signal.aborted ? undefined : attempt();
@@ -17,7 +19,6 @@ export class Condition {
       };
       this.#attempts.add(tryAgain);
       signal.addEventListener('abort', tryAgain);
-      tryAgain();
     });
   }
 

@@ -1,3 +1,5 @@
-#!/usr/bin/env bash
-# See --help. npm tells it the folder that it was called from.
-exec npm --prefix "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")/.." run --silent client-key -- "$@"
+#!/bin/sh
+# See --help. npm passes on the folder it was called from.
+root=$(dirname -- "$(readlink -f -- "$0")")/..
+node "$root/scripts/prepare.mjs" || exit
+exec npm --prefix "$root" run --silent client-key -- "$@"

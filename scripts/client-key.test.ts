@@ -65,3 +65,11 @@ test.each([['-x'], ['web shop'], ['web-shop', '--scopes=orders'], ['web-shop', '
     expect(run(...args).status).toBe(2);
   },
 );
+
+test('client-key.sh, called from elsewhere, takes the name of the file from there', () => {
+  const file = aFile();
+  const script = path.join(import.meta.dirname, 'client-key.sh');
+  const { status } = spawnSync(script, ['web-shop', '--file=keys'], { cwd: path.dirname(file) });
+  expect(status).toBe(0);
+  expect(readFileSync(file, 'utf8')).toMatch(/^web-shop /);
+});

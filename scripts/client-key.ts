@@ -1,4 +1,5 @@
 import { existsSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
 import { ApiKeys, createApiKey } from '@orders/shared/auth/api-keys.ts';
 import { CLIENT_ID, isScope, SCOPES } from '@orders/shared/auth/client.ts';
 import { z } from 'zod';
@@ -36,7 +37,8 @@ export const command = defineCommand({
 
 if (import.meta.main) await runCommand(command, main);
 
-async function main({ client, scopes, file }: ValuesOf<typeof command>): Promise<number> {
+async function main({ client, scopes, file: name }: ValuesOf<typeof command>): Promise<number> {
+  const file = name === undefined ? undefined : path.resolve(process.env['INIT_CWD'] ?? '.', name);
   const { key, digest } = createApiKey();
   if (file === undefined) {
     console.error(

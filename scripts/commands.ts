@@ -8,6 +8,7 @@ import { command as mutations } from '../test/faults/mutations.ts';
 import { command as faultsReport } from '../test/faults/report.ts';
 import { command as soak } from '../test/soak/soak.ts';
 import { command as imagesCheck } from './check-images.ts';
+import { command as clientKey } from './client-key.ts';
 import { type Command, defineCommand, flag } from './command.ts';
 import { command as deploy } from './deploy.ts';
 import { command as dlq } from './dlq.ts';
@@ -39,6 +40,7 @@ export const COMMANDS: readonly Command[] = [
   start,
   demo,
   performanceTest,
+  clientKey,
   manageQueues,
   dlq,
   reconcile,

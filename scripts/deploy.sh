@@ -1,5 +1,5 @@
-#!/usr/bin/env bash
+#!/bin/sh
 # See --help. Does not go through npm, which would not pass on signals: Ctrl-C triggers an orderly rollback.
-CDPATH='' cd -- "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")/.." && node scripts/prepare.mjs || exit
+CDPATH='' cd -- "$(dirname -- "$(readlink -f -- "$0")")/.." && node scripts/prepare.mjs || exit
 export PATH="$PWD/node_modules/.bin:$PATH"
 exec node scripts/deploy.ts "$@"

@@ -1,4 +1,4 @@
-import { describe, expect, test, vi } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { Kubectl } from './kubectl.ts';
 import { acquireLock, readState } from './lock.ts';
 import { createStaging, type Staging } from './testing/staging.ts';
@@ -84,10 +84,12 @@ describe('lock', () => {
     const { kubectl } = free();
     const said: string[] = [];
     const first = await acquireLock(kubectl);
-    const second = acquireLock(kubectl, { say: (line) => void said.push(line), waitSeconds: 60 });
-    await vi.waitFor(() => expect(said.join()).toContain('waits up to 60 s'));
-    await first[Symbol.asyncDispose]();
-    await using lock = await second;
+    const say = (line: string) => {
+      said.push(line);
+      void first[Symbol.asyncDispose]();
+    };
+    await using lock = await acquireLock(kubectl, { say, waitSeconds: 60 });
+    expect(said.join()).toContain('waits up to 60 s');
     expect(lock.state).toEqual({});
     expect(said).toHaveLength(1);
   });

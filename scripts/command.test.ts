@@ -13,6 +13,7 @@ const RIGHT: Record<string, string[]> = {
   'scripts/manage-queues.sh': ['delete', 'dev'],
   'scripts/dlq.sh': ['redrive', 'dev'],
   'scripts/reconcile.sh': ['dev', 'accepted.ndjson'],
+  'scripts/client-key.sh': ['web-shop'],
   'scripts/retention.sh': ['--keep-days=400', '--archive=old.gz'],
   'scripts/deploy.sh': ['staging', '--image-tag=1'],
   'scripts/rollback.sh': ['staging'],

@@ -398,6 +398,10 @@ class Trial {
     if (this.#credentials) {
       // In dev, an emulator is signed for with credentials that never expire.
       env['APP_ENV'] = 'staging';
+      // The campaign's own clients have no key.
+      env['AUTH'] = 'none,api-key';
+      env['API_KEYS_FILE'] = path.join(this.#options.folder, 'api-keys');
+      writeFileSync(env['API_KEYS_FILE'], `campaign orders:write ${'0'.repeat(64)}`);
       env['AWS_CONTAINER_CREDENTIALS_FULL_URI'] = this.#credentials.url;
     }
     return env;

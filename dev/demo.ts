@@ -5,7 +5,7 @@ import type { Problem } from '@orders/shared/http/problem.ts';
 import type { OrderRequest } from '@orders/shared/order/order.ts';
 import { messagesIn, resolveQueues } from '@orders/shared/sqs/queue-admin.ts';
 import { z } from 'zod';
-import { defineCommand, runCommand, type ValuesOf, wholeNumber } from '../scripts/command.ts';
+import { defineCommand, fromCaller, runCommand, type ValuesOf, wholeNumber } from '../scripts/command.ts';
 import { createTool } from '../scripts/sqs-tool.ts';
 import { apiKeyHeader } from './api-key.ts';
 import { findStored, followOrders } from './order-follower.ts';
@@ -52,7 +52,7 @@ if (import.meta.main) await runCommand(command, main);
 
 async function main({ file, limit }: ValuesOf<typeof command>): Promise<number> {
   // npm runs scripts in the package's folder; the file was named from where the user stands.
-  const source = file === undefined ? SAMPLE_FILE : path.resolve(process.env['INIT_CWD'] ?? '.', file);
+  const source = file === undefined ? SAMPLE_FILE : fromCaller(file);
   const running = await runningServices();
   const pipeline = running ? undefined : await startPipeline({ quiet: true });
   try {

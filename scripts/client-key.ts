@@ -1,9 +1,8 @@
 import { existsSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
-import path from 'node:path';
 import { ApiKeys, createApiKey } from '@orders/shared/auth/api-keys.ts';
 import { CLIENT_ID, isScope, SCOPES } from '@orders/shared/auth/client.ts';
 import { z } from 'zod';
-import { defineCommand, runCommand, type ValuesOf } from './command.ts';
+import { defineCommand, fromCaller, runCommand, type ValuesOf } from './command.ts';
 
 export const command = defineCommand({
   name: 'scripts/client-key.sh',
@@ -38,7 +37,7 @@ export const command = defineCommand({
 if (import.meta.main) await runCommand(command, main);
 
 async function main({ client, scopes, file: name }: ValuesOf<typeof command>): Promise<number> {
-  const file = name === undefined ? undefined : path.resolve(process.env['INIT_CWD'] ?? '.', name);
+  const file = name === undefined ? undefined : fromCaller(name);
   const { key, digest } = createApiKey();
   if (file === undefined) {
     console.error(

@@ -1,3 +1,4 @@
+import path from 'node:path';
 import { parseArgs } from 'node:util';
 import { loadDotenv } from '@orders/shared/runtime/dotenv.ts';
 import { watchParent } from '@orders/shared/runtime/parent.ts';
@@ -190,6 +191,9 @@ function defaultOf({ schema }: Option): string | undefined {
   const { data } = schema.safeParse(undefined);
   return data === undefined || data === false ? undefined : String(data) || undefined;
 }
+
+/** The path of a file that a tool was given: relative to where it was called, which npm keeps in `INIT_CWD`. */
+export const fromCaller = (name: string): string => path.resolve(process.env['INIT_CWD'] ?? '.', name);
 
 /** The command with its positionals, in one line. */
 export function synopsis({ name, positionals, options }: Command): string {

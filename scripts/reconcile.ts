@@ -1,5 +1,4 @@
 import { accessSync, constants } from 'node:fs';
-import path from 'node:path';
 import { readOrderIds, type StoredOrderId } from '@orders/consumer/adapters/order-ids.ts';
 import { type DeadLetteredMessage, DeadLetterQueue } from '@orders/consumer/dlq/dead-letter-queue.ts';
 import {
@@ -11,7 +10,16 @@ import { MAX_PACKED_ORDERS, unpackMessages } from '@orders/shared/order/packed-m
 import { sqsEndpoint } from '@orders/shared/runtime/config.ts';
 import { messagesIn, resolveQueues } from '@orders/shared/sqs/queue-admin.ts';
 import { z } from 'zod';
-import { defineCommand, flag, runCommand, time, UsageError, type ValuesOf, wholeNumber } from './command.ts';
+import {
+  defineCommand,
+  flag,
+  fromCaller,
+  runCommand,
+  time,
+  UsageError,
+  type ValuesOf,
+  wholeNumber,
+} from './command.ts';
 import { parseObject, readJournal } from './reconcile/journal-lines.ts';
 import { type Archives, type DeadLetterRef, reconcile } from './reconcile/reconciliation.ts';
 import { describeReport, type Verdict, verdictOf } from './reconcile/report.ts';
@@ -141,7 +149,7 @@ async function* readAll(journals: string[]): AsyncGenerator<string[]> {
 
 /** @throws {UsageError} there is none of that name, which is the one of retention or of a file */
 function openArchives(names: string[]): Archives {
-  const paths = names.map((name) => path.resolve(process.env['INIT_CWD'] ?? '', name));
+  const paths = names.map(fromCaller);
   for (const [index, each] of paths.entries()) {
     if (filesOf(each).length === 0) throw new UsageError(`no archive at ${names[index]}`);
   }
@@ -217,10 +225,9 @@ function orderIn(body: string, packed: boolean): DeadLetterRef['orders'] {
   }
 }
 
-/** Relative to where the tool was called, which npm keeps for it. */
 function resolveJournal(name: string): string {
   if (name === '-') return name;
-  const file = path.resolve(process.env['INIT_CWD'] ?? '', name);
+  const file = fromCaller(name);
   try {
     accessSync(file, constants.R_OK);
     return file;

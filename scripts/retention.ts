@@ -1,8 +1,15 @@
 import { existsSync } from 'node:fs';
-import path from 'node:path';
 import { type OldOrders, openOldOrders } from '@orders/consumer/adapters/old-orders.ts';
 import { z } from 'zod';
-import { defineCommand, flag, runCommand, UsageError, type ValuesOf, wholeNumber } from './command.ts';
+import {
+  defineCommand,
+  flag,
+  fromCaller,
+  runCommand,
+  UsageError,
+  type ValuesOf,
+  wholeNumber,
+} from './command.ts';
 import { archiveOfRun, readArchive, writeArchive } from './retention/archive.ts';
 import { environment } from './sqs-tool.ts';
 import { storeUrl } from './store-url.ts';
@@ -42,7 +49,7 @@ async function main(values: ValuesOf<typeof command>): Promise<number> {
   if (!appEnv.success) throw new UsageError('APP_ENV must be dev, staging or production');
   const databaseUrl = storeUrl(appEnv.data, process.env);
   // npm runs scripts in the package's folder; the file was named from where the user stands.
-  const archive = path.resolve(process.env['INIT_CWD'] ?? '.', values.archive);
+  const archive = fromCaller(values.archive);
   // Else it would be a file beside the folder that is meant, and the next run's be in that.
   if (/[\\/]$/.test(values.archive) && !existsSync(archive))
     throw new UsageError(`--archive: there is no folder ${archive}`);

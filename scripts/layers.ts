@@ -13,7 +13,7 @@ export const LAYERS: Readonly<Record<string, readonly string[]>> = {
   'shared/runtime': ['node:', 'cockatiel', 'dotenv', 'pino', 'prom-client', 'zod'],
   'shared/sqs': ['shared/runtime', 'node:', '@aws-sdk/client-sqs', 'undici'],
   'shared/order': ['shared/sqs/queues.ts', 'node:', 'cockatiel', 'zod'],
-  'shared/auth': ['shared/runtime', 'node:', 'jose'],
+  'shared/auth': ['shared/runtime', 'node:', 'jose', 'lru-cache'],
   'shared/http': [
     ...['shared/auth', 'shared/runtime', 'node:', 'prom-client', 'zod'],
     ...['fastify', 'fastify-type-provider-zod', '@fastify/cors', '@fastify/swagger', '@fastify/swagger-ui'],

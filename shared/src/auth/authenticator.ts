@@ -29,8 +29,8 @@ export type Credentials = { apiKey: string | undefined; authorization: string | 
 
 /** Finds out who sends a request. */
 export type Authenticator = {
-  /** The challenges of a 401 (RFC 9110 §11.6.1), one per method. */
-  readonly challenges: readonly string[];
+  /** What a 401 asks for, per method (RFC 9110 §11.6.1). */
+  readonly challenge: string;
   readonly methods: readonly AuthMethod[];
   /**
    * Who that is; undefined where they are not who they say, or say nothing and are asked. An answer that is known
@@ -61,7 +61,9 @@ export function createAuthenticator(options: AuthenticatorOptions): Authenticato
 
   return {
     methods,
-    challenges: [...(keys ? ['ApiKey realm="orders"'] : []), ...(verifier ? ['Bearer realm="orders"'] : [])],
+    challenge: [keys && 'ApiKey realm="orders"', verifier && 'Bearer realm="orders"']
+      .filter(Boolean)
+      .join(', '),
     authenticate: ({ apiKey, authorization }) => {
       if (keys && apiKey !== undefined) return count('api-key', keys.value.find(apiKey));
       if (verifier && authorization !== undefined) {

@@ -9,6 +9,7 @@ import {
   type JWTVerifyGetKey,
   jwtVerify,
 } from 'jose';
+import { LRUCache } from 'lru-cache';
 import type { TokenAlgorithm } from '../runtime/config.ts';
 import type { Logger } from '../runtime/logger.ts';
 import { CLIENT_ID, type Client, isScope } from './client.ts';
@@ -46,8 +47,10 @@ export class TokenVerifier {
   readonly #keys: JWTVerifyGetKey;
   readonly #refresh: (() => Promise<void>) | undefined;
   #timer: NodeJS.Timeout | undefined;
-  /** Verified tokens by their hash, the oldest first: to verify one costs more than an order. */
-  readonly #remembered = new Map<string, { client: Client; goodUntilMs: number }>();
+  /** Verified tokens by their hash: to verify one costs more than an order. */
+  readonly #remembered = new LRUCache<string, { client: Client; goodUntilMs: number }>({
+    max: MAX_REMEMBERED,
+  });
 
   /** @throws when the file of keys cannot be read */
   constructor(options: TokenOptions) {
@@ -103,22 +106,13 @@ export class TokenVerifier {
         requiredClaims: ['exp'],
       });
       const client = clientOf(payload);
-      if (client) this.#remember(token, client, ((payload.exp ?? 0) + clockToleranceSeconds) * 1_000);
+      const goodUntilMs = ((payload.exp ?? 0) + clockToleranceSeconds) * 1_000;
+      if (client) this.#remembered.set(hash('sha256', token), { client, goodUntilMs });
       return client;
     } catch (error) {
       if (error instanceof errors.JWKSTimeout || !(error instanceof errors.JOSEError))
         throw new IssuerUnavailableError("the issuer's keys cannot be had", { cause: error });
       return undefined;
-    }
-  }
-
-  #remember(token: string, client: Client, goodUntilMs: number): void {
-    const key = hash('sha256', token);
-    this.#remembered.delete(key);
-    this.#remembered.set(key, { client, goodUntilMs });
-    if (this.#remembered.size > MAX_REMEMBERED) {
-      const [oldest = ''] = this.#remembered.keys();
-      this.#remembered.delete(oldest);
     }
   }
 }

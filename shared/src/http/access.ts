@@ -63,7 +63,7 @@ export function restrictAccess(
     };
     logger.info(client ? { ...about, client: client.id } : about, 'access refused');
     if (client) return new ProblemError('forbidden', `this needs the scope ${access}`);
-    reply.header('www-authenticate', authenticator.challenges.join(', '));
+    reply.header('www-authenticate', authenticator.challenge);
     return new ProblemError('unauthorized');
   }
 }

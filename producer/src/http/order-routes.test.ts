@@ -171,6 +171,12 @@ describe('orderRoutes', () => {
         'too-deep',
       ],
       [
+        '30,000 empty items',
+        () => post('/orders', { ...anOrderRequest(), items: Array(30_000).fill({}) }),
+        400,
+        'too-many-objects',
+      ],
+      [
         'a NUL in a text',
         () => post('/orders', anOrderRequest({ customerId: 'a\u0000' })),
         400,

@@ -17,8 +17,10 @@ export function readJsonBodies(app: FastifyInstance): void {
     readBody(payload, { expectedBytes, bodyLimit }, (error, body) => {
       if (error) return done(error);
       if (!isUtf8(body)) return refuse('not-utf-8', 'the body is not UTF-8');
-      if (!(expectedBytes <= SHALLOW_BYTES) && isTooDeep(body))
-        return refuse('too-deep', `JSON of more than ${MAX_DEPTH} levels`);
+      const shape = body.length <= UNCHECKED_BYTES ? 'ok' : shapeOf(body);
+      if (shape === 'too-deep') return refuse(shape, `JSON of more than ${MAX_DEPTH} levels`);
+      if (shape === 'too-many-objects')
+        return refuse(shape, `more than one object or array per ${MIN_BYTES_PER_OBJECT} bytes of JSON`);
       return parse(request, body.toString(), done);
     });
   });
@@ -26,21 +28,25 @@ export function readJsonBodies(app: FastifyInstance): void {
 
 /** An order has four levels. RFC 8259 §9 allows a limit: each level costs a hundred bytes while it is read. */
 const MAX_DEPTH = 64;
-/** Not checked: their levels always fit into memory. The check takes a tenth of the time of parsing. */
-const SHALLOW_BYTES = 64 * 1024;
+/** The smallest item has 43. `{}` takes 56 bytes of memory for 3 of JSON, so a few bodies could fill it. */
+const MIN_BYTES_PER_OBJECT = 16;
+/** Not checked: whatever they hold fits into memory. The check takes a tenth of the time of parsing. */
+const UNCHECKED_BYTES = 64 * 1024;
 
-function isTooDeep(json: Buffer): boolean {
+function shapeOf(json: Buffer): 'ok' | 'too-deep' | 'too-many-objects' {
   let depth = 0;
+  let objects = 0;
   let inText = false;
   for (let at = 0; at < json.length; at++) {
     const byte = json[at];
     if (byte === QUOTE) inText = !inText;
     else if (inText) at += byte === BACKSLASH ? 1 : 0;
     else if (byte === BRACKET || byte === BRACE) {
-      if (++depth > MAX_DEPTH) return true;
+      objects++;
+      if (++depth > MAX_DEPTH) return 'too-deep';
     } else if (byte === CLOSING_BRACKET || byte === CLOSING_BRACE) depth--;
   }
-  return false;
+  return objects > json.length / MIN_BYTES_PER_OBJECT ? 'too-many-objects' : 'ok';
 }
 
 const [QUOTE, BACKSLASH, BRACKET, CLOSING_BRACKET, BRACE, CLOSING_BRACE] = Buffer.from('"\\[]{}');

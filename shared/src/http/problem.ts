@@ -54,6 +54,7 @@ const PROBLEMS = {
   'two-hosts': [400, 'The request has more than one `Host` header.'],
   'not-utf-8': [400, 'The body is not UTF-8.'],
   'too-deep': [400, 'The JSON is nested too deeply.'],
+  'too-many-objects': [400, 'The JSON has more small objects or arrays than any order.'],
   'incomplete-body': [400, 'The connection ended before the body did.'],
   'idempotency-key-malformed': [400, 'The `Idempotency-Key` is not 1 to 255 visible ASCII characters.'],
   'two-identities': [400, 'The request has an `Idempotency-Key`, and its order an `orderId`.'],
@@ -101,7 +102,7 @@ const KIND_OF_STATUS: Record<number, ProblemKind> = {
 export const OF_REQUEST = ['no-host', 'two-hosts', 'busy', 'too-many-connections'] as const;
 /** What can be wrong with a request that has a body. */
 export const OF_BODY = [
-  ...['malformed', 'validation', 'not-utf-8', 'too-deep', 'incomplete-body'],
+  ...['malformed', 'validation', 'not-utf-8', 'too-deep', 'too-many-objects', 'incomplete-body'],
   ...['too-large', 'media-type', 'content-encoding', 'charset'],
 ] as const;
 

@@ -40,20 +40,20 @@ export const LAYERS: Readonly<Record<string, readonly string[]>> = {
   'consumer/adapters': ['consumer/domain', 'shared/runtime', 'node:', 'pg'],
   'consumer/queue': [
     'consumer/domain',
-    ...['consumer/config.ts', 'consumer/metrics.ts', 'shared/runtime', 'shared/sqs'],
+    ...['consumer/metrics.ts', 'shared/runtime', 'shared/sqs'],
     ...['@aws-sdk/client-sqs', 'zod'],
   ],
   'consumer/consume': [
-    ...['consumer/domain', 'consumer/queue', 'consumer/config.ts', 'consumer/metrics.ts'],
+    ...['consumer/domain', 'consumer/queue', 'consumer/metrics.ts'],
     ...['shared/runtime', 'shared/sqs', 'shared/order', 'node:', '@aws-sdk/client-sqs', 'lru-cache'],
   ],
   'consumer/dlq': ['consumer/queue', 'shared/sqs', 'node:timers/promises', '@aws-sdk/client-sqs'],
   'consumer/create-order-consumer.ts': [
     ...['consumer/consume', 'consumer/queue', 'consumer/domain', 'consumer/config.ts', 'consumer/metrics.ts'],
-    ...['shared/runtime', '@aws-sdk/client-sqs'],
+    ...['shared/runtime', 'shared/sqs', '@aws-sdk/client-sqs'],
   ],
   'consumer/app.ts': [
-    ...['consumer/create-order-consumer.ts', 'consumer/consume', 'consumer/queue'],
+    ...['consumer/create-order-consumer.ts', 'consumer/queue'],
     ...[...service('consumer'), ...shared],
   ],
   'consumer/main.ts': ['consumer/app.ts', 'consumer/config.ts', 'shared/runtime', 'node:fs'],

@@ -1,7 +1,6 @@
 import { loadConsumerConfig } from '@orders/consumer/config.ts';
 import type { ReadMessages } from '@orders/consumer/consume/read-messages.ts';
-import { createReceiveClient } from '@orders/consumer/consume/receive/receive-client.ts';
-import { createOrderConsumer } from '@orders/consumer/create-order-consumer.ts';
+import { createOrderConsumer, createReceiveClient } from '@orders/consumer/create-order-consumer.ts';
 import { PROCESSED } from '@orders/consumer/domain/outcome.ts';
 import { createConsumerMetrics } from '@orders/consumer/metrics.ts';
 import { createLogger, libraryLogger } from '@orders/shared/runtime/logger.ts';

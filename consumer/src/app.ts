@@ -10,8 +10,7 @@ import { redrivePolicyOf } from '@orders/shared/sqs/queues.ts';
 import { openOrderRepository } from './adapters/open-order-repository.ts';
 import { OpeningOrderRepository } from './adapters/opening-order-repository.ts';
 import { type ConsumerConfig, SHUTDOWN_RESERVE_MS } from './config.ts';
-import { createReceiveClient } from './consume/receive/receive-client.ts';
-import { createOrderConsumer } from './create-order-consumer.ts';
+import { createOrderConsumer, createReceiveClient } from './create-order-consumer.ts';
 import { orderRoutes } from './http/order-routes.ts';
 import { createConsumerMetrics, registerGauges } from './metrics.ts';
 import { auditQueues } from './queue/queue-audit.ts';
@@ -37,7 +36,11 @@ export async function startConsumer(
   ]).catch((error) => {
     throw explainSqsError(error, config);
   });
-  for (const finding of auditQueues({ queue, deadLetterQueue }, config))
+  const handling = {
+    maxFailures: config.MAX_FAILURES,
+    handlingTimeoutSeconds: config.HANDLING_TIMEOUT_SECONDS,
+  };
+  for (const finding of auditQueues({ queue, deadLetterQueue }, handling))
     logger.warn({ finding }, 'queue audit');
 
   const store = new OpeningOrderRepository();

@@ -1,11 +1,14 @@
 import type { SQSClient } from '@aws-sdk/client-sqs';
+import { sqsEndpoint } from '@orders/shared/runtime/config.ts';
 import type { Logger } from '@orders/shared/runtime/logger.ts';
-import type { ConsumerConfig } from './config.ts';
+import { createSqsClient } from '@orders/shared/sqs/client.ts';
+import { type ConsumerConfig, SHUTDOWN_RESERVE_MS } from './config.ts';
 import { Condition } from './consume/condition.ts';
 import { LeaseKeeper } from './consume/lease.ts';
 import { OrderConsumer } from './consume/order-consumer.ts';
 import { type ReadMessages, readMessages } from './consume/read-messages.ts';
 import { Admission } from './consume/receive/admission.ts';
+import { RECEIVE_MARGIN_MS } from './consume/receive/poller.ts';
 import { PollerScale } from './consume/receive/poller-scale.ts';
 import { WorkLimit } from './consume/receive/work-limit.ts';
 import { DeadLetterSender } from './consume/settle/dead-letter-sender.ts';
@@ -76,7 +79,14 @@ export function createOrderConsumer(dependencies: OrderConsumerDependencies) {
     deadLetters,
     packed: new PackedSettler({ ...dependencies, deadLetters }),
     failures,
-    retryPolicy: new RetryPolicy({ maxReceiveCount, failures, config }),
+    retryPolicy: new RetryPolicy({
+      maxReceiveCount,
+      failures,
+      maxFailures: config.MAX_FAILURES,
+      retryDelaySeconds: { min: config.RETRY_BACKOFF_MIN_SECONDS, max: config.RETRY_BACKOFF_MAX_SECONDS },
+      outageDelaySeconds: { min: config.OUTAGE_RELEASE_MIN_SECONDS, max: config.OUTAGE_RELEASE_MAX_SECONDS },
+      newerVersionSeconds: config.NEWER_VERSION_REJECT_SECONDS,
+    }),
     metrics,
     logger,
   });
@@ -85,6 +95,18 @@ export function createOrderConsumer(dependencies: OrderConsumerDependencies) {
   const consumer = new OrderConsumer({
     ...dependencies,
     client: receiveClient,
+    pollers: config.POLLERS,
+    maxMessages: config.MAX_MESSAGES_PER_POLL,
+    waitTimeSeconds: config.SQS_WAIT_TIME_SECONDS,
+    visibilitySeconds: config.VISIBILITY_TIMEOUT_SECONDS,
+    backoffMs: { min: config.POLL_BACKOFF_MIN_MS, max: config.POLL_BACKOFF_MAX_MS },
+    asksByOldNames: sqsEndpoint(config) !== undefined,
+    handlingTimeoutMs: config.HANDLING_TIMEOUT_SECONDS * 1_000,
+    longestBatchMs:
+      (config.HANDLING_TIMEOUT_SECONDS + config.OUTAGE_HOLD_SECONDS) * 1_000 +
+      config.DATABASE_CONNECT_TIMEOUT_MS +
+      config.DATABASE_STATEMENT_TIMEOUT_MS,
+    flushMs: SHUTDOWN_RESERVE_MS.flush,
     read,
     store: new MessageStore({
       storeOrders: (orders) => storeOrders(repository, orders),
@@ -100,4 +122,23 @@ export function createOrderConsumer(dependencies: OrderConsumerDependencies) {
     settler,
   });
   return { consumer, repository, gate, leases, failures, watchdog, workLimit };
+}
+
+/**
+ * The client of the long polls: they would hold the connections that deletes and heartbeats need. It does not retry by
+ * itself, since a poll whose answer was lost holds messages, and the poller has a back-off.
+ */
+export function createReceiveClient(
+  config: ConsumerConfig,
+  options: Omit<Parameters<typeof createSqsClient>[0], 'config'>,
+): SQSClient {
+  return createSqsClient({
+    ...options,
+    config: {
+      ...config,
+      SQS_REQUEST_TIMEOUT_MS: config.SQS_WAIT_TIME_SECONDS * 1_000 + RECEIVE_MARGIN_MS,
+      SQS_MAX_SOCKETS: config.POLLERS,
+      SQS_MAX_ATTEMPTS: 1,
+    },
+  });
 }

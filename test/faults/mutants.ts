@@ -158,7 +158,7 @@ export const MUTATIONS: readonly Mutation[] = [
     edits: [
       {
         file: RETRY_POLICY,
-        find: 'failures.add(message.messageId) >= config.MAX_FAILURES',
+        find: 'failures.add(message.messageId) >= maxFailures',
         replace: 'failures.add(message.messageId) >= 1',
       },
     ],
@@ -170,8 +170,8 @@ export const MUTATIONS: readonly Mutation[] = [
     edits: [
       {
         file: RETRY_POLICY,
-        find: 'failures.add(message.messageId) >= config.MAX_FAILURES',
-        replace: '(failures.add(message.messageId), message.receiveCount) >= config.MAX_FAILURES',
+        find: 'failures.add(message.messageId) >= maxFailures',
+        replace: '(failures.add(message.messageId), message.receiveCount) >= maxFailures',
       },
     ],
   },
@@ -323,7 +323,7 @@ export type SqsOrderPublisherOptions`,
       { file: CONSUMER, find: '    this.#stop.abort();\n', replace: '' },
       {
         file: CONSUMER,
-        find: '    if (!(await inTime(this.#finishWork(), endBy - SHUTDOWN_RESERVE_MS.flush))) {',
+        find: '    if (!(await inTime(this.#finishWork(), endBy - flushMs))) {',
         replace: '    if (!(await this.#finishWork().then(() => true))) {',
       },
     ],

@@ -1,5 +1,4 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { type ConsumerConfig, SHUTDOWN_RESERVE_MS } from '../config.ts';
 import { STOPPING } from '../domain/outcome.ts';
 import type { Acknowledger } from '../queue/acknowledger.ts';
 import type { ReceivedMessage } from '../queue/received-message.ts';
@@ -23,18 +22,18 @@ export type OrderConsumerOptions = Omit<PollerOptions, 'onMessages'> & {
   leases: LeaseKeeper;
   acknowledger: Acknowledger;
   settler: Settler;
+  pollers: number;
+  /** Longest handling of a message; a lease with less time left is extended before work starts. */
+  handlingTimeoutMs: number;
+  /** How long a healthy consumer may take for a batch: held in an outage, then in a save that hangs as long as it may. */
+  longestBatchMs: number;
+  /** Of the time for a stop, kept for telling SQS what became of the messages. */
+  flushMs: number;
   /** The loop itself broke: a bug, after which the process must not stay up and do nothing. */
   onFatal: (error: unknown) => void;
 };
 
 const STUCK_MARGIN_MS = 30_000;
-
-/** How long a healthy consumer may take for a batch: held in an outage, then in a save that hangs as long as it may. */
-const longestBatchMs = (config: ConsumerConfig): number =>
-  (config.HANDLING_TIMEOUT_SECONDS + config.OUTAGE_HOLD_SECONDS) * 1_000 +
-  config.DATABASE_CONNECT_TIMEOUT_MS +
-  config.DATABASE_STATEMENT_TIMEOUT_MS +
-  STUCK_MARGIN_MS;
 
 /** Receives, reads, stores and settles messages until it is stopped. */
 export class OrderConsumer {
@@ -51,11 +50,11 @@ export class OrderConsumer {
   }
 
   start(): void {
-    const { config, leases, onFatal } = this.#options;
+    const { pollers: count, leases, onFatal } = this.#options;
     if (this.#pollers) return;
     leases.start();
     const options = { ...this.#options, onMessages: this.#accept.bind(this) };
-    const pollers = Array.from({ length: config.POLLERS }, (_, index) =>
+    const pollers = Array.from({ length: count }, (_, index) =>
       new Poller(index, options).run(this.#stop.signal),
     );
     this.#pollers = Promise.all(pollers).then(() => {}, onFatal);
@@ -67,11 +66,11 @@ export class OrderConsumer {
    * @returns how many messages were released so
    */
   async stop({ timeoutMs }: { timeoutMs: number }): Promise<number> {
-    const { leases, acknowledger, gate } = this.#options;
+    const { leases, acknowledger, gate, flushMs } = this.#options;
     const endBy = performance.now() + timeoutMs;
     this.#stop.abort();
     let unfinished: Lease[] = [];
-    if (!(await inTime(this.#finishWork(), endBy - SHUTDOWN_RESERVE_MS.flush))) {
+    if (!(await inTime(this.#finishWork(), endBy - flushMs))) {
       this.#late.abort();
       unfinished = [...leases.leases];
       await inTime(this.#release(unfinished), endBy);
@@ -107,9 +106,9 @@ export class OrderConsumer {
   }
 
   async #process(messages: ReceivedMessage[], requestedAtMs: number): Promise<void> {
-    const { read, store, gate, metrics, config, watchdog } = this.#options;
+    const { read, store, gate, metrics, longestBatchMs, watchdog } = this.#options;
     const batch = `batch-${this.#batches++}`;
-    watchdog.expect(batch, longestBatchMs(config));
+    watchdog.expect(batch, longestBatchMs + STUCK_MARGIN_MS);
     const endProcessing = metrics.processingDuration.startTimer();
     const leases = await this.#lease(messages, requestedAtMs);
     const settling: Promise<void>[] = [];
@@ -124,13 +123,13 @@ export class OrderConsumer {
 
   /** The leases of messages; without those that cannot be made to last as long as the work does. */
   async #lease(messages: readonly ReceivedMessage[], requestedAtMs: number): Promise<readonly Lease[]> {
-    const { leases, metrics, config } = this.#options;
+    const { leases, metrics, handlingTimeoutMs } = this.#options;
     const now = Date.now();
     for (const { sentAt } of messages) {
       if (sentAt) metrics.queueTime.observe(Math.max(0, now - sentAt.getTime()) / 1_000);
     }
     const opened = messages.map((message) => leases.open(message, requestedAtMs));
-    const lasting = await leases.extendFor(opened, config.HANDLING_TIMEOUT_SECONDS * 1_000);
+    const lasting = await leases.extendFor(opened, handlingTimeoutMs);
     if (lasting.length < opened.length) await this.#drop(opened.filter((lease) => !lasting.includes(lease)));
     return lasting;
   }

@@ -1,6 +1,5 @@
 import { deadLetterQueueDefinition, orderQueueDefinition } from '@orders/shared/sqs/queues.ts';
 import { describe, expect, test } from 'vitest';
-import { loadConsumerConfig } from '../config.ts';
 import { auditQueues } from './queue-audit.ts';
 
 const QueueArn = 'arn:aws:sqs:ap-northeast-2:000000000000:order-dlq';
@@ -9,9 +8,11 @@ const queues = () => ({
   deadLetterQueue: { ...deadLetterQueueDefinition('production', 'order-dlq').attributes, QueueArn },
 });
 
+const SETTINGS = { maxFailures: 5, handlingTimeoutSeconds: 20 };
+
 describe('queue audit', () => {
   test('with the queues as defined, finds nothing', () => {
-    expect(auditQueues(queues(), loadConsumerConfig({}))).toEqual([]);
+    expect(auditQueues(queues(), SETTINGS)).toEqual([]);
   });
 
   test.each([
@@ -32,6 +33,6 @@ describe('queue audit', () => {
       queue: { ...queue, ...change.queue },
       deadLetterQueue: { ...deadLetterQueue, ...change.deadLetterQueue },
     };
-    expect(auditQueues(changed, loadConsumerConfig({}))).toEqual([expect.stringContaining(finding)]);
+    expect(auditQueues(changed, SETTINGS)).toEqual([expect.stringContaining(finding)]);
   });
 });

@@ -1,15 +1,11 @@
 import { type QueueAttributes, redrivePolicyOf } from '@orders/shared/sqs/queues.ts';
-import type { ConsumerConfig } from '../config.ts';
 
 export type AuditedQueues = { queue: QueueAttributes; deadLetterQueue: QueueAttributes };
 
 /** What an operator should know about the queues before it hurts: one sentence a finding, none when all is well. */
 export function auditQueues(
   { queue, deadLetterQueue }: AuditedQueues,
-  config: Pick<
-    ConsumerConfig,
-    'VISIBILITY_TIMEOUT_SECONDS' | 'MAX_FAILURES' | 'SQS_WAIT_TIME_SECONDS' | 'HANDLING_TIMEOUT_SECONDS'
-  >,
+  { maxFailures, handlingTimeoutSeconds }: { maxFailures: number; handlingTimeoutSeconds: number },
 ): string[] {
   const findings: string[] = [];
   const expect = (holds: boolean, finding: string) => {
@@ -31,15 +27,15 @@ export function auditQueues(
     'the redrive policy names another dead-letter queue than ORDER_DLQ_NAME',
   );
   expect(
-    !(maxReceiveCount < 2 * config.MAX_FAILURES),
-    `maxReceiveCount ${maxReceiveCount} is less than twice MAX_FAILURES ${config.MAX_FAILURES}: it counts receives, not failures, and would move messages without a reason`,
+    !(maxReceiveCount < 2 * maxFailures),
+    `maxReceiveCount ${maxReceiveCount} is less than twice MAX_FAILURES ${maxFailures}: it counts receives, not failures, and would move messages without a reason`,
   );
   expect(
     !(retention.dlq <= retention.queue),
     'the dead-letter queue does not keep messages longer than the queue: it keeps their original enqueue time',
   );
   expect(
-    !(Number(queue.VisibilityTimeout) < config.HANDLING_TIMEOUT_SECONDS),
+    !(Number(queue.VisibilityTimeout) < handlingTimeoutSeconds),
     `the queue's visibility time of ${queue.VisibilityTimeout} s is shorter than HANDLING_TIMEOUT_SECONDS: other readers than this consumer get it`,
   );
   expect(

@@ -1,9 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type Message, ReceiveMessageCommand, type SQSClient } from '@aws-sdk/client-sqs';
 import { backoffMs } from '@orders/shared/runtime/backoff.ts';
-import { sqsEndpoint } from '@orders/shared/runtime/config.ts';
 import type { Logger } from '@orders/shared/runtime/logger.ts';
-import type { ConsumerConfig } from '../../config.ts';
 import type { ConsumerMetrics } from '../../metrics.ts';
 import { type ReceivedMessage, toReceivedMessage } from '../../queue/received-message.ts';
 import type { Watchdog } from '../watchdog.ts';
@@ -14,7 +12,15 @@ export type PollerOptions = {
   queueUrl: string;
   admission: Admission;
   watchdog: Watchdog;
-  config: ConsumerConfig;
+  /** Most messages that one poll asks for, 1 to 10. */
+  maxMessages: number;
+  waitTimeSeconds: number;
+  /** The lease of what is received. */
+  visibilitySeconds: number;
+  /** Before the next poll after one that failed. */
+  backoffMs: { min: number; max: number };
+  /** LocalStack 3.4 knows only the older name of the system attributes. */
+  asksByOldNames: boolean;
   metrics: ConsumerMetrics;
   logger: Logger;
   /** Takes over the messages, and their places with them. Must not reject. */
@@ -50,12 +56,12 @@ export class Poller {
    * still take messages, which then wait for their visibility time.
    */
   async run(stop: AbortSignal): Promise<void> {
-    const { admission, watchdog, config } = this.#options;
+    const { admission, watchdog, maxMessages, waitTimeSeconds } = this.#options;
     while (!stop.aborted) {
       watchdog.done(this.#name); // waiting for work, the store, or a place is no lack of progress of this loop
-      const asked = await admission.request(this.#index, config.MAX_MESSAGES_PER_POLL, stop);
+      const asked = await admission.request(this.#index, maxMessages, stop);
       if (asked === 0) break;
-      watchdog.expect(this.#name, config.SQS_WAIT_TIME_SECONDS * 1_000 + RECEIVE_MARGIN_MS + STEP_MARGIN_MS);
+      watchdog.expect(this.#name, waitTimeSeconds * 1_000 + RECEIVE_MARGIN_MS + STEP_MARGIN_MS);
       await this.#poll(asked);
       if (this.#failures > 0) await this.#backOff(stop);
     }
@@ -85,26 +91,28 @@ export class Poller {
   }
 
   async #receive(MaxNumberOfMessages: number): Promise<Message[]> {
-    const { client, queueUrl, config } = this.#options;
+    const { client, queueUrl, waitTimeSeconds, visibilitySeconds, asksByOldNames } = this.#options;
     const { Messages } = await client.send(
       new ReceiveMessageCommand({
         QueueUrl: queueUrl,
         MaxNumberOfMessages,
-        WaitTimeSeconds: config.SQS_WAIT_TIME_SECONDS,
-        VisibilityTimeout: config.VISIBILITY_TIMEOUT_SECONDS,
+        WaitTimeSeconds: waitTimeSeconds,
+        VisibilityTimeout: visibilitySeconds,
         MessageAttributeNames: ['All'],
         MessageSystemAttributeNames: [...SYSTEM_ATTRIBUTES],
-        // LocalStack 3.4 knows only the older name of the same.
-        ...(sqsEndpoint(config) ? { AttributeNames: ['All' as const] } : {}),
+        ...(asksByOldNames ? { AttributeNames: ['All' as const] } : {}),
       }),
     );
     return Messages ?? [];
   }
 
   async #backOff(stop: AbortSignal): Promise<void> {
-    const { POLL_BACKOFF_MIN_MS: baseMs, POLL_BACKOFF_MAX_MS: maxMs } = this.#options.config;
-    const delayMs = backoffMs(this.#failures - 1, { baseMs, maxMs });
-    this.#options.watchdog.expect(this.#name, delayMs + STEP_MARGIN_MS);
+    const {
+      watchdog,
+      backoffMs: { min, max },
+    } = this.#options;
+    const delayMs = backoffMs(this.#failures - 1, { baseMs: min, maxMs: max });
+    watchdog.expect(this.#name, delayMs + STEP_MARGIN_MS);
     await sleep(delayMs, undefined, { signal: stop }).catch(() => {});
   }
 }

@@ -1,5 +1,4 @@
 import { backoffMs, randomBetween } from '@orders/shared/runtime/backoff.ts';
-import type { ConsumerConfig } from '../../config.ts';
 import type { Rejected, RejectionReason, Unstored } from '../../domain/outcome.ts';
 import { MAX_VISIBILITY_SECONDS } from '../../queue/acknowledger.ts';
 import type { ReceivedMessage } from '../../queue/received-message.ts';
@@ -9,7 +8,14 @@ export type RetryPolicyOptions = {
   /** After so many receives SQS moves a message to the DLQ by itself, without a reason. */
   maxReceiveCount: number;
   failures: FailureCounter;
-  config: ConsumerConfig;
+  /** After so many of its own failures a message is rejected. */
+  maxFailures: number;
+  /** Before a message that failed is received again; grows with each failure. */
+  retryDelaySeconds: { min: number; max: number };
+  /** Of a message that is released in an outage of the store; up to 32 times as long after further receives. */
+  outageDelaySeconds: { min: number; max: number };
+  /** A message of a newer version waits so long for a newer consumer. */
+  newerVersionSeconds: number;
 };
 
 const NEWER_VERSION_DELAY_SECONDS = { min: 60, max: 600 };
@@ -26,11 +32,11 @@ export class RetryPolicy {
 
   /** Counts failures, and rejects what failed or waited too often: before SQS does, which gives no reason. */
   decide(message: ReceivedMessage, outcome: Unstored): Unstored {
-    const { failures, config, maxReceiveCount } = this.#options;
+    const { failures, maxFailures, maxReceiveCount, newerVersionSeconds } = this.#options;
     const isLastReceive = message.receiveCount >= maxReceiveCount;
     if (outcome.kind === 'retry') {
       const { error } = outcome;
-      if (failures.add(message.messageId) >= config.MAX_FAILURES) return rejected('MAX_FAILURES', error);
+      if (failures.add(message.messageId) >= maxFailures) return rejected('MAX_FAILURES', error);
       // Other consumers may have counted the other failures.
       return isLastReceive ? rejected('MAX_RECEIVES', error) : outcome;
     }
@@ -43,7 +49,7 @@ export class RetryPolicy {
         if (!isLastReceive) return outcome;
         return rejected('ORDER_LOCKED', new Error('another transaction has held the order at each receive'));
       case 'newer-version':
-        if (!isLastReceive && waitedSeconds(message) < config.NEWER_VERSION_REJECT_SECONDS) return outcome;
+        if (!isLastReceive && waitedSeconds(message) < newerVersionSeconds) return outcome;
         return rejected('NEWER_VERSION', new Error('no newer consumer has taken the message'));
       default:
         return outcome.cause satisfies never;
@@ -52,9 +58,9 @@ export class RetryPolicy {
 
   /** For how many seconds the message is not received again. */
   delaySeconds({ messageId, receiveCount }: ReceivedMessage, outcome: Exclude<Unstored, Rejected>): number {
-    const { config, failures } = this.#options;
+    const { failures, retryDelaySeconds, outageDelaySeconds } = this.#options;
     if (outcome.kind === 'retry') {
-      const { RETRY_BACKOFF_MIN_SECONDS: min, RETRY_BACKOFF_MAX_SECONDS: max } = config;
+      const { min, max } = retryDelaySeconds;
       const failed = failures.get(messageId) - 1;
       return Math.ceil(backoffMs(failed, { baseMs: min * 1_000, maxMs: max * 1_000 }) / 1_000);
     }
@@ -64,7 +70,7 @@ export class RetryPolicy {
       case 'store-unavailable':
       case 'order-locked': {
         // Never 0, and longer each time: the other consumers, which have the same outage, would burn its receives.
-        const { OUTAGE_RELEASE_MIN_SECONDS: min, OUTAGE_RELEASE_MAX_SECONDS: max } = config;
+        const { min, max } = outageDelaySeconds;
         const factor = Math.min(2 ** (receiveCount - 1), MAX_RELEASE_FACTOR);
         return Math.min(Math.ceil(randomBetween(min, max) * factor), MAX_VISIBILITY_SECONDS);
       }

@@ -60,3 +60,8 @@ it('judge, of a figure of which one look counts, trips at once, and says what it
   expect(verdict).toBe('goes');
   expect(breaches.map(explain)).toEqual(['errors: 0.1235; must be at most 0.01']);
 });
+
+it('judge, of a share, speaks in percent', () => {
+  const { breaches } = new Judge([{ ...errors, looks: 1, share: true }]).look([0.9924]);
+  expect(breaches.map(explain)).toEqual(['errors: 99.24 %; must be at most 1 %']);
+});

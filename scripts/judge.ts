@@ -1,6 +1,8 @@
 /** What a figure must keep to. */
 export type Limit = {
   name: string;
+  /** It is a share of something, and shown in percent. */
+  share?: true;
   min?: number;
   max?: number;
   /** What it means that there is no value, for instance without traffic. */
@@ -60,14 +62,16 @@ function isBreach({ min = -Infinity, max = Infinity, absent }: Limit, figure: nu
 export function explain({ limit, figure, looks }: Breach): string {
   const { name, min, max } = limit;
   const wanted = [
-    ...(min === undefined ? [] : [`at least ${min}`]),
-    ...(max === undefined ? [] : [`at most ${max}`]),
+    ...(min === undefined ? [] : [`at least ${text(limit, min)}`]),
+    ...(max === undefined ? [] : [`at most ${text(limit, max)}`]),
   ].join(', ');
   const again = limit.looks !== 1 ? `; ${looks}. look in a row` : '';
-  return `${name}: ${text(figure)}; must be ${wanted}${again}`;
+  return `${name}: ${text(limit, figure)}; must be ${wanted}${again}`;
 }
 
-export function text(figure: Figure): string {
+export function text({ share }: Pick<Limit, 'share'>, figure: Figure): string {
   if (figure instanceof Error) return figure.message;
-  return figure === undefined ? 'no value' : String(Number(figure.toPrecision(4)));
+  if (figure === undefined) return 'no value';
+  const short = (value: number) => String(Number(value.toPrecision(4)));
+  return share ? `${short(figure * 100)} %` : short(figure);
 }

@@ -63,7 +63,8 @@ async function main({ namespace, minutes, every }: ValuesOf<typeof command>): Pr
     for (const breach of breaches) console.log(`  ${explain(breach)}`);
     const done = elapsedMinutes >= minutes && verdict === 'stays';
     if (done || verdict === 'goes') {
-      for (const [index, { name }] of LIMITS.entries()) console.log(`  ${name}: ${text(figures[index])}`);
+      for (const [index, limit] of LIMITS.entries())
+        console.log(`  ${limit.name}: ${text(limit, figures[index])}`);
       return done ? 0 : 1;
     }
     await sleep(every * 1_000);

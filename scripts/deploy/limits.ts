@@ -34,7 +34,11 @@ export const SETTLED_WITHIN_SECONDS = 60;
 type PodLimit = Limit & { of: (seen: Seen) => number | undefined };
 
 /** Decided at the first look, unless told; no value is no evidence. */
-const limit = (name: string, bounds: Pick<Limit, 'min' | 'max' | 'looks'>, of: PodLimit['of']): PodLimit => ({
+const limit = (
+  name: string,
+  bounds: Pick<Limit, 'min' | 'max' | 'looks' | 'share'>,
+  of: PodLimit['of'],
+): PodLimit => ({
   name,
   absent: 'is fine',
   looks: 1,
@@ -45,25 +49,27 @@ const limit = (name: string, bounds: Pick<Limit, 'min' | 'max' | 'looks'>, of: P
 /** When a release is worse than what runs. The one place to tune it. */
 export const LIMITS = [
   limit('restarts', { max: 0 }, ({ trial }) => trial.restarts),
-  limit('share that failed, beyond the reference', { max: 0.02 }, ({ trial, reference }) =>
+  limit('share that failed, beyond the reference', { max: 0.02, share: true }, ({ trial, reference }) =>
     beyond('failed', trial, reference),
   ),
-  limit('share that was dead-lettered, beyond the reference', { max: 0.002 }, ({ trial, reference }) =>
-    beyond('deadLettered', trial, reference),
+  limit(
+    'share that was dead-lettered, beyond the reference',
+    { max: 0.002, share: true },
+    ({ trial, reference }) => beyond('deadLettered', trial, reference),
   ),
   limit('mean handling time, as a multiple of the reference', { max: 2 }, slowdown),
   limit(
     'share that failed at the pods of before, beyond what it was',
-    { max: 0.02 },
+    { max: 0.02, share: true },
     ({ others }) => others && beyond('failed', others.now, others.before),
   ),
   limit(
     'share dead-lettered by the pods of before, beyond what it was',
-    { max: 0.002 },
+    { max: 0.002, share: true },
     ({ others }) => others && beyond('deadLettered', others.now, others.before),
   ),
   // Answers that never come are in no other figure.
-  limit('handled, as a share of what was done before in the time', { min: 0.2 }, throughput),
+  limit('handled, as a share of what was done before in the time', { min: 0.2, share: true }, throughput),
   limit('ready pods that do not answer', { max: 0, looks: 3 }, ({ silent }) => silent?.length),
 ];
 

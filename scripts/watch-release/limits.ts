@@ -30,6 +30,7 @@ export const LIMITS: BusinessLimit[] = [
   {
     // An evening's ebb stays above it; a door that is shut does not.
     name: 'orders accepted, as a share of those before the release',
+    share: true,
     query:
       'sum(rate(orders_accepted_total{namespace="$namespace"}[5m])) / ' +
       `(sum(rate(orders_accepted_total{namespace="$namespace"}[1h] offset $before)) > ${TRAFFIC})`,
@@ -39,12 +40,14 @@ export const LIMITS: BusinessLimit[] = [
   {
     // Clients' own mistakes are there before and after it.
     name: 'share of orders refused, beyond that before the release',
+    share: true,
     query: `(${shareRefused('')}) - (${shareRefused(' offset $before')} or vector(0))`,
     max: 0.05,
     absent: 'is fine',
   },
   {
     name: 'share of requests for orders answered with 5xx',
+    share: true,
     query:
       'sum(rate(http_server_request_duration_seconds_count{namespace="$namespace",route=~"/orders.*",status=~"5.."}[5m])) / ' +
       'sum(rate(http_server_request_duration_seconds_count{namespace="$namespace",route=~"/orders.*"}[5m]))',
@@ -60,6 +63,7 @@ export const LIMITS: BusinessLimit[] = [
   },
   {
     name: 'orders stored, as a share of those accepted',
+    share: true,
     query:
       'sum(rate(orders_stored_total{namespace="$namespace"}[10m])) / ' +
       `(sum(rate(orders_accepted_total{namespace="$namespace"}[10m])) > ${TRAFFIC})`,
@@ -76,6 +80,7 @@ export const LIMITS: BusinessLimit[] = [
   {
     // The producer has validated them: those few that are known come one at a time.
     name: 'share of messages that are dead-lettered',
+    share: true,
     query:
       '(sum(increase(orders_dead_lettered_total{namespace="$namespace"}[5m])) > 3) / ' +
       'sum(increase(orders_processed_total{namespace="$namespace"}[5m]))',

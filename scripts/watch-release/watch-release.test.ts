@@ -102,7 +102,7 @@ it('watch-release, of a share of failed requests that stays high, ends with 1 an
   const { status, output } = await watch(url, '--minutes=30');
   expect(status).toBe(1);
   expect(output).toMatch(
-    /look 3: goes\n {2}share of requests for orders answered with 5xx: 0.5; must be at most 0.01/,
+    /look 3: goes\n {2}share of requests for orders answered with 5xx: 50 %; must be at most 1 %/,
   );
 });
 

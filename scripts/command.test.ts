@@ -79,6 +79,8 @@ describe('parseCommand', () => {
     [manageQueues, ['delete'], 'which environment?'],
     [manageQueues, ['status', 'dev', '--confirm=order-queue'], '--confirm belongs to delete, not to status'],
     [dlq, ['redrive', 'dev', '1'], 'not understood: 1'],
+    [dlq, ['redrive', '1'], 'environment: "1" must be dev, staging or production'],
+    [dlq, ['show', 'dev', '1', '2'], 'not understood: 2'],
     [dlq, ['redrive', 'dry-run'], 'environment: "dry-run" must be dev, staging or production'],
     [dlq, ['redrive', '--limit=1', '--limit=2'], '--limit is given twice'],
     [dlq, ['peek', '--dry-run'], '--dry-run belongs to redrive, not to peek'],

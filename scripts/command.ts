@@ -23,6 +23,8 @@ export type Positional<S extends z.ZodType = z.ZodType> = {
   description: string | Readonly<Record<string, string>>;
   /** An array takes all that is left. */
   schema: S;
+  /** Values of the first positional that it belongs to; all where left out. */
+  only?: readonly string[];
 };
 
 /** All that is known of a command line: it is parsed by this, and its usage and docs/commands.md are written from it. */
@@ -147,7 +149,9 @@ function parseWords({ options }: Command, args: string[]): Words {
 function readPositionals({ positionals }: Command, words: string[]): Record<string, unknown> {
   const read: Record<string, unknown> = {};
   const left = [...words];
-  const entries = Object.entries(positionals);
+  const entries = Object.entries(positionals).filter(
+    ([, { only }]) => !only || only.includes(words[0] ?? ''),
+  );
   for (const [index, [name, { schema }]] of entries.entries()) {
     if (schema instanceof z.ZodArray) {
       read[name] = readValue(name, schema, left.splice(0));

@@ -1,5 +1,6 @@
 import { command as bench } from '../bench/main.ts';
 import { command as performanceTest } from '../bench/performance-test.ts';
+import { command as deadLetters } from '../dev/dead-letters.ts';
 import { command as demo } from '../dev/demo.ts';
 import { command as start } from '../dev/start.ts';
 import { command as api } from '../test/api/fuzz.ts';
@@ -39,6 +40,7 @@ export const docs = defineCommand({
 export const COMMANDS: readonly Command[] = [
   start,
   demo,
+  deadLetters,
   performanceTest,
   clientKey,
   manageQueues,

@@ -3,15 +3,21 @@ import {
   DeadLetterQueue,
   ofRelease,
 } from '@orders/consumer/dlq/dead-letter-queue.ts';
-import { readableOrders } from '@orders/shared/order/packed-message.ts';
-import { queueDepth, resolveQueues } from '@orders/shared/sqs/queue-admin.ts';
+import { Groups, MOVED_BY_SQS, read } from '@orders/consumer/dlq/diagnosis.ts';
+import { StartupError } from '@orders/shared/runtime/startup-error.ts';
+import { depthIn, queueAttributes, queueDepth, resolveQueues } from '@orders/shared/sqs/queue-admin.ts';
 import { z } from 'zod';
 import { defineCommand, flag, runCommand, time, UsageError, type ValuesOf, wholeNumber } from './command.ts';
+import { asLine, asText, factsOf, groupAsText } from './dlq/describe.ts';
 import { createTool, environment, rightsText, SQS_VARIABLES, type SqsRights } from './sqs-tool.ts';
 
 /** Held to what is called by a test. SQS itself does the rest of a move task, with the rights of who starts it. */
 export const RIGHTS = {
   status: { both: ['GetQueueUrl'], deadLetterQueue: ['GetQueueAttributes'] },
+  'summary, list or show': {
+    both: ['GetQueueUrl'],
+    deadLetterQueue: ['GetQueueAttributes', 'ReceiveMessage', 'ChangeMessageVisibility'],
+  },
   peek: { both: ['GetQueueUrl'], deadLetterQueue: ['ReceiveMessage', 'ChangeMessageVisibility'] },
   redrive: {
     both: ['GetQueueUrl'],
@@ -30,21 +36,26 @@ export const command = defineCommand({
   summary: 'Shows the dead-letter queue, and moves messages back to the order queue.',
   positionals: {
     action: {
-      schema: z.enum(['status', 'peek', 'redrive']),
+      schema: z.enum(['status', 'summary', 'list', 'show', 'peek', 'redrive']),
       description: {
         status: 'how many messages are in the dead-letter queue',
+        summary:
+          'counts the messages by what is wrong with them, and says for each kind whether this release reads them and what to do next',
+        list: 'all messages, one per line: why they are there, and whether this release reads them',
+        show: 'the messages of an ID, which is that of a message or of an order: all that is known, and the order',
         peek: 'shows messages and their reasons, and leaves them in the queue',
         redrive:
           'moves messages back to the order queue; messages dead-lettered after it started are left for the next run; several may run at the same time',
       },
     },
     environment: { schema: environment.default('dev'), description: 'dev by default' },
+    id: { only: ['show'], schema: z.string().optional(), description: 'show: of a message or an order' },
   },
   options: {
     limit: {
       takes: 'N',
-      only: ['peek', 'redrive'],
-      description: 'maximum number of messages; by default peek shows 10 and redrive moves all',
+      only: ['list', 'peek', 'redrive'],
+      description: 'maximum number of messages; by default peek shows 10, and list and redrive take all',
       schema: wholeNumber(1).optional(),
     },
     rate: {
@@ -54,6 +65,14 @@ export const command = defineCommand({
       schema: wholeNumber(1).optional(),
     },
     'dry-run': flag('says what would be moved, and moves nothing', { only: ['redrive'] }),
+    reason: {
+      takes: 'CODE',
+      only: ['list', 'redrive'],
+      description: `only messages with this reason; ${MOVED_BY_SQS} stands for those without one`,
+      schema: z.string().optional(),
+    },
+    readable: flag('only messages that this release reads', { only: ['list', 'redrive'] }),
+    json: flag('prints JSON; list and show one object per line', { only: ['summary', 'list', 'show'] }),
     'code-version': {
       takes: 'V',
       only: ['redrive'],
@@ -77,68 +96,169 @@ export const command = defineCommand({
     ),
   },
   changes:
-    'redrive takes messages out of the dead-letter queue and sends them to the order queue; status and peek change nothing.',
+    'redrive takes messages out of the dead-letter queue and sends them to the order queue. summary, list, show and peek hide messages from other readers while they look, and raise their receive counts. status changes nothing.',
   needs: `${SQS_VARIABLES} ${rightsText(RIGHTS)}`,
-  exitStatuses: { 0: 'done', 1: 'not done, with the reason' },
+  exitStatuses: { 0: 'done', 1: 'not done, or interrupted, with the reason' },
 });
 
 if (import.meta.main) await runCommand(command, main);
 
-async function main(values: ValuesOf<typeof command>): Promise<number> {
-  const { limit, rate: ratePerSecond, 'dry-run': dryRun, 'code-version': codeVersion, since } = values;
-  if (since && codeVersion === undefined) throw new UsageError('--since goes with --code-version');
-  if (values['move-task'] && (limit || dryRun || codeVersion || since || !values.conflicts))
-    throw new UsageError('a move task moves everything: say --conflicts, and no other option but --rate');
+type Values = ValuesOf<typeof command>;
+
+async function main(values: Values): Promise<number> {
+  checkCombination(values);
   const { client, config } = createTool(values.environment, process.env);
   // Looks the queues up and creates none, also in dev: a tool that looks must not change what it looks at.
   const urls = await resolveQueues(client, config, { createMissing: false });
   const deadLetterQueue = new DeadLetterQueue(client, urls);
-  switch (values.action) {
-    case 'status': {
-      const { visible, inFlight } = await queueDepth(client, urls.deadLetterQueueUrl);
-      console.log(`${config.ORDER_DLQ_NAME}: ${visible} waiting, ${inFlight} in flight`);
-      return 0;
-    }
-    case 'peek': {
-      const messages = await deadLetterQueue.peek(limit ?? 10);
-      for (const message of messages) console.log(describe(message));
-      console.log(`${messages.length} shown`);
-      return 0;
-    }
-    case 'redrive': {
-      if (values['move-task']) {
-        await deadLetterQueue.startMoveTask(ratePerSecond);
-        console.log('move task started');
+  const interrupted = new AbortController();
+  // So that nothing stays hidden; a second signal ends the process at once.
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => interrupted.abort());
+  const { signal } = interrupted;
+  const status = await run();
+  if (!signal.aborted) return status;
+  console.error('interrupted');
+  return 1;
+
+  async function run(): Promise<number> {
+    switch (values.action) {
+      case 'status': {
+        const { visible, inFlight } = await queueDepth(client, urls.deadLetterQueueUrl);
+        console.log(`${config.ORDER_DLQ_NAME}: ${visible} waiting, ${inFlight} in flight`);
         return 0;
       }
-      const left = { LATER: 0, CONFLICT: 0 };
-      const moved = await deadLetterQueue.redrive({
-        dryRun,
-        ...(codeVersion === undefined ? {} : { where: ofRelease(codeVersion, since) }),
-        ...(limit ? { limit } : {}),
-        ...(ratePerSecond ? { ratePerSecond } : {}),
-        conflicts: values.conflicts,
-        onLeft: (_, because) => {
-          left[because]++;
-        },
-        onMoved: ({ message, deadLetter }) =>
-          console.log(`${message.messageId} ${deadLetter?.reason ?? 'MOVED_BY_SQS'}`),
-      });
-      console.log(`${moved} ${dryRun ? 'would be moved' : 'moved'}`);
-      if (left.LATER > 0) console.log(`${left.LATER} left: dead-lettered since this began`);
-      if (left.CONFLICT > 0)
-        console.log(
-          `${left.CONFLICT} left: CONFLICT, compare them with what is stored (--conflicts moves them)`,
-        );
-      return 0;
+      case 'peek': {
+        const messages = await deadLetterQueue.peek(values.limit ?? 10);
+        for (const message of messages) console.log(asLine(factsOf(message)));
+        console.log(`${messages.length} shown`);
+        return 0;
+      }
+      case 'redrive':
+        return redrive(deadLetterQueue, values, signal);
+      default: {
+        const attributes = await queueAttributes(client, urls.deadLetterQueueUrl);
+        if (attributes.RedrivePolicy)
+          throw new StartupError(
+            `${config.ORDER_DLQ_NAME} has a redrive policy: SQS would move on what is looked at too often`,
+          );
+        const { visible, inFlight } = depthIn(attributes);
+        const retentionSeconds = Number(attributes.MessageRetentionPeriod);
+        const queue = { name: config.ORDER_DLQ_NAME, waiting: visible, inFlight, retentionSeconds };
+        return look(deadLetterQueue, queue, values, signal);
+      }
     }
   }
 }
 
-function describe({ message, deadLetter }: DeadLetteredMessage): string {
-  const orderIds = readableOrders(message.body).map(({ orderId }) => orderId);
-  const why = deadLetter
-    ? `${deadLetter.reason} (${deadLetter.detail}) after ${deadLetter.attempts} receives, since ${deadLetter.firstSeenAt}, trace ${deadLetter.traceId}`
-    : 'moved by SQS: it was received too often, most likely it kills its consumer';
-  return `${message.messageId} order ${orderIds.join(', ') || 'unreadable'}: ${why}`;
+/** @throws {UsageError} for options that do not go together */
+function checkCombination(values: Values): void {
+  const {
+    action,
+    id,
+    limit,
+    'dry-run': dryRun,
+    'code-version': codeVersion,
+    since,
+    reason,
+    readable,
+  } = values;
+  if (action === 'show' && id === undefined) throw new UsageError('show: which id?');
+  if (since && codeVersion === undefined) throw new UsageError('--since goes with --code-version');
+  const some = limit || dryRun || codeVersion || since || reason || readable;
+  if (values['move-task'] && (some || !values.conflicts))
+    throw new UsageError('a move task moves everything: say --conflicts, and no other option but --rate');
+}
+
+type Queue = { name: string; waiting: number; inFlight: number; retentionSeconds: number };
+
+/** Reads the whole queue, and leaves it as it was. */
+async function look(
+  deadLetterQueue: DeadLetterQueue,
+  queue: Queue,
+  values: Values,
+  signal: AbortSignal,
+): Promise<number> {
+  const { action, environment, id, json, limit = Number.POSITIVE_INFINITY } = values;
+  const groups = new Groups(queue);
+  const wanted = chosen(values);
+  let seen = 0;
+  let shown = 0;
+  for await (const letters of deadLetterQueue.readAll()) {
+    seen += letters.length;
+    for (const letter of letters) {
+      if (action === 'summary') groups.add(letter);
+      else if (shown < limit && (action === 'list' ? wanted(letter) : hasId(letter, id))) {
+        shown++;
+        const facts = factsOf(letter, queue.retentionSeconds);
+        if (json)
+          console.log(JSON.stringify(action === 'list' ? facts : { ...facts, body: letter.message.body }));
+        else console.log(action === 'list' ? asLine(facts) : asText(letter, facts, environment));
+      }
+    }
+    if (signal.aborted || shown >= limit) break;
+  }
+  const { name, waiting, inFlight, retentionSeconds } = queue;
+  const account = `${seen} of about ${waiting + inFlight} seen`;
+  if (action === 'summary') {
+    if (json) {
+      console.log(JSON.stringify({ ...queue, seen, groups: groups.list() }, null, 2));
+      return 0;
+    }
+    console.log(
+      `${name}: ${waiting} waiting, ${inFlight} in flight, kept for ${retentionSeconds / 86_400} days`,
+    );
+    for (const group of groups.list()) console.log(`\n${groupAsText(group, environment)}`);
+    console.log(`\n${account}`);
+    return 0;
+  }
+  if (!json) console.log(`${shown} shown, ${account}`);
+  return action === 'show' && shown === 0 ? 1 : 0;
+}
+
+/** What `--reason`, `--readable` and `--code-version` ask for. */
+function chosen(values: Values): (letter: DeadLetteredMessage) => boolean {
+  const { reason, readable, 'code-version': codeVersion, since } = values;
+  const byRelease = codeVersion === undefined ? () => true : ofRelease(codeVersion, since);
+  return (letter) =>
+    byRelease(letter) &&
+    (reason === undefined || (letter.deadLetter?.reason ?? MOVED_BY_SQS) === reason) &&
+    (!readable || read(letter).every(({ order }) => order !== undefined));
+}
+
+function hasId(letter: DeadLetteredMessage, id: string | undefined): boolean {
+  const { message, deadLetter } = letter;
+  if (message.messageId === id || deadLetter?.messageId === id) return true;
+  return read(letter).some(({ order }) => order?.orderId === id);
+}
+
+async function redrive(
+  deadLetterQueue: DeadLetterQueue,
+  values: Values,
+  signal: AbortSignal,
+): Promise<number> {
+  const { limit, rate: ratePerSecond, 'dry-run': dryRun, conflicts } = values;
+  if (values['move-task']) {
+    await deadLetterQueue.startMoveTask(ratePerSecond);
+    console.log('move task started');
+    return 0;
+  }
+  const left = { LATER: 0, CONFLICT: 0 };
+  const moved = await deadLetterQueue.redrive({
+    dryRun,
+    signal,
+    where: chosen(values),
+    ...(limit ? { limit } : {}),
+    ...(ratePerSecond ? { ratePerSecond } : {}),
+    conflicts,
+    onLeft: (_, because) => {
+      left[because]++;
+    },
+    onMoved: ({ message, deadLetter }) =>
+      console.log(`${message.messageId} ${deadLetter?.reason ?? MOVED_BY_SQS}`),
+  });
+  console.log(`${moved} ${dryRun ? 'would be moved' : 'moved'}`);
+  if (left.LATER > 0) console.log(`${left.LATER} left: dead-lettered since this began`);
+  if (left.CONFLICT > 0)
+    console.log(`${left.CONFLICT} left: CONFLICT, compare them with what is stored (--conflicts moves them)`);
+  return 0;
 }

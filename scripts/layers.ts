@@ -47,7 +47,10 @@ export const LAYERS: Readonly<Record<string, readonly string[]>> = {
     ...['consumer/domain', 'consumer/queue', 'consumer/metrics.ts'],
     ...['shared/runtime', 'shared/sqs', 'shared/order', 'node:', '@aws-sdk/client-sqs', 'lru-cache'],
   ],
-  'consumer/dlq': ['consumer/queue', 'shared/sqs', 'node:timers/promises', '@aws-sdk/client-sqs'],
+  'consumer/dlq': [
+    ...['consumer/domain', 'consumer/queue', 'shared/order', 'shared/sqs'],
+    ...['node:timers/promises', '@aws-sdk/client-sqs'],
+  ],
   'consumer/create-order-consumer.ts': [
     ...['consumer/consume', 'consumer/queue', 'consumer/domain', 'consumer/config.ts', 'consumer/metrics.ts'],
     ...['shared/runtime', 'shared/sqs', '@aws-sdk/client-sqs'],

@@ -131,6 +131,11 @@ it('dlq.sh calls of SQS what its usage says, and nothing else', async () => {
   const dlq = (...args: string[]) => run('scripts/dlq.ts', ...args);
   expect({
     status: await callsOf(() => dlq('status')),
+    look: await callsOf(async () => {
+      await dlq('summary');
+      await dlq('list');
+      await dlq('show', 'none');
+    }),
     peek: await callsOf(() => dlq('peek')),
     redrive: await callsOf(async () => {
       await dlq('redrive', '--code-version=none');
@@ -138,6 +143,7 @@ it('dlq.sh calls of SQS what its usage says, and nothing else', async () => {
     }),
   }).toEqual({
     status: asCalled(DLQ.status),
+    look: asCalled(DLQ['summary, list or show']),
     peek: asCalled(DLQ.peek),
     redrive: asCalled(DLQ.redrive),
   });

@@ -18,6 +18,8 @@ export type RedriveOptions = {
   limit?: number;
   /** At most so many messages a second. */
   ratePerSecond?: number;
+  /** Ends it early: what is under way is finished, and nothing stays hidden. */
+  signal?: AbortSignal;
   /** Only tells what would be moved. */
   dryRun?: boolean;
   /** Only these; the others are hidden from other readers until the end, then released. */
@@ -128,6 +130,7 @@ export class DeadLetterQueue {
   async redrive({
     limit = Number.POSITIVE_INFINITY,
     ratePerSecond,
+    signal,
     dryRun = false,
     where = () => true,
     conflicts = false,
@@ -152,7 +155,11 @@ export class DeadLetterQueue {
     };
     let batchStartedAt = performance.now();
     try {
-      for await (const messages of this.#receiveUnseen(hidden, () => limit - moved, wasThere)) {
+      for await (const messages of this.#receiveUnseen(
+        hidden,
+        () => (signal?.aborted ? 0 : limit - moved),
+        wasThere,
+      )) {
         const due = messages.filter(isDue);
         if (due.length > 0 && !dryRun) await began?.passed();
         const results = dryRun ? [] : await Promise.allSettled(due.map((message) => this.#move(message)));
@@ -167,7 +174,8 @@ export class DeadLetterQueue {
         }
         if (ratePerSecond && !dryRun) {
           const elapsedMs = performance.now() - batchStartedAt;
-          await sleep(Math.max(0, (done.length / ratePerSecond) * 1_000 - elapsedMs));
+          const restMs = Math.max(0, (done.length / ratePerSecond) * 1_000 - elapsedMs);
+          await sleep(restMs, undefined, signal && { signal }).catch(() => {});
         }
         batchStartedAt = performance.now();
       }

@@ -1,0 +1,124 @@
+import type { DeadLetteredMessage } from '@orders/consumer/dlq/dead-letter-queue.ts';
+import { type Group, MOVED_BY_SQS, type Reading, read } from '@orders/consumer/dlq/diagnosis.ts';
+import { REJECTION_REASONS } from '@orders/consumer/domain/outcome.ts';
+
+/**
+ * All that is known of a dead letter without its content, for a line of text or of JSON.
+ * @param retentionSeconds of the queue, where it is known
+ */
+export function factsOf(letter: DeadLetteredMessage, retentionSeconds?: number) {
+  const { message, deadLetter } = letter;
+  const readings = read(letter);
+  return {
+    messageId: message.messageId,
+    originalMessageId: deadLetter?.messageId,
+    reason: deadLetter?.reason ?? MOVED_BY_SQS,
+    detail: deadLetter?.detail ?? '',
+    orderIds: readings.flatMap(({ order }) => order?.orderId ?? []),
+    now: verdict(readings),
+    attempts: deadLetter?.attempts ?? message.receiveCount,
+    failures: deadLetter?.failures,
+    firstSeenAt: deadLetter?.firstSeenAt,
+    deadLetteredAt: deadLetter?.deadLetteredAt,
+    codeVersion: deadLetter?.codeVersion,
+    expiresAt:
+      message.sentAt && retentionSeconds !== undefined
+        ? new Date(message.sentAt.getTime() + retentionSeconds * 1_000).toISOString()
+        : undefined,
+    traceId: deadLetter?.traceId,
+  };
+}
+type Facts = ReturnType<typeof factsOf>;
+
+/** What this release makes of it. */
+function verdict(readings: Reading[]): string {
+  const problems = readings.flatMap(({ problem }) => problem ?? []);
+  const [first] = problems;
+  if (!first) return 'readable';
+  const of = readings.length > 1 ? `${problems.length} of ${readings.length} orders: ` : '';
+  return `${of}still ${first.reason} (${first.detail})`;
+}
+
+export const asLine = ({ messageId, orderIds, reason, detail, now, deadLetteredAt }: Facts): string =>
+  printable(
+    `${messageId} ${deadLetteredAt ?? ''} ${reason} (${detail || meaningOf(reason)}); order ${orderIds.join(', ') || 'unreadable'}; now ${now}`,
+  );
+
+export function asText(letter: DeadLetteredMessage, facts: Facts, environment: string): string {
+  const { reason, detail, deadLetteredAt, codeVersion, traceId, originalMessageId } = facts;
+  const lines: [string, string][] = [
+    [
+      'message',
+      facts.messageId + (originalMessageId ? `; in the order queue it was ${originalMessageId}` : ''),
+    ],
+    ['reason', `${reason}: ${meaningOf(reason)}`],
+    ...(detail ? [['detail', detail] as [string, string]] : []),
+    [
+      'tried',
+      `${facts.attempts} receives${facts.failures === undefined ? '' : `, ${facts.failures} failures`}`,
+    ],
+    ...(deadLetteredAt
+      ? ([
+          ['rejected', `${deadLetteredAt} by release ${codeVersion}; first seen ${facts.firstSeenAt}`],
+          ['trace', `${traceId}${logsOf(environment, traceId ?? '')}`],
+        ] as [string, string][])
+      : []),
+    ['expires', facts.expiresAt ?? 'unknown'],
+    ['now', facts.now === 'readable' ? 'this release reads it' : facts.now],
+  ];
+  const shown = read(letter).map(({ order }) => order && JSON.stringify(order, null, 2));
+  const body = shown.every((text) => text !== undefined)
+    ? shown.join('\n')
+    : letter.message.body.slice(0, MAX_BODY_CHARACTERS);
+  return printable(`${lines.map(([name, text]) => `${name.padEnd(10)}${text}`).join('\n')}\n${body}`);
+}
+
+/** Of a body that is not shown as orders. */
+const MAX_BODY_CHARACTERS = 4_000;
+
+const logsOf = (environment: string, traceId: string) =>
+  environment === 'dev'
+    ? ''
+    : `; log lines: kubectl -n ${environment} logs -l app.kubernetes.io/part-of=order-pipeline --tail=-1 | grep ${traceId}`;
+
+export function groupAsText(group: Group, environment: string): string {
+  const { letters, reason, detail, readable, expiring, first, last, releases, example } = group;
+  const rejected = first ? `rejected ${first} to ${last} by ${releases.slice(0, 5).join(', ')}` : '';
+  const soon = expiring > 0 ? `${expiring} EXPIRE WITHIN 24 HOURS` : '';
+  return printable(
+    [
+      `${String(letters).padStart(7)}  ${reason}: ${detail || meaningOf(reason)}`,
+      ...[[rejected, soon].filter(Boolean).join('; ')].filter(Boolean),
+      `this release reads ${readable} of ${letters}. ${advice(group, environment)}`,
+      `example: scripts/dlq.sh show ${environment} ${example}`,
+    ].join('\n         '),
+  );
+}
+
+/** What to do next about letters of one kind. */
+function advice({ reason, letters, readable }: Group, environment: string): string {
+  const redrive = `scripts/dlq.sh redrive ${environment} --reason=${reason}`;
+  if (reason === 'CONFLICT')
+    return 'Another order with their id is stored: compare each with GET /orders/ID. Redriven, they come back.';
+  if (reason === MOVED_BY_SQS && readable > 0)
+    return `They may have killed their consumer: ${redrive} --limit=1, watch it, then the rest.`;
+  if (readable === letters) return `Next: ${redrive} --limit=1, watch it, then the rest.`;
+  if (readable > 0) return `Next: ${redrive} --readable --limit=1, watch it, then the rest of these.`;
+  if (reason === 'NEWER_VERSION') return 'Next: deploy the release that reads them, then redrive.';
+  return 'Redriven as they are, they come back: whoever sent them must send correct ones.';
+}
+
+const meaningOf = (reason: string): string =>
+  (REJECTION_REASONS as Record<string, string>)[reason] ??
+  (reason === MOVED_BY_SQS
+    ? 'received too often, most likely because it kills its consumer'
+    : 'a reason that this release does not know');
+
+/** Control characters and marks of direction could steer the terminal. */
+const printable = (text: string): string =>
+  text.replaceAll(/(?!\n)[\p{Cc}\p{Cf}]/gu, (character) =>
+    Array.from(
+      { length: character.length },
+      (_, at) => `\\u${character.charCodeAt(at).toString(16).padStart(4, '0')}`,
+    ).join(''),
+  );

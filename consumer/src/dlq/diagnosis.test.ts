@@ -114,7 +114,7 @@ test('groups, of letters that differ in ids and numbers, are one; by another rea
     },
     { reason: 'INVALID_ORDER', detail: 'items.#.name', letters: 1, readable: 0 },
     { reason: 'NOT_JSON', detail: 'items.#.name' },
-    { reason: MOVED_BY_SQS, detail: '', letters: 1 },
+    { reason: MOVED_BY_SQS, detail: 'now NOT_JSON (not valid JSON)', letters: 1 },
   ]);
 });
 

@@ -75,9 +75,12 @@ export class Groups {
   add(letter: DeadLetteredMessage, nowMs = Date.now()): void {
     const { message, deadLetter } = letter;
     const reason = deadLetter?.reason ?? MOVED_BY_SQS;
-    const group = this.#groupOf(reason, pattern(deadLetter?.detail ?? ''), message.messageId);
+    const problem = read(letter).find((reading) => reading.problem)?.problem;
+    // What SQS moved has no reason; what is wrong with it now may be one.
+    const detail = deadLetter?.detail ?? (problem ? `now ${problem.reason} (${problem.detail})` : '');
+    const group = this.#groupOf(reason, pattern(detail), message.messageId);
     group.letters++;
-    if (read(letter).every(({ order }) => order !== undefined)) group.readable++;
+    if (!problem) group.readable++;
     if (message.sentAt && message.sentAt.getTime() + this.#retentionMs - nowMs < EXPIRES_SOON_MS)
       group.expiring++;
     if (!deadLetter) return;

@@ -89,7 +89,7 @@ async function main(options: ValuesOf<typeof command>): Promise<number> {
         producerUrl,
         consumerUrl: proxy.service('order-consumer'),
         deadLetterQueue: await openDeadLetterQueue(namespace),
-        instances: () => Promise.all([proxy.pods('order-producer'), proxy.pods('order-consumer')]),
+        instances: () => Promise.all([proxy.metrics('order-producer'), proxy.metrics('order-consumer')]),
       },
       options,
     );

@@ -20,18 +20,27 @@ afterEach(() => {
 });
 
 describe('openKubectlProxy', () => {
-  it('names Services and pods of the namespace by URLs of its own port, and ends', async () => {
+  const port = (name: string, containerPort: number) => ({ name, containerPort });
+
+  it('names Services of the namespace and the metrics of pods by URLs of its own port, and ends', async () => {
+    const pods = [
+      { metadata: { name: 'order-producer-a' }, spec: { containers: [{ ports: [port('http', 8080)] }] } },
+      {
+        metadata: { name: 'order-producer-b' },
+        spec: { containers: [{ ports: [port('http', 8080), port('management', 8082)] }] },
+      },
+    ];
     kubectl(`case "$*" in
       proxy*accept-paths=^/api/v1/namespaces/staging/*) echo 'Starting to serve on 127.0.0.1:4711'; exec sleep 60 ;;
-      *'get pods'*selector=app=order-producer*) echo pod/order-producer-a; echo pod/order-producer-b ;;
+      *'get pods'*selector=app=order-producer*) echo '${JSON.stringify({ items: pods })}' ;;
       *) exit 1 ;;
     esac`);
     const base = 'http://127.0.0.1:4711/api/v1/namespaces/staging';
     await using proxy = await openKubectlProxy('staging');
     expect(proxy.service('order-consumer')).toBe(`${base}/services/order-consumer:8081/proxy`);
-    expect(Object.fromEntries(await proxy.pods('order-producer'))).toEqual({
-      'pod/order-producer-a': `${base}/pods/order-producer-a:8080/proxy`,
-      'pod/order-producer-b': `${base}/pods/order-producer-b:8080/proxy`,
+    expect(Object.fromEntries(await proxy.metrics('order-producer'))).toEqual({
+      'order-producer-a': `${base}/pods/order-producer-a:8080/proxy`,
+      'order-producer-b': `${base}/pods/order-producer-b:8082/proxy`,
     });
   });
 

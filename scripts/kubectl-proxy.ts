@@ -2,9 +2,11 @@ import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { createInterface } from 'node:readline';
 import { promisify } from 'node:util';
-import { PORTS, type ServiceName } from './deploy/manifests.ts';
+import type { PodObject } from './deploy/kubectl.ts';
+import { metricsPort, PORTS, type ServiceName } from './deploy/manifests.ts';
 
 const run = promisify(execFile);
+const MAX_OUTPUT_BYTES = 256 * 1024 * 1024;
 
 /**
  * What is deployed in a namespace of the cluster that kubectl is set to, as URLs on this machine: through `kubectl proxy`
@@ -14,8 +16,8 @@ export type KubectlProxy = {
   /** @param target `services/NAME:PORT` or `pods/NAME:PORT` */
   url: (target: string) => string;
   service: (name: ServiceName) => string;
-  /** Of each pod that runs now, by its name. */
-  pods: (name: ServiceName) => Promise<Map<string, string>>;
+  /** Of each pod that runs now, by its name: where it shows its metrics. */
+  metrics: (name: ServiceName) => Promise<Map<string, string>>;
 } & AsyncDisposable;
 
 /**
@@ -38,11 +40,15 @@ export async function openKubectlProxy(namespace: string): Promise<KubectlProxy>
   return {
     url,
     service: (name) => url(`services/${name}:${PORTS[name]}`),
-    pods: async (name) => {
-      const selection = [`--selector=app=${name}`, '--field-selector=status.phase=Running', '--output=name'];
-      const { stdout } = await run('kubectl', [`--namespace=${namespace}`, 'get', 'pods', ...selection]);
-      const names = stdout.split('\n').filter(Boolean);
-      return new Map(names.map((pod) => [pod, url(`${pod.replace('pod/', 'pods/')}:${PORTS[name]}`)]));
+    metrics: async (name) => {
+      const selection = [`--selector=app=${name}`, '--field-selector=status.phase=Running', '--output=json'];
+      const { stdout } = await run('kubectl', [`--namespace=${namespace}`, 'get', 'pods', ...selection], {
+        maxBuffer: MAX_OUTPUT_BYTES,
+      });
+      const pods: PodObject[] = JSON.parse(stdout).items;
+      return new Map(
+        pods.map((pod) => [pod.metadata.name, url(`pods/${pod.metadata.name}:${metricsPort(pod, name)}`)]),
+      );
     },
     [Symbol.asyncDispose]: async () => {
       if (child.exitCode !== null || child.signalCode !== null) return;

@@ -16,6 +16,7 @@ import {
 import { foreignTo } from '@orders/shared/sqs/queue-environment.ts';
 import type { QueueAttributes } from '@orders/shared/sqs/queues.ts';
 import { z } from 'zod';
+import { apiKeyHeader } from '../dev/api-key.ts';
 import { defineCommand, httpUrl, runCommand, type ValuesOf } from './command.ts';
 import {
   createTool,
@@ -217,7 +218,9 @@ function describe(name: string, attributes: QueueAttributes, ageSeconds: number 
 async function oldestAgeSeconds(consumerUrl: string): Promise<number | undefined> {
   try {
     const url = `${consumerUrl}/actuator/metrics/sqs.oldest.message.age.seconds`;
-    const metric = (await (await fetch(url, { signal: AbortSignal.timeout(2_000) })).json()) as {
+    const metric = (await (
+      await fetch(url, { headers: apiKeyHeader(), signal: AbortSignal.timeout(2_000) })
+    ).json()) as {
       measurements: { value: number }[];
     };
     return metric.measurements[0]?.value;

@@ -1,7 +1,7 @@
 import { createAuthenticator } from '@orders/shared/auth/authenticator.ts';
 import { Health } from '@orders/shared/http/health.ts';
-import { createHttpServer, listen } from '@orders/shared/http/server.ts';
-import { hasApiDocs } from '@orders/shared/runtime/config.ts';
+import { createHttpServer, type HttpServerOptions, openPorts } from '@orders/shared/http/server.ts';
+import { hasApiDocs, managementPort } from '@orders/shared/runtime/config.ts';
 import { type Logger, libraryLogger } from '@orders/shared/runtime/logger.ts';
 import type { FatalHandler } from '@orders/shared/runtime/service.ts';
 import { createSqsClient } from '@orders/shared/sqs/client.ts';
@@ -16,7 +16,7 @@ import { createConsumerMetrics, registerGauges } from './metrics.ts';
 import { auditQueues } from './queue/queue-audit.ts';
 import { startQueueSampler } from './queue/queue-sampler.ts';
 
-export type ConsumerApp = { url: string; stop: () => Promise<void> };
+export type ConsumerApp = { url: string; managementUrl: string | undefined; stop: () => Promise<void> };
 
 /** Puts order-consumer together and starts it. Resolves when it processes messages. */
 export async function startConsumer(
@@ -60,7 +60,6 @@ export async function startConsumer(
   registerGauges(metrics.registry, { leases, workLimit, store });
 
   const health = new Health({
-    appEnv: config.APP_ENV,
     live: () => watchdog.overdue().length === 0,
     components: {
       sqs: async () => {
@@ -85,7 +84,7 @@ export async function startConsumer(
   });
   const authenticator = createAuthenticator({ config, metrics, logger });
   await authenticator.start();
-  const app = await createHttpServer({
+  const http: HttpServerOptions = {
     logger: libraryLogger(logger, 'http', config),
     metrics,
     health,
@@ -98,9 +97,15 @@ export async function startConsumer(
     corsAllowedOrigins: config.CORS_ALLOWED_ORIGINS,
     authenticator,
     docs: hasApiDocs(config),
-  });
+    managementPort: managementPort(config),
+  };
+  const app = await createHttpServer(http);
   await app.register(orderRoutes, { repository });
-  await listen(app, { host: config.HOST, port: config.CONSUMER_PORT, variable: 'CONSUMER_PORT' });
+  const ports = await openPorts(app, http, {
+    host: config.HOST,
+    port: config.CONSUMER_PORT,
+    variable: 'CONSUMER_PORT',
+  });
   // Only now: it may wait for minutes for another process that migrates. Alive and not ready is what probes hear then.
   try {
     await store.open(
@@ -112,7 +117,7 @@ export async function startConsumer(
       }),
     );
   } catch (error) {
-    await app.close();
+    await ports.close();
     throw error;
   }
   consumer.start();
@@ -124,10 +129,12 @@ export async function startConsumer(
     logger,
   });
   health.setAccepting(true);
-  logger.info({ url: app.listeningOrigin, queue: config.ORDER_QUEUE_NAME }, 'ready');
+  const { url, managementUrl } = ports;
+  logger.info({ url, managementUrl, queue: config.ORDER_QUEUE_NAME }, 'ready');
 
   return {
-    url: app.listeningOrigin,
+    url,
+    managementUrl,
     stop: async () => {
       health.setAccepting(false);
       const released = await consumer.stop({
@@ -135,7 +142,7 @@ export async function startConsumer(
       });
       logger.info({ released }, 'consumer drained');
       stopSampler();
-      await app.close();
+      await ports.close();
       await store.close();
       receiveClient.destroy();
       client.destroy();

@@ -1,9 +1,9 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { createAuthenticator } from '@orders/shared/auth/authenticator.ts';
 import { Health } from '@orders/shared/http/health.ts';
-import { createHttpServer, listen } from '@orders/shared/http/server.ts';
+import { createHttpServer, type HttpServerOptions, openPorts } from '@orders/shared/http/server.ts';
 import { createCircuitBreaker } from '@orders/shared/runtime/circuit-breaker.ts';
-import { hasApiDocs } from '@orders/shared/runtime/config.ts';
+import { hasApiDocs, managementPort } from '@orders/shared/runtime/config.ts';
 import { type Logger, libraryLogger } from '@orders/shared/runtime/logger.ts';
 import { createSqsClient } from '@orders/shared/sqs/client.ts';
 import { resolveQueues } from '@orders/shared/sqs/queue-admin.ts';
@@ -14,7 +14,7 @@ import { createPlaceOrder } from './domain/place-order.ts';
 import { orderRoutes } from './http/order-routes.ts';
 import { createProducerMetrics } from './metrics.ts';
 
-export type ProducerApp = { url: string; stop: () => Promise<void> };
+export type ProducerApp = { url: string; managementUrl: string | undefined; stop: () => Promise<void> };
 
 /** Assembles order-producer and starts it. Resolves when it accepts orders. */
 export async function startProducer(
@@ -51,7 +51,6 @@ export async function startProducer(
   });
 
   const health = new Health({
-    appEnv: config.APP_ENV,
     live: () => true,
     components: {
       sqs: async () => {
@@ -62,7 +61,7 @@ export async function startProducer(
   });
   const authenticator = createAuthenticator({ config, metrics, logger });
   await authenticator.start();
-  const app = await createHttpServer({
+  const http: HttpServerOptions = {
     logger: libraryLogger(logger, 'http', config),
     metrics,
     health,
@@ -77,7 +76,9 @@ export async function startProducer(
     corsAllowedOrigins: config.CORS_ALLOWED_ORIGINS,
     authenticator,
     docs: hasApiDocs(config),
-  });
+    managementPort: managementPort(config),
+  };
+  const app = await createHttpServer(http);
   await app.register(orderRoutes, {
     placeOrder: createPlaceOrder(publisher, journal),
     metrics,
@@ -88,17 +89,25 @@ export async function startProducer(
 
   if (statusBaseUrl(config) === undefined)
     logger.warn({ variable: 'ORDER_STATUS_BASE_URL' }, 'clients are not told where orders are looked up');
-  await listen(app, { host: config.HOST, port: config.PRODUCER_PORT, variable: 'PRODUCER_PORT' });
+  const ports = await openPorts(app, http, {
+    host: config.HOST,
+    port: config.PRODUCER_PORT,
+    variable: 'PRODUCER_PORT',
+  });
   health.setAccepting(true);
-  const url = app.listeningOrigin;
-  logger.info({ url, queue: config.ORDER_QUEUE_NAME, acceptanceJournal: config.ACCEPTANCE_JOURNAL }, 'ready');
+  const { url, managementUrl } = ports;
+  logger.info(
+    { url, managementUrl, queue: config.ORDER_QUEUE_NAME, acceptanceJournal: config.ACCEPTANCE_JOURNAL },
+    'ready',
+  );
 
   return {
     url,
+    managementUrl,
     stop: async () => {
       health.setAccepting(false);
       await sleep(config.SHUTDOWN_DELAY_MS);
-      await app.close();
+      await ports.close();
       await publisher.idle();
       await journal.close();
       client.destroy();

@@ -25,6 +25,15 @@ describe('deployment', () => {
     expect(steps.at(-1)).toContain('[10/10] order-producer: traffic back to stable, the candidate goes');
   });
 
+  test('of the first release with a management port, and back, reads each pod where it shows its metrics', async () => {
+    const staging = await serving();
+    await staging.deploy('v2', { management: true });
+    await expectOnly(staging, 'v2');
+    await staging.rollBack('v1');
+    await expectOnly(staging, 'v1');
+    expect(staging.workload.clients.failed).toEqual([]);
+  });
+
   test('behind a load balancer that takes 15 s to register a pod, never leaves it without a healthy one', async () => {
     const staging = await serving();
     await staging.deploy('v1', { ingress: true });

@@ -16,7 +16,8 @@ export type KubernetesObject = {
     annotations?: Record<string, string>;
   };
 };
-type Container = { name: string; image: string; [field: string]: unknown };
+type Container = { name: string; image: string; ports?: ContainerPort[]; [field: string]: unknown };
+type ContainerPort = { name?: string; containerPort: number };
 export type DeploymentObject = KubernetesObject & {
   spec: {
     replicas?: number;

@@ -1,6 +1,6 @@
 import { parseAllDocuments } from 'yaml';
 import { DeploymentError } from './errors.ts';
-import type { DeploymentObject, KubernetesObject, ServiceObject } from './kubectl.ts';
+import type { DeploymentObject, KubernetesObject, PodObject, ServiceObject } from './kubectl.ts';
 
 export const SERVICES = ['order-producer', 'order-consumer'] as const;
 export type ServiceName = (typeof SERVICES)[number];
@@ -11,6 +11,15 @@ export type RunningReleases = Record<ServiceName, Running>;
 export type Track = 'stable' | 'candidate';
 
 export const PORTS: Record<ServiceName, number> = { 'order-producer': 8080, 'order-consumer': 8081 };
+/**
+ * Where a pod shows its metrics: on the port that it declares as `management`, else on that of the service. By pod and not
+ * by release, since both kinds run while one takes the place of the other.
+ */
+export function metricsPort({ spec }: Pick<PodObject, 'spec'>, service: ServiceName): number {
+  const ports = spec.containers.flatMap((container) => container.ports ?? []);
+  return ports.find(({ name }) => name === 'management')?.containerPort ?? PORTS[service];
+}
+
 export const PREVIEW_SERVICE = 'order-producer-preview';
 export const candidateName = (service: ServiceName) => `${service}-candidate`;
 export const podLabels = (service: ServiceName, track: Track) => ({ app: service, track });

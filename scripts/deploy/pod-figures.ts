@@ -1,7 +1,7 @@
 import { type Labels, type Metrics, parseMetrics } from '../prometheus-text.ts';
 import { hasCode } from './errors.ts';
 import type { Kubectl, PodObject } from './kubectl.ts';
-import { PORTS, podLabels, type ServiceName, type Track } from './manifests.ts';
+import { metricsPort, podLabels, type ServiceName, type Track } from './manifests.ts';
 import type { PodHttp } from './pod-http.ts';
 
 export const NO_FIGURES = {
@@ -91,8 +91,9 @@ export async function readFigures(
   );
   const silent: string[] = [];
   const entries = await Promise.all(
-    running.map(async ({ metadata: { name }, status }) => {
-      const answer = await http.request(`pods/${name}:${PORTS[service]}`, '/metrics').catch((error) => {
+    running.map(async ({ metadata: { name }, spec, status }) => {
+      const target = `pods/${name}:${metricsPort({ spec }, service)}`;
+      const answer = await http.request(target, '/metrics').catch((error) => {
         if (hasCode(error, 'NO_ANSWER')) return undefined;
         throw error;
       });

@@ -1,13 +1,14 @@
 import { z } from 'zod';
 import { type AuthConfig, createAuthenticator } from '../src/auth/authenticator.ts';
 import { type ComponentHealth, Health } from '../src/http/health.ts';
-import { createHttpServer, type HttpServer } from '../src/http/server.ts';
+import { createHttpServer, type HttpServer, type HttpServerOptions } from '../src/http/server.ts';
 import { type AppEnv, commonFields, loadConfig } from '../src/runtime/config.ts';
 import { type CommonMetrics, createMetrics } from '../src/runtime/metrics.ts';
 import { captureLog } from './log-lines.ts';
 
 export type TestHttpApp = {
   app: HttpServer;
+  options: HttpServerOptions;
   metrics: CommonMetrics;
   health: Health;
   lines: Record<string, unknown>[];
@@ -25,6 +26,7 @@ export async function createTestHttpApp({
   corsAllowedOrigins = [] as string[],
   auth = {} as Partial<AuthConfig>,
   docs = true,
+  managementPort = undefined as number | undefined,
 } = {}): Promise<TestHttpApp> {
   const { logger, lines } = captureLog({ APP_ENV: appEnv });
   const metrics = createMetrics('order-test', '1.2.3');
@@ -33,7 +35,6 @@ export async function createTestHttpApp({
     sqs: { status: 'UP', details: { queue: 'order-queue' } },
   };
   const health = new Health({
-    appEnv,
     keepMs: 0,
     live: () => state.live,
     components: { sqs: () => state.sqs },
@@ -47,7 +48,7 @@ export async function createTestHttpApp({
     logger,
   });
   await authenticator.start();
-  const app = await createHttpServer({
+  const options: HttpServerOptions = {
     logger,
     metrics,
     health,
@@ -61,6 +62,8 @@ export async function createTestHttpApp({
     corsAllowedOrigins,
     authenticator,
     docs,
-  });
-  return { app, metrics, health, lines, state };
+    managementPort,
+  };
+  const app = await createHttpServer(options);
+  return { app, options, metrics, health, lines, state };
 }

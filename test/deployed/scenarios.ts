@@ -37,7 +37,11 @@ export function describeDeployed(deployed: () => Deployed): void {
     const url = deployed()[which];
     expect(await getJson(`${url}/actuator/health`)).toMatchObject({ status: 200, body: { status: 'UP' } });
     expect((await getJson(`${url}/actuator/info`)).body.build.version).toBeTypeOf('string');
-    expect(await (await fetch(`${url}/actuator/prometheus`)).text()).toContain('sqs');
+    const metrics = await fetch(`${url}/actuator/prometheus`);
+    // In production they are on a port that no Service shows.
+    if (metrics.status === 404)
+      expect(await metrics.json()).toMatchObject({ type: '/problems/on-management-port' });
+    else expect(await metrics.text()).toContain('sqs');
   });
 
   it('an order: accepted, told where it will be, and stored as it was placed', async () => {

@@ -4,6 +4,7 @@ import path from 'node:path';
 import { MIGRATION_TIMEOUT_MS } from '@orders/consumer/adapters/migrations.ts';
 import { consumerConfigSchema, loadConsumerConfig } from '@orders/consumer/config.ts';
 import { loadProducerConfig, producerConfigSchema } from '@orders/producer/config.ts';
+import { managementPort } from '@orders/shared/runtime/config.ts';
 import { Ajv } from 'ajv';
 import ajvFormats from 'ajv-formats';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -155,11 +156,11 @@ describe.each(['dev', 'staging', 'production'])('overlay %s', (overlay) => {
         expect(values).toContain(deployment.template.metadata.labels.app);
         expect([metadata.name, deployment.template.spec.containers[0].ports.map(portName)]).toEqual([
           metadata.name,
-          ['http'],
+          PORT_NAMES[overlay],
         ]);
       }
       expect(spec.ingress).toHaveLength(1);
-      expect(spec.ingress[0].ports).toEqual([{ port: 'http' }]);
+      expect(spec.ingress[0].ports).toEqual(PORT_NAMES[overlay]?.map((port) => ({ port })));
       const addresses = blocksOf(spec.ingress);
       expect(addresses.length).toBeGreaterThan(0);
       for (const cidr of addresses) expect(cidr).toMatch(/^\d+\.\d+\.\d+\.\d+\/([89]|[12]\d|3[0-2])$/);
@@ -176,6 +177,40 @@ describe.each(['dev', 'staging', 'production'])('overlay %s', (overlay) => {
     );
     expect(toDatabase.map(({ metadata }) => metadata.name)).toEqual(['to-database']);
   });
+
+  it("has Prometheus's pages in production on a port that no Service shows, where Prometheus looks", () => {
+    const metricsPort = overlay === 'production' ? 'management' : 'http';
+    for (const [name, load] of [
+      ['order-producer', loadProducerConfig],
+      ['order-consumer', loadConsumerConfig],
+    ] as const) {
+      const { ports } = one('Deployment', name)['spec'].template.spec.containers[0];
+      const shown = ports.find((port: { name: string }) => port.name === 'management')?.containerPort;
+      expect([name, shown]).toEqual([name, managementPort(load(one('ConfigMap', name)['data']))]);
+      expect(one('Service', name)['spec'].ports.map(targetOf)).toEqual(['http']);
+    }
+    for (const { spec } of all('PodMonitor'))
+      expect(spec.podMetricsEndpoints.map((endpoint: { port: string }) => endpoint.port)).toEqual([
+        metricsPort,
+      ]);
+    for (const { spec } of all('NetworkPolicy').filter(({ metadata }) => metadata.name === 'from-prometheus'))
+      expect(spec.ingress.map(({ ports }: Resource) => ports)).toEqual([[{ port: metricsPort }]]);
+  });
+
+  it.skipIf(overlay === 'dev')(
+    'policies open the management port to Prometheus, operators and the API server alone',
+    () => {
+      const opened = all('NetworkPolicy').filter(({ spec }) =>
+        (spec.ingress ?? []).some(
+          ({ ports }: Resource) =>
+            !ports || ports.some(({ port }: Resource) => [undefined, 'management', 8082].includes(port)),
+        ),
+      );
+      expect(opened.map(({ metadata }) => metadata.name).toSorted()).toEqual(
+        overlay === 'production' ? ['from-api-server', 'from-operators', 'from-prometheus'] : [],
+      );
+    },
+  );
 
   // Else the first deployment, which looks into no pod, would succeed, and every later one fail.
   it.skipIf(overlay === 'dev')('has the placeholders of registry and subnets all, or none', () => {
@@ -202,6 +237,8 @@ describe.each(['dev', 'staging', 'production'])('overlay %s', (overlay) => {
   });
 });
 
+const PORT_NAMES: Record<string, string[]> = { staging: ['http'], production: ['http', 'management'] };
+const targetOf = ({ targetPort }: { targetPort: string }) => targetPort;
 const portName = ({ name }: { name: string }) => name;
 
 type Peer = { ipBlock?: { cidr: string }; namespaceSelector?: object; podSelector?: object };

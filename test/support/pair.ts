@@ -5,7 +5,7 @@ import { startConsumer } from '@orders/consumer/app.ts';
 import { type ConsumerConfig, loadConsumerConfig } from '@orders/consumer/config.ts';
 import { startProducer } from '@orders/producer/app.ts';
 import { loadProducerConfig, type ProducerConfig } from '@orders/producer/config.ts';
-import type { Environment } from '@orders/shared/runtime/config.ts';
+import type { AppEnv, Environment } from '@orders/shared/runtime/config.ts';
 import { type Logger, pino } from 'pino';
 import { apiKeyHeader } from '../../dev/api-key.ts';
 import { startEmulator } from '../../dev/emulator.ts';
@@ -15,6 +15,8 @@ export type LogLine = Record<string, unknown> & { level: string; message: string
 export type Pair = {
   producerUrl: string;
   consumerUrl: string;
+  /** Where Prometheus's pages are, of either service; undefined if they are on its own port. */
+  managementUrls: { producer: string | undefined; consumer: string | undefined };
   endpoint: string;
   /** What both services logged. */
   lines: LogLine[];
@@ -27,8 +29,10 @@ export type Pair = {
 /**
  * Both services in this process, as their `main.ts` starts them, on free ports. By default with an emulator of their
  * own and a store in a folder of its own; `env` can name others, and with AWS_ENDPOINT_URL=aws it is AWS.
+ * @param appEnv the environment that they act for once their configuration has been read: outside dev that is not
+ *   accepted with backends such as these
  */
-export async function startPair(env: Environment = {}): Promise<Pair> {
+export async function startPair(env: Environment = {}, appEnv?: AppEnv): Promise<Pair> {
   const folder = await mkdtemp(path.join(tmpdir(), 'order-pair-'));
   const emulator = env['AWS_ENDPOINT_URL'] === undefined ? await startEmulator({ port: 0 }) : undefined;
   const lines: LogLine[] = [];
@@ -42,7 +46,8 @@ export async function startPair(env: Environment = {}): Promise<Pair> {
     DATABASE_URL: `sqlite:${path.join(folder, 'orders.db')}`,
     ...env,
   };
-  const consumerConfig: ConsumerConfig = loadConsumerConfig(common);
+  const acting = appEnv ? { APP_ENV: appEnv } : {};
+  const consumerConfig: ConsumerConfig = { ...loadConsumerConfig(common), ...acting };
   const fail = (error: unknown) => {
     throw error;
   };
@@ -51,10 +56,10 @@ export async function startPair(env: Environment = {}): Promise<Pair> {
   const consumerUrl = consumer.url;
   // A restart takes the port that the first start was given, as in real life.
   const consumerAgain = { ...consumerConfig, CONSUMER_PORT: Number(new URL(consumerUrl).port) };
-  const producerConfig: ProducerConfig = loadProducerConfig({
-    ...common,
-    ORDER_STATUS_BASE_URL: consumerUrl,
-  });
+  const producerConfig: ProducerConfig = {
+    ...loadProducerConfig({ ...common, ORDER_STATUS_BASE_URL: consumerUrl }),
+    ...acting,
+  };
   const producer = await startProducer(producerConfig, logger, 'test');
 
   const stopProducer = once(() => producer.stop());
@@ -62,6 +67,7 @@ export async function startPair(env: Environment = {}): Promise<Pair> {
   return {
     producerUrl: producer.url,
     consumerUrl,
+    managementUrls: { producer: producer.managementUrl, consumer: consumer.managementUrl },
     endpoint,
     lines,
     stopProducer,

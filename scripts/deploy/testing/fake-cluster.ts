@@ -63,14 +63,14 @@ export class FakeCluster {
   readonly http: PodHttp = {
     request: async (target, path, body) => {
       this.advance();
-      const [, kind, name] = /^(\w+)\/([\w-]+):/.exec(target) ?? [];
+      const [, kind, name, port] = /^(\w+)\/([\w-]+):(\d+)$/.exec(target) ?? [];
       const pod =
         kind === 'pods'
           ? this.workload.pods.find((each) => each.name === name)
           : this.endpoints(name ?? '')[0];
       if (kind === 'pods' && !pod) throw new DeploymentError('NO_ANSWER', `no answer from ${target}`);
       if (!pod) return { status: 503, body: 'no endpoints available', durationMs: 1 };
-      return this.workload.answer(pod, path, body as { orderId: string } | undefined);
+      return this.workload.answer(pod, Number(port), path, body as { orderId: string } | undefined);
     },
   };
 
@@ -241,7 +241,15 @@ export class FakeCluster {
         labels: pod.labels,
         ...(pod.isEnding ? { deletionTimestamp: 'now' } : {}),
       },
-      spec: { containers: [{ name: pod.labels['app'], image: pod.image }] },
+      spec: {
+        containers: [
+          {
+            name: pod.labels['app'],
+            image: pod.image,
+            ports: Object.entries(pod.ports).map(([name, containerPort]) => ({ name, containerPort })),
+          },
+        ],
+      },
       status: {
         phase: pod.isPending ? 'Pending' : 'Running',
         conditions: [

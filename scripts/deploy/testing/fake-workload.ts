@@ -30,6 +30,8 @@ export type FakePod = {
   deployment: string;
   labels: Record<string, string>;
   image: string;
+  /** As its container declares them, by name. */
+  ports: Record<string, number>;
   release: string;
   bornAt: number;
   isEnding: boolean;
@@ -72,6 +74,12 @@ export class FakeWorkload {
       deployment: name,
       labels: { ...labels, 'pod-template-hash': hash },
       image: deployment.spec.template.spec.containers[0].image,
+      ports: Object.fromEntries(
+        (deployment.spec.template.spec.containers[0].ports ?? []).map(({ name = '', containerPort }) => [
+          name,
+          containerPort,
+        ]),
+      ),
       release: releaseOf(deployment),
       bornAt: this.now(),
       isEnding: false,
@@ -112,14 +120,21 @@ export class FakeWorkload {
     return due.length;
   }
 
-  async answer(pod: FakePod, path: string, body: { orderId: string } | undefined): Promise<ClusterResponse> {
+  async answer(
+    pod: FakePod,
+    port: number,
+    path: string,
+    body: { orderId: string } | undefined,
+  ): Promise<ClusterResponse> {
     const ok = (value: unknown, status = 200) => ({
       status,
       body: typeof value === 'string' ? value : JSON.stringify(value),
       durationMs: 20,
     });
     const fault = this.faultOf(pod);
-    if (path === '/metrics') return ok(this.#metrics(pod));
+    const { management = port } = pod.ports;
+    if (path === '/metrics') return port === management ? ok(this.#metrics(pod)) : ok({}, 404);
+    if (port !== pod.ports['http']) return ok({}, 404);
     if (path === '/actuator/info') return ok({ build: { version: fault.version ?? pod.release } });
     if (path.startsWith('/orders?orderIds=')) {
       const ids = path.slice('/orders?orderIds='.length).split(',');

@@ -7,7 +7,9 @@ import { readManifests, releaseOf, SERVICES } from '../manifests.ts';
 import { rollBack, rollBackTarget } from '../roll-back.ts';
 import { FakeCluster } from './fake-cluster.ts';
 
-const deployment = (name: string, env: string) => `
+const PORTS = { 'order-producer': 8080, 'order-consumer': 8081 };
+
+const deployment = (name: keyof typeof PORTS, env: string, management: boolean) => `
 apiVersion: apps/v1
 kind: Deployment
 metadata: { name: ${name}, namespace: staging, labels: { app: ${name} } }
@@ -17,7 +19,13 @@ spec:
   template:
     metadata: { labels: { app: ${name}, track: stable } }
     spec:
-      containers: [{ name: ${name}, image: "registry/${name}:1", env: ${env} }]
+      containers:
+        - name: ${name}
+          image: "registry/${name}:1"
+          env: ${env}
+          ports:
+            - { name: http, containerPort: ${PORTS[name]} }
+            ${management ? '- { name: management, containerPort: 8082 }' : ''}
 ---`;
 
 const MORE = `---
@@ -34,8 +42,17 @@ metadata: { name: order-producer, namespace: staging }
 spec: {}
 `;
 
-/** @param policy what the NetworkPolicy of the overlay is */
-export function overlay({ env = '[]', policy = 'open', more = false, ingress = false } = {}): string {
+/**
+ * @param policy what the NetworkPolicy of the overlay is
+ * @param management whether its pods show their metrics on a port of their own
+ */
+export function overlay({
+  env = '[]',
+  policy = 'open',
+  more = false,
+  ingress = false,
+  management = false,
+} = {}): string {
   return `
 apiVersion: v1
 kind: Service
@@ -51,7 +68,7 @@ apiVersion: networking.k8s.io/v1
 kind: NetworkPolicy
 metadata: { name: order-producer, namespace: staging }
 spec: { note: ${policy} }
----${deployment('order-producer', env)}${deployment('order-consumer', env)}
+---${deployment('order-producer', env, management)}${deployment('order-consumer', env, management)}
 apiVersion: v1
 kind: ConfigMap
 metadata: { name: order-producer-abc, namespace: staging }

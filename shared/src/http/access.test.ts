@@ -191,11 +191,13 @@ describe('AUTH=jwt', () => {
 });
 
 describe('in production', () => {
-  it('shows what runs to operators only, and health and Prometheus to everybody who reaches the port', async () => {
-    const { get } = await withKeys({ appEnv: 'production', docs: false });
+  it('shows what runs to operators only, and nothing but health to everybody', async () => {
+    const { get } = await withKeys({ appEnv: 'production', docs: false, managementPort: 8082 });
     const codes = async (headers: Record<string, string>) =>
       Promise.all(
         [
+          '/livez',
+          '/actuator',
           '/actuator/info',
           '/actuator/metrics',
           '/actuator/metrics/process.cpu.time',
@@ -204,9 +206,35 @@ describe('in production', () => {
           '/metrics',
         ].map(async (url) => (await get(url, headers)).statusCode),
       );
-    expect(await codes({})).toEqual([401, 401, 401, 404, 404, 200]);
-    expect(await codes({ 'x-api-key': reader.key })).toEqual([403, 403, 403, 404, 404, 200]);
-    expect(await codes({ 'x-api-key': operator.key })).toEqual([200, 200, 200, 404, 404, 200]);
+    expect(await codes({})).toEqual([200, 401, 401, 401, 401, 404, 404, 404]);
+    expect(await codes({ 'x-api-key': reader.key })).toEqual([200, 403, 403, 403, 403, 404, 404, 404]);
+    expect(await codes({ 'x-api-key': operator.key })).toEqual([200, 200, 200, 200, 200, 404, 404, 404]);
+  });
+
+  it('shows the parts of health to operators, and to everybody else the status alone', async () => {
+    const { get } = await withKeys({ appEnv: 'production' });
+    const health = async (headers: Record<string, string>) => (await get('/actuator/health', headers)).json();
+    const status = { status: 'UP' };
+    expect(await health({})).toEqual(status);
+    expect(await health({ 'x-api-key': 'order_wrong' })).toEqual(status);
+    expect(await health({ 'x-api-key': reader.key })).toEqual(status);
+    expect(await health({ 'x-api-key': operator.key })).toMatchObject({
+      ...status,
+      components: { sqs: status },
+    });
+  });
+
+  it('shows health while the keys of an issuer cannot be had', async () => {
+    const jwt = { JWT_ISSUER: ISSUER, JWT_AUDIENCE: 'orders', JWT_JWKS: 'http://127.0.0.1:1/keys' };
+    const { get } = await serverWith({ appEnv: 'production', auth: { AUTH: ['jwt'], ...jwt } });
+    const token = await new SignJWT({ client_id: 'shop', scope: 'operations' })
+      .setProtectedHeader({ alg: 'RS256', kid: '1' })
+      .setIssuer(ISSUER)
+      .setAudience('orders')
+      .setExpirationTime('5m')
+      .sign((await generateKeyPair('RS256')).privateKey);
+    const response = await get('/actuator/health', { authorization: `Bearer ${token}` });
+    expect([response.statusCode, response.json()]).toEqual([200, { status: 'UP' }]);
   });
 });
 

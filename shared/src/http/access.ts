@@ -15,6 +15,10 @@ declare module 'fastify' {
     /** Who sends it. */
     client: Client;
   }
+  interface FastifyInstance {
+    /** Who sends a request to a public route; undefined for one who does not say so, or who is not believed. */
+    identify: (request: FastifyRequest) => Promise<Client | undefined>;
+  }
 }
 
 /**
@@ -27,6 +31,12 @@ export function restrictAccess(
 ): void {
   const routes: RouteOptions[] = [];
   app.decorateRequest('client', null as unknown as Client);
+  app.decorate('identify', async (request) => {
+    const credentials = credentialsOf(request);
+    if (credentials.apiKey === undefined && credentials.authorization === undefined) return undefined;
+    // A public route answers also while the keys of an issuer cannot be had.
+    return await Promise.resolve(authenticator.authenticate(credentials)).catch(() => undefined);
+  });
   app.addHook('onRoute', (route) => {
     if (route.method !== 'OPTIONS') routes.push(route);
   });

@@ -69,14 +69,23 @@ describe('actuator', () => {
     });
   });
 
-  it('/actuator/health, in production, shows the status alone', async () => {
-    const production = await createTestHttpApp({ appEnv: 'production' });
-    try {
-      expect((await production.app.inject('/actuator/health')).json()).toEqual({ status: 'UP' });
-    } finally {
-      await production.app.close();
-    }
-  });
+  it.each(['/metrics', '/actuator/prometheus'])(
+    '%s, with a management port, is 404 and names it',
+    async (url) => {
+      const { app } = await createTestHttpApp({ managementPort: 8082 });
+      try {
+        const answer = await app.inject(url);
+        expect(answer.statusCode).toBe(404);
+        expect(answer.json()).toMatchObject({
+          type: '/problems/on-management-port',
+          detail: 'this is on port 8082, MANAGEMENT_PORT',
+        });
+        expect(Object.keys((await app.inject('/actuator')).json()._links)).not.toContain('prometheus');
+      } finally {
+        await app.close();
+      }
+    },
+  );
 
   it('/actuator, links what there is', async () => {
     const { json } = await get('/actuator');

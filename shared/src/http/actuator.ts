@@ -1,15 +1,19 @@
-import type { FastifyInstance } from 'fastify';
+import type { FastifyInstance, FastifyRequest } from 'fastify';
 import type { MetricObjectWithValues, MetricValue, Registry } from 'prom-client';
 import { z } from 'zod';
 import type { Access } from './access.ts';
 import type { ComponentHealth, Health } from './health.ts';
 import { ProblemError, problemAnswers } from './problem.ts';
 
-export type ActuatorOptions = {
+export type ActuatorOptions = PrometheusOptions & {
   health: Health;
-  registry: Registry;
   info: { name: string; version: string; environment: string };
+  /** Where Prometheus's pages are, if not here. */
+  managementPort: number | undefined;
 };
+export type PrometheusOptions = { registry: Registry };
+
+const PROMETHEUS_PATHS = ['/metrics', '/actuator/prometheus'];
 
 /** Names that operators of Spring services know, and Node's metrics for the same. */
 const ALIASES: Record<string, string> = {
@@ -42,17 +46,17 @@ const dotted = (name: string) => name.replace(/_total$/, '').replaceAll('_', '.'
  */
 export async function actuator(
   app: FastifyInstance,
-  { health: checks, registry, info }: ActuatorOptions,
+  { health: checks, registry, info, managementPort }: ActuatorOptions,
 ): Promise<void> {
   // What runs and how it does: in production for those who operate it.
   const inside = info.environment === 'production' ? 'operations' : 'public';
   const healthRoute = (
     path: string,
     summary: string,
-    check: () => ComponentHealth | Promise<ComponentHealth>,
+    check: (request: FastifyRequest) => ComponentHealth | Promise<ComponentHealth>,
   ) =>
-    app.get(path, operation('public', summary, health), async (_request, reply) => {
-      const state = await check();
+    app.get(path, operation('public', summary, health), async (request, reply) => {
+      const state = await check(request);
       return reply.code(state.status === 'UP' ? 200 : 503).send(state);
     });
 
@@ -60,14 +64,20 @@ export async function actuator(
     healthRoute(path, 'DOWN asks the platform to restart the process', () => checks.liveness());
   for (const path of ['/readyz', '/actuator/health/readiness'])
     healthRoute(path, 'DOWN asks the platform to send no traffic', () => checks.readiness());
-  healthRoute('/actuator/health', 'Health of all components', () => checks.full());
-  for (const path of ['/metrics', '/actuator/prometheus'])
-    app.get(path, operation('public', 'Metrics for Prometheus'), async (_request, reply) =>
-      reply.header('content-type', registry.contentType).send(await registry.metrics()),
-    );
-  app.get('/actuator', operation('public', 'Links to these endpoints'), async () => ({
+  healthRoute('/actuator/health', 'Health of all components', async (request) => {
+    const { status, components } = await checks.full();
+    const showsAll = inside === 'public' || (await app.identify(request))?.scopes.has(inside);
+    return showsAll ? { status, components } : { status };
+  });
+  if (managementPort === undefined) await app.register(prometheus, { registry });
+  else
+    for (const path of PROMETHEUS_PATHS)
+      app.get(path, { config: { access: 'public' }, schema: { hide: true } }, async () => {
+        throw new ProblemError('on-management-port', `this is on port ${managementPort}, MANAGEMENT_PORT`);
+      });
+  app.get('/actuator', operation(inside, 'Links to these endpoints'), async () => ({
     _links: Object.fromEntries(
-      ['health', 'info', 'metrics', 'prometheus'].map((name) => [
+      ['health', 'info', 'metrics', ...(managementPort === undefined ? ['prometheus'] : [])].map((name) => [
         name,
         { href: `/actuator/${name}`, templated: false },
       ]),
@@ -99,6 +109,14 @@ export async function actuator(
       );
     },
   );
+}
+
+/** Metrics for Prometheus. */
+export async function prometheus(app: FastifyInstance, { registry }: PrometheusOptions): Promise<void> {
+  for (const path of PROMETHEUS_PATHS)
+    app.get(path, operation('public', 'Metrics for Prometheus'), async (_request, reply) =>
+      reply.header('content-type', registry.contentType).send(await registry.metrics()),
+    );
 }
 
 type Sample = MetricValue<string> & { metricName?: string };

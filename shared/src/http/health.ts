@@ -1,12 +1,9 @@
-import type { AppEnv } from '../runtime/config.ts';
-
 export type HealthStatus = 'UP' | 'DOWN';
 export type ComponentHealth = { status: HealthStatus; details?: Record<string, unknown> };
-type FullHealth = { status: HealthStatus; components?: Record<string, ComponentHealth> };
+type FullHealth = { status: HealthStatus; components: Record<string, ComponentHealth> };
 export type HealthCheck = () => ComponentHealth | Promise<ComponentHealth>;
 
 export type HealthOptions = {
-  appEnv: AppEnv;
   /** The parts and dependencies of the service. It is UP when all of them are. */
   components: Record<string, HealthCheck>;
   /** True as long as the service makes progress; false asks the platform to restart it. */
@@ -47,7 +44,7 @@ export class Health {
     return this.#accepting ? { status: (await this.full()).status } : { status: 'DOWN' };
   }
 
-  /** In the shape of Spring's Actuator. In production without details: nobody is authorised to see them yet. */
+  /** In the shape of Spring's Actuator. */
   full(): Promise<FullHealth> {
     const now = performance.now();
     if (!this.#last || now - this.#last.at >= (this.#options.keepMs ?? DEFAULT_KEEP_MS)) {
@@ -63,9 +60,7 @@ export class Health {
       ),
     );
     const status = entries.every(([, { status }]) => status === 'UP') ? 'UP' : 'DOWN';
-    return this.#options.appEnv === 'production'
-      ? { status }
-      : { status, components: Object.fromEntries(entries) };
+    return { status, components: Object.fromEntries(entries) };
   }
 }
 

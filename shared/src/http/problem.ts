@@ -64,6 +64,7 @@ const PROBLEMS = {
   forbidden: [403, 'The sender lacks the scope that `detail` names.'],
   'not-found': [404, 'There is nothing at this path.'],
   'order-not-found': [404, 'The order is not stored: unknown, still on its way, or dead-lettered.'],
+  'on-management-port': [404, 'This is on another port, which `detail` names.'],
   'unknown-metric': [404, 'There is no metric of this name.'],
   'method-not-allowed': [405, 'The path exists, but not with this method; see `Allow`.'],
   'too-slow': [408, 'The request did not arrive in time.'],

@@ -5,7 +5,7 @@ import { z } from 'zod';
 import { createTestHttpApp, type TestHttpApp } from '../../testing/http-app.ts';
 import { StartupError } from '../runtime/startup-error.ts';
 import { ProblemError } from './problem.ts';
-import { listen } from './server.ts';
+import { openPorts } from './server.ts';
 
 const PUBLIC = { config: { access: 'public' } } as const;
 
@@ -265,7 +265,7 @@ describe('createHttpServer', () => {
     it('server, whose client leaves in the middle of a body, does not count that as its own failure', async () => {
       const answered = Promise.withResolvers<unknown>();
       test.app.addHook('onError', async (_request, _reply, error) => answered.resolve(error));
-      await listen(test.app, loopback);
+      await test.app.listen({ host: '127.0.0.1', port: 0 });
       const socket = connect((test.app.server.address() as AddressInfo).port, '127.0.0.1');
       test.app.server.once('request', () => socket.destroy());
       socket.write(`${POST_ECHO}Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{`);
@@ -345,7 +345,9 @@ describe('createHttpServer', () => {
 
   describe('on a port', () => {
     const sockets: Socket[] = [];
-    beforeEach(() => listen(test.app, loopback));
+    beforeEach(async () => {
+      await test.app.listen({ host: '127.0.0.1', port: 0 });
+    });
     afterEach(() => {
       for (const socket of sockets.splice(0)) socket.destroy();
     });
@@ -455,7 +457,7 @@ describe('createHttpServer', () => {
 
     it('server, given more connections than it may have, answers those beyond with 503, liveness apart', async () => {
       const few = await createTestHttpApp({ maxConnections: 2 });
-      await listen(few.app, loopback);
+      await few.app.listen({ host: '127.0.0.1', port: 0 });
       const { port } = few.app.server.address() as AddressInfo;
       const [first] = await Promise.all(
         [1, 2].map(async () => {
@@ -503,7 +505,7 @@ describe('createHttpServer', () => {
     it('server, given an old connection, closes it with the next answer', async () => {
       const old = await createTestHttpApp({ connectionMaxAgeMs: 0 });
       old.health.setAccepting(true);
-      await listen(old.app, loopback);
+      await old.app.listen({ host: '127.0.0.1', port: 0 });
       const socket = connect((old.app.server.address() as AddressInfo).port, '127.0.0.1');
       socket.setEncoding('utf8').write(get('/livez'));
       const answer = await readAll(socket);
@@ -600,30 +602,100 @@ describe('createHttpServer', () => {
   });
 });
 
-describe('listen', () => {
-  it('listen, on a port that is taken, says which and how to choose another', async () => {
+describe('openPorts', () => {
+  const portOf = (url: string | undefined) => Number(new URL(url ?? '').port);
+  const statusOf = async (url: string) => (await fetch(url)).status;
+
+  it('openPorts, on a port that is taken, says which and how to choose another', async () => {
     const [first, second] = [await createTestHttpApp(), await createTestHttpApp()];
+    const { url, close } = await openPorts(first.app, first.options, loopback);
     try {
-      await listen(first.app, loopback);
-      const { port } = first.app.server.address() as AddressInfo;
-      const failure = listen(second.app, { ...loopback, port });
+      const failure = openPorts(second.app, second.options, { ...loopback, port: portOf(url) });
       await expect(failure).rejects.toThrow(StartupError);
       await expect(failure).rejects.toThrow(
-        `port ${port} on 127.0.0.1 is taken by another process: set TEST_PORT or HOST`,
+        `port ${portOf(url)} on 127.0.0.1 is taken by another process: set TEST_PORT or HOST`,
       );
     } finally {
-      await Promise.all([first.app.close(), second.app.close()]);
+      await close();
     }
   });
 
-  it('listen, on an address of another machine, reports it', async () => {
-    const { app } = await createTestHttpApp();
+  it('openPorts, on an address of another machine, reports it', async () => {
+    const { app, options } = await createTestHttpApp();
+    await expect(openPorts(app, options, { ...loopback, host: '192.0.2.1' })).rejects.toThrow(
+      'port 0 on 192.0.2.1 cannot be listened on (EADDRNOTAVAIL): set TEST_PORT or HOST',
+    );
+  });
+
+  it('openPorts, without a management port, opens one with everything', async () => {
+    const { app, options } = await createTestHttpApp();
+    const { url, managementUrl, close } = await openPorts(app, options, loopback);
     try {
-      await expect(listen(app, { ...loopback, host: '192.0.2.1' })).rejects.toThrow(
-        'port 0 on 192.0.2.1 cannot be listened on (EADDRNOTAVAIL): set TEST_PORT or HOST',
-      );
+      expect(managementUrl).toBeUndefined();
+      expect(await statusOf(`${url}/metrics`)).toBe(200);
     } finally {
-      await app.close();
+      await close();
     }
+  });
+
+  it("openPorts, with a management port, moves Prometheus's pages and nothing else", async () => {
+    const { app, options } = await createTestHttpApp({ managementPort: 0 });
+    const { url, managementUrl, close } = await openPorts(app, options, loopback);
+    try {
+      for (const path of ['/metrics', '/actuator/prometheus']) {
+        expect([path, await statusOf(url + path)]).toEqual([path, 404]);
+        const moved = await fetch(managementUrl + path);
+        expect([path, moved.status, await moved.text()]).toEqual([
+          path,
+          200,
+          expect.stringContaining('process_cpu_seconds_total'),
+        ]);
+      }
+      for (const path of [
+        '/livez',
+        '/actuator',
+        '/actuator/health',
+        '/actuator/info',
+        '/openapi.json',
+        '/docs',
+      ])
+        expect([path, await statusOf(managementUrl + path)]).toEqual([path, 404]);
+    } finally {
+      await close();
+    }
+  });
+
+  it('openPorts, on a management port that is taken, says so and closes what it opened', async () => {
+    const [first, second] = [await createTestHttpApp(), await createTestHttpApp()];
+    const { url, close } = await openPorts(first.app, first.options, loopback);
+    try {
+      const options = { ...second.options, managementPort: portOf(url) };
+      await expect(openPorts(second.app, options, loopback)).rejects.toThrow(
+        `port ${portOf(url)} on 127.0.0.1 is taken by another process: set MANAGEMENT_PORT or HOST`,
+      );
+      expect(second.app.server.listening).toBe(false);
+    } finally {
+      await close();
+    }
+  });
+
+  it('close, while a request is under way, leaves the metrics to be read until it is answered', async () => {
+    const { app, options } = await createTestHttpApp({ managementPort: 0 });
+    const gate = Promise.withResolvers<object>();
+    const reached = Promise.withResolvers<void>();
+    app.get('/gate', PUBLIC, () => {
+      reached.resolve();
+      return gate.promise;
+    });
+    const { url, managementUrl, close } = await openPorts(app, options, loopback);
+    const answer = fetch(`${url}/gate`);
+    await reached.promise;
+    const closed = close();
+    await vi.waitFor(() => expect(app.server.listening).toBe(false));
+    expect(await statusOf(`${managementUrl}/metrics`)).toBe(200);
+    gate.resolve({});
+    expect((await answer).status).toBe(200);
+    await closed;
+    await expect(fetch(`${managementUrl}/metrics`)).rejects.toThrow();
   });
 });

@@ -24,7 +24,7 @@ import type { CommonMetrics } from '../runtime/metrics.ts';
 import { StartupError } from '../runtime/startup-error.ts';
 import { continueTrace, type TraceContext } from '../runtime/trace-context.ts';
 import { describeAccess, restrictAccess } from './access.ts';
-import { type ActuatorOptions, actuator } from './actuator.ts';
+import { type ActuatorOptions, actuator, prometheus } from './actuator.ts';
 import { limitBytesInWork } from './admission.ts';
 import { readJsonBodies } from './body.ts';
 import {
@@ -95,6 +95,13 @@ never on the text. Most 4xx mean that the request must change. 429 and 503 pass:
 
 /** The HTTP server of both services: limits, problem+json for every error, trace context, metrics, API docs, actuator. */
 export async function createHttpServer(options: HttpServerOptions): Promise<HttpServer> {
+  const app = await createServer(options);
+  if (options.docs) await showDocs(app, options);
+  await app.register(actuator, options);
+  return app;
+}
+
+async function createServer(options: HttpServerOptions): Promise<HttpServer> {
   const underWay: RequestsUnderWay = new Map();
   const app = fastify({
     loggerInstance: options.logger,
@@ -187,8 +194,6 @@ export async function createHttpServer(options: HttpServerOptions): Promise<Http
     });
     response.end(body);
   });
-  if (options.docs) await showDocs(app, options);
-  await app.register(actuator, options);
   return app;
 }
 
@@ -249,8 +254,45 @@ const showRoute: typeof jsonSchemaTransform = (route) => {
   return shown;
 };
 
-/** @throws {StartupError} when the port is taken or not allowed */
-export async function listen(
+export type OpenPorts = {
+  url: string;
+  /** Undefined if Prometheus's pages are on the same port. */
+  managementUrl: string | undefined;
+  /** Answers every accepted request. The metrics of that can be read until it is done. */
+  close: () => Promise<void>;
+};
+
+/**
+ * Opens the port of the service and, with `managementPort`, one more, with Prometheus's pages alone. It asks nobody who
+ * they are: a scraper has no key, so the network has to keep others away.
+ * @throws {StartupError} when a port is taken or not allowed
+ */
+export async function openPorts(
+  app: HttpServer,
+  options: HttpServerOptions,
+  { host, ...own }: { host: string; port: number; variable: string },
+): Promise<OpenPorts> {
+  const { managementPort: port } = options;
+  const management =
+    port === undefined ? undefined : await createServer({ ...options, corsAllowedOrigins: [] });
+  const close = async () => {
+    await app.close();
+    await management?.close();
+  };
+  try {
+    if (management && port !== undefined) {
+      await management.register(prometheus, options);
+      await listen(management, { host, port, variable: 'MANAGEMENT_PORT' });
+    }
+    await listen(app, { host, ...own });
+  } catch (error) {
+    await close();
+    throw error;
+  }
+  return { url: app.listeningOrigin, managementUrl: management?.listeningOrigin, close };
+}
+
+async function listen(
   app: HttpServer,
   { host, port, variable }: { host: string; port: number; variable: string },
 ): Promise<void> {

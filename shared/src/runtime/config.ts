@@ -71,6 +71,11 @@ export const commonFields = {
       "release, shown in logs, metrics and dead letters; set in the images; defaults to the package's version",
     ),
   HOST: z.string().min(1).default('127.0.0.1').describe('address to listen on; use 0.0.0.0 in a container'),
+  MANAGEMENT_PORT: port
+    .optional()
+    .describe(
+      "port of Prometheus's pages, /metrics and /actuator/prometheus; 8082 in production; in dev and staging they are on the port of the service, unless this is set",
+    ),
   HTTP_MAX_CONNECTIONS: integer(1, 100_000)
     .default(5_000)
     .describe(
@@ -235,6 +240,13 @@ function problemOf({ code, message, ...issue }: z.core.$ZodIssue, text: string |
 
 export const hasApiDocs = ({ API_DOCS, APP_ENV }: Pick<CommonConfig, 'API_DOCS' | 'APP_ENV'>): boolean =>
   (API_DOCS ?? (APP_ENV === 'production' ? 'off' : 'on')) === 'on';
+
+/** Of Prometheus's pages; undefined if they are on the port of the service. */
+export const managementPort = ({
+  MANAGEMENT_PORT,
+  APP_ENV,
+}: Pick<CommonConfig, 'MANAGEMENT_PORT' | 'APP_ENV'>): number | undefined =>
+  MANAGEMENT_PORT ?? (APP_ENV === 'production' ? 8082 : undefined);
 
 /** How clients say who they are. */
 export const authMethods = ({ AUTH, APP_ENV }: Pick<CommonConfig, 'AUTH' | 'APP_ENV'>): AuthMethod[] =>

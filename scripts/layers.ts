@@ -16,7 +16,8 @@ export const LAYERS: Readonly<Record<string, readonly string[]>> = {
   'shared/auth': ['shared/runtime', 'node:', 'jose', 'lru-cache'],
   'shared/http': [
     ...['shared/auth', 'shared/runtime', 'node:', 'prom-client', 'zod'],
-    ...['fastify', 'fastify-type-provider-zod', '@fastify/cors', '@fastify/swagger', '@fastify/swagger-ui'],
+    ...['fastify', 'fastify-type-provider-zod', '@fastify/cors', '@fastify/helmet'],
+    ...['@fastify/swagger', '@fastify/swagger-ui'],
   ],
 
   'producer/config.ts': ['shared/runtime', 'shared/order', 'zod'],

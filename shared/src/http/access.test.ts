@@ -83,6 +83,14 @@ describe('AUTH=api-key', () => {
       expect([url, (await get(url)).statusCode]).not.toEqual([url, 401]);
   });
 
+  it('lets no cache keep what only some may see, nor its refusal', async () => {
+    const { order, get } = await withKeys();
+    const refused = await order({ 'x-api-key': reader.key });
+    const placed = await order({ 'x-api-key': writer.key });
+    for (const answer of [refused, placed]) expect(answer.headers['cache-control']).toBe('no-store');
+    expect((await get('/open')).headers['cache-control']).toBeUndefined();
+  });
+
   it('writes a line for each refusal, with who and what for, and without the key', async () => {
     const { order, lines } = await withKeys();
     await order({ 'x-api-key': reader.key });

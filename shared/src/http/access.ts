@@ -51,6 +51,8 @@ export function restrictAccess(
       request.client = ANYONE;
       return done();
     }
+    // What only some may see is for no cache.
+    reply.header('cache-control', 'no-store');
     const decide = (client: Client | undefined) => {
       if (!client?.scopes.has(access)) return done(refuse(reply, client, access));
       request.client = client;

@@ -602,6 +602,46 @@ describe('createHttpServer', () => {
   });
 });
 
+describe('headers for browsers', () => {
+  let test: TestHttpApp;
+  beforeEach(async () => {
+    test = await createTestHttpApp();
+  });
+  afterEach(() => test.app.close());
+
+  it.each(['/livez', '/nowhere', '/docs/', '/openapi.json'])('%s is taken for nothing else', async (url) => {
+    expect((await test.app.inject(url)).headers['x-content-type-options']).toBe('nosniff');
+  });
+
+  it.each(['/docs/', '/docs', '/docs/static/index.html'])(
+    '%s runs scripts of its own only, in no frame',
+    async (url) => {
+      const { headers } = await test.app.inject(url);
+      const policy = String(headers['content-security-policy']).split(';');
+      expect(policy).toEqual(
+        expect.arrayContaining([
+          "default-src 'self'",
+          "script-src 'self'",
+          "object-src 'none'",
+          "frame-ancestors 'none'",
+        ]),
+      );
+      expect(policy).not.toContain('upgrade-insecure-requests');
+      expect(headers).toMatchObject({ 'x-frame-options': 'DENY', 'referrer-policy': 'no-referrer' });
+    },
+  );
+
+  it('the page of the docs has nothing that its policy forbids, and asks nobody else', async () => {
+    const page = (await test.app.inject('/docs/')).body;
+    const script = (await test.app.inject('/docs/static/swagger-initializer.js')).body;
+    expect(page).not.toMatch(/<script(?![^>]* src=)|\son\w+=|javascript:/);
+    const sources = [...page.matchAll(/(?:src|href)="([^"]*)"/g)].map(([, source]) => source);
+    expect(sources.length).toBeGreaterThan(3);
+    for (const source of sources) expect(source).toMatch(/^\.?\//);
+    expect(script).toContain('"validatorUrl":null');
+  });
+});
+
 describe('openPorts', () => {
   const portOf = (url: string | undefined) => Number(new URL(url ?? '').port);
   const statusOf = async (url: string) => (await fetch(url)).status;

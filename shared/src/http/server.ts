@@ -1,3 +1,4 @@
+import type { FastifyHelmetOptions } from '@fastify/helmet';
 import swagger from '@fastify/swagger';
 import swaggerUi from '@fastify/swagger-ui';
 import fastify, {
@@ -88,6 +89,21 @@ const CORS_MAX_AGE_SECONDS = 600;
 const METHODS = ['GET', 'HEAD', 'POST'] as const;
 const JSON_IN_OTHER_LETTERS = /;\s*charset\s*=(?!\s*"?utf-?8"?\s*(?:;|$))/i;
 
+/** Swagger's page needs styles in its elements, and nothing from elsewhere. No page may frame it. */
+const HEADERS_OF_PAGES: FastifyHelmetOptions = {
+  contentSecurityPolicy: {
+    directives: {
+      fontSrc: ["'self'", 'data:'],
+      frameAncestors: ["'none'"],
+      styleSrc: ["'self'", "'unsafe-inline'"],
+      // For where TLS ends: whoever opens the page without TLS gets it without.
+      upgradeInsecureRequests: null,
+    },
+  },
+  frameguard: { action: 'deny' },
+  strictTransportSecurity: false,
+};
+
 const ABOUT_ERRORS = `**Errors** are \`${PROBLEM_CONTENT_TYPE}\` ([RFC 9457](https://www.rfc-editor.org/rfc/rfc9457)).
 Each operation lists the kinds it can answer with; the kind is the last part of \`type\`. Base decisions on the kind,
 never on the text. Most 4xx mean that the request must change. 429 and 503 pass: send the same request again after
@@ -155,6 +171,8 @@ async function createServer(options: HttpServerOptions): Promise<HttpServer> {
   }
   app.addHook('onRequest', (request, reply, done) => {
     request.trace = continueTrace(request.headers['traceparent']);
+    // Nothing here is a page but the docs, and no browser should take an answer for one.
+    reply.header('x-content-type-options', 'nosniff');
     const { host, 'content-encoding': encoding, 'content-type': type } = request.headers;
     const refuse = (kind: ProblemKind, detail: string) => done(new ProblemError(kind, detail));
     // RFC 9112 §3.2
@@ -217,10 +235,12 @@ async function showDocs(
     transformObject: jsonSchemaTransformObject,
   });
   await app.register(async (docs) => {
+    await docs.register(import('@fastify/helmet'), HEADERS_OF_PAGES);
     docs.addHook('onRoute', (route) => {
       route.config = { ...route.config, access: 'public' };
     });
-    await docs.register(swaggerUi, { routePrefix: '/docs' });
+    // Without a validator: the page would send the address of this service to a third party.
+    await docs.register(swaggerUi, { routePrefix: '/docs', uiConfig: { validatorUrl: null } });
   });
   app.get('/openapi.json', { config: { access: 'public' }, schema: { hide: true } }, async () =>
     app.swagger(),

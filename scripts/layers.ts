@@ -15,7 +15,7 @@ export const LAYERS: Readonly<Record<string, readonly string[]>> = {
   'shared/order': ['shared/sqs/queues.ts', 'node:', 'cockatiel', 'zod'],
   'shared/auth': ['shared/runtime', 'node:', 'jose', 'lru-cache'],
   'shared/http': [
-    ...['shared/auth', 'shared/runtime', 'node:', 'prom-client', 'zod'],
+    ...['shared/auth', 'shared/runtime', 'node:', 'lru-cache', 'prom-client', 'zod'],
     ...['fastify', 'fastify-type-provider-zod', '@fastify/cors', '@fastify/helmet'],
     ...['@fastify/swagger', '@fastify/swagger-ui'],
   ],

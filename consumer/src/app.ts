@@ -96,6 +96,8 @@ export async function startConsumer(
     maxConnections: config.HTTP_MAX_CONNECTIONS,
     corsAllowedOrigins: config.CORS_ALLOWED_ORIGINS,
     authenticator,
+    rateLimits: config,
+    trustedProxies: config.TRUSTED_PROXIES,
     docs: hasApiDocs(config),
     managementPort: managementPort(config),
   };

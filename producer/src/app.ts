@@ -75,6 +75,8 @@ export async function startProducer(
     maxConnections: config.HTTP_MAX_CONNECTIONS,
     corsAllowedOrigins: config.CORS_ALLOWED_ORIGINS,
     authenticator,
+    rateLimits: config,
+    trustedProxies: config.TRUSTED_PROXIES,
     docs: hasApiDocs(config),
     managementPort: managementPort(config),
   };

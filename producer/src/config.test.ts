@@ -1,4 +1,4 @@
-import { authMethods } from '@orders/shared/runtime/config.ts';
+import { authMethods, managementPort } from '@orders/shared/runtime/config.ts';
 import { StartupError } from '@orders/shared/runtime/startup-error.ts';
 import { describe, expect, it } from 'vitest';
 import { loadProducerConfig, producerConfigSchema, statusBaseUrl } from './config.ts';
@@ -73,6 +73,35 @@ it.each(['OFF', 'Off', 'STDOUT'])(
     );
   },
 );
+
+it.each([
+  [{}, []],
+  [
+    { TRUSTED_PROXIES: '10.0.0.0/16, 192.0.2.7,2001:db8::/32' },
+    ['10.0.0.0/16', '192.0.2.7', '2001:db8::/32'],
+  ],
+])('with %j, proxies that are believed are %j', (env, proxies) => {
+  expect(loadProducerConfig(env).TRUSTED_PROXIES).toEqual(proxies);
+});
+
+it.each([
+  [{ TRUSTED_PROXIES: 'true' }, 'TRUSTED_PROXIES.0: must be addresses such as 10.0.0.0/16'],
+  [{ TRUSTED_PROXIES: '10.0.0.0/33' }, 'TRUSTED_PROXIES.0: must be addresses such as 10.0.0.0/16'],
+  [{ CLIENT_BURST_ORDERS: '5' }, 'CLIENT_BURST_ORDERS: needs CLIENT_ORDERS_PER_SECOND'],
+  [{ CLIENT_ORDERS_PER_SECOND: '0' }, 'CLIENT_ORDERS_PER_SECOND'],
+])('with %j does not start: %s', (env, problem) => {
+  expect(() => loadProducerConfig(env)).toThrow(problem);
+});
+
+it.each([
+  [{}, undefined],
+  [{ ...DEPLOYED, APP_ENV: 'staging' }, undefined],
+  [DEPLOYED, 8082],
+  [{ ...DEPLOYED, MANAGEMENT_PORT: '9090' }, 9090],
+  [{ MANAGEMENT_PORT: '8082' }, 8082],
+])("with %j, Prometheus's pages are on a port of their own: %j", (env, port) => {
+  expect(managementPort(loadProducerConfig(env))).toBe(port);
+});
 
 describe('who may call', () => {
   const file = { API_KEYS_FILE: '/keys' };

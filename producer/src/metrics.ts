@@ -9,7 +9,7 @@ import {
 import type { RefusalCode } from './domain/errors.ts';
 
 /** Label of `orders_refused_total`: a refusal of the use case, or a request that never got there. */
-export type RefusalReason = Lowercase<RefusalCode> | 'invalid' | 'busy';
+export type RefusalReason = Lowercase<RefusalCode> | 'invalid' | 'busy' | 'rate_limited';
 
 export type ProducerMetrics = CommonMetrics & {
   /** Dashboard: rate in. Alert: none comes in. */

@@ -8,9 +8,11 @@ export type BusinessLimit = Limit & {
 
 /** Of orders a second: below it, shares say nothing. */
 const TRAFFIC = '0.1';
+/** A client that reaches its limit says nothing of a release. */
+const REFUSED = 'orders_refused_total{namespace="$namespace",reason!="rate_limited"}';
 const shareRefused = (offset: string) =>
-  `sum(rate(orders_refused_total{namespace="$namespace"}[5m]${offset})) / ` +
-  `(sum(rate(orders_refused_total{namespace="$namespace"}[5m]${offset})) + ` +
+  `sum(rate(${REFUSED}[5m]${offset})) / ` +
+  `(sum(rate(${REFUSED}[5m]${offset})) + ` +
   `(sum(rate(orders_accepted_total{namespace="$namespace"}[5m]${offset})) > ${TRAFFIC}))`;
 
 /** All that decides whether a release stays. A limit that trips on a quiet night makes the next one unread. */

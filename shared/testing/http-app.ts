@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { type AuthConfig, createAuthenticator } from '../src/auth/authenticator.ts';
 import { type ComponentHealth, Health } from '../src/http/health.ts';
+import type { RateLimitsConfig } from '../src/http/rate-limits.ts';
 import { createHttpServer, type HttpServer, type HttpServerOptions } from '../src/http/server.ts';
 import { type AppEnv, commonFields, loadConfig } from '../src/runtime/config.ts';
 import { type CommonMetrics, createMetrics } from '../src/runtime/metrics.ts';
@@ -27,6 +28,8 @@ export async function createTestHttpApp({
   auth = {} as Partial<AuthConfig>,
   docs = true,
   managementPort = undefined as number | undefined,
+  rateLimits = {} as Partial<RateLimitsConfig>,
+  trustedProxies = [] as string[],
 } = {}): Promise<TestHttpApp> {
   const { logger, lines } = captureLog({ APP_ENV: appEnv });
   const metrics = createMetrics('order-test', '1.2.3');
@@ -61,6 +64,8 @@ export async function createTestHttpApp({
     maxBytesInWork,
     corsAllowedOrigins,
     authenticator,
+    rateLimits: { ...config, ...rateLimits },
+    trustedProxies,
     docs,
     managementPort,
   };

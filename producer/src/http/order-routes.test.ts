@@ -426,6 +426,36 @@ describe('orderRoutes', () => {
     });
   });
 
+  it('with a limit per client, a batch costs as many as it has orders; what is refused is not placed', async () => {
+    const limited = await createTestHttpApp({
+      rateLimits: { CLIENT_ORDERS_PER_SECOND: 1, CLIENT_BURST_ORDERS: 3 },
+    });
+    try {
+      const options = {
+        placeOrder,
+        metrics,
+        statusBaseUrl: undefined,
+        maxOrderBytes: 4_096,
+        maxBatchBytes: 4_096,
+      };
+      await limited.app.register(orderRoutes, options);
+      const batch = (...ids: number[]) =>
+        limited.app.inject({
+          method: 'POST',
+          url: '/orders/batch',
+          payload: ids.map((id) => anOrderRequest({ orderId: otherId(id) })),
+        });
+      expect((await batch(1, 2)).statusCode).toBe(207);
+      const refused = await batch(3, 4);
+      expect([refused.statusCode, refused.json().type]).toEqual([429, '/problems/rate-limited']);
+      expect((await batch(5)).statusCode).toBe(207);
+      expect(placeOrder.mock.calls.map(([{ orderId }]) => orderId)).toEqual([1, 2, 5].map(otherId));
+      expect(await refusedBy()).toEqual({ rate_limited: 1 });
+    } finally {
+      await limited.app.close();
+    }
+  });
+
   it('OpenAPI, given an order, shows an example that is accepted as it stands, alone and in a batch', async () => {
     const api = (await test.app.inject('/openapi.json')).json();
     const [example] = api.components.schemas.OrderRequestInput.examples;

@@ -119,8 +119,9 @@ export async function orderRoutes(
   app.addHook('onError', async (_request, _reply, error) => {
     const status = error instanceof ProblemError ? error.problem.status : (error.statusCode ?? 500);
     // Refusals of the use case are counted there. These are the requests that never reached it.
-    if (status < 500 && !(error.cause instanceof OrderRefusedError))
-      countRefused(status === 429 ? 'busy' : 'invalid');
+    if (status >= 500 || error.cause instanceof OrderRefusedError) return;
+    if (error instanceof ProblemError && error.kind === 'rate-limited') countRefused('rate_limited');
+    else countRefused(status === 429 ? 'busy' : 'invalid');
   });
 
   app.post(
@@ -198,6 +199,7 @@ export async function orderRoutes(
       }
       const { body } = request;
       const orders = Array.isArray(body) ? body : body.orders;
+      app.chargeOrders(request, reply, orders.length);
       refuseRepeatedIds(orders, Array.isArray(body) ? '' : '/orders');
       // A smaller body cannot hold an order that is too large.
       const maxBytes =

@@ -3,6 +3,7 @@ import type { Authenticator } from '../auth/authenticator.ts';
 import { ANYONE, type Client, type Scope } from '../auth/client.ts';
 import type { Logger } from '../runtime/logger.ts';
 import { ProblemError, problemAnswers } from './problem.ts';
+import type { ChargeFailedLogin } from './rate-limits.ts';
 
 /** Who may use a route: everybody, or clients with a scope. */
 export type Access = 'public' | Scope;
@@ -27,7 +28,11 @@ declare module 'fastify' {
  */
 export function restrictAccess(
   app: FastifyInstance,
-  { authenticator, logger }: { authenticator: Authenticator; logger: Logger },
+  {
+    authenticator,
+    logger,
+    chargeFailedLogin,
+  }: { authenticator: Authenticator; logger: Logger; chargeFailedLogin: ChargeFailedLogin },
 ): void {
   const routes: RouteOptions[] = [];
   app.decorateRequest('client', null as unknown as Client);
@@ -65,6 +70,9 @@ export function restrictAccess(
 
   /** Says nothing of what is wrong with a credential: that would help to guess one. */
   function refuse(reply: FastifyReply, client: Client | undefined, access: Scope): ProblemError {
+    const tooMany = client ? undefined : chargeFailedLogin(reply.request);
+    // Counted, and not logged: a flood of them must not fill the log.
+    if (tooMany) return tooMany;
     const { method, routeOptions, trace } = reply.request;
     const about = {
       audit: 'refused',

@@ -79,6 +79,7 @@ const PROBLEMS = {
   'order-not-sendable': [422, 'The queue refuses this order, and always will.'],
   busy: [429, 'The service holds as many bytes as it may.'],
   'buffer-full': [429, 'As many orders wait for the queue as may.'],
+  'rate-limited': [429, 'The client has used up what it may send for now.'],
   'header-too-large': [431, 'The headers have too many bytes.'],
   internal: [500, 'The service failed; its log has the error under the `traceId`.'],
   'too-many-connections': [503, 'Too many connections are open.'],
@@ -100,7 +101,7 @@ const KIND_OF_STATUS: Record<number, ProblemKind> = {
 };
 
 /** What can be wrong with any request. */
-export const OF_REQUEST = ['no-host', 'two-hosts', 'busy', 'too-many-connections'] as const;
+export const OF_REQUEST = ['no-host', 'two-hosts', 'busy', 'rate-limited', 'too-many-connections'] as const;
 /** What can be wrong with a request that has a body. */
 export const OF_BODY = [
   ...['malformed', 'validation', 'not-utf-8', 'too-deep', 'too-many-objects', 'incomplete-body'],
@@ -129,14 +130,21 @@ export function problemAnswers(...kinds: ProblemKind[]) {
 /** An error that is an answer: thrown by a route, turned into problem+json by the server's error handler. */
 export class ProblemError extends Error {
   override readonly name = 'ProblemError';
+  readonly kind: ProblemKind;
   readonly problem: Problem;
   readonly retryAfterSeconds: number | undefined;
 
-  constructor(kind: ProblemKind, detail?: string, options: ErrorOptions & { errors?: FieldError[] } = {}) {
+  /** @param options `retryAfterSeconds` where more is known than what goes with the status */
+  constructor(
+    kind: ProblemKind,
+    detail?: string,
+    options: ErrorOptions & { errors?: FieldError[]; retryAfterSeconds?: number } = {},
+  ) {
     const problem = createProblem(kind, detail, options.errors);
     super(detail ?? problem.title, options);
+    this.kind = kind;
     this.problem = problem;
-    this.retryAfterSeconds = RETRY_AFTER_SECONDS[problem.status as Status];
+    this.retryAfterSeconds = options.retryAfterSeconds ?? RETRY_AFTER_SECONDS[problem.status as Status];
   }
 }
 

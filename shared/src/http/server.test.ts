@@ -209,7 +209,7 @@ describe('createHttpServer', () => {
     expect(refused.statusCode).toBe(400);
     expect(refused.headers).toMatchObject({
       'access-control-allow-origin': origin,
-      'access-control-expose-headers': 'location, retry-after, www-authenticate',
+      'access-control-expose-headers': 'location, ratelimit, ratelimit-policy, retry-after, www-authenticate',
     });
     const other = await app.inject({ url: '/livez', headers: { origin: 'https://evil.example' } });
     expect(other.headers).not.toHaveProperty('access-control-allow-origin');

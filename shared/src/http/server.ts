@@ -44,6 +44,7 @@ import {
   refusedRequest,
   validationError,
 } from './problem.ts';
+import { limitFailedLogins, limitRates, type RateLimitsConfig } from './rate-limits.ts';
 
 declare module 'fastify' {
   interface FastifyRequest {
@@ -64,13 +65,16 @@ export type HttpServerOptions = ActuatorOptions &
     logger: Logger;
     /** What the service is for: the first words of the API's page. */
     introduction: string;
-    metrics: Pick<CommonMetrics, 'httpRequestDuration'>;
+    metrics: Pick<CommonMetrics, 'httpRequestDuration' | 'rateLimited'>;
     bodyLimitBytes: number;
     /** Limit of the bodies and large answers held at once; beyond it a request is answered 429. */
     maxBytesInWork: number;
     /** Web pages from elsewhere that may call this service (https://fetch.spec.whatwg.org/#http-cors-protocol). */
     corsAllowedOrigins: readonly string[];
     authenticator: Authenticator;
+    rateLimits: RateLimitsConfig;
+    /** Addresses of proxies whose word on where a request comes from is believed (`X-Forwarded-For`). */
+    trustedProxies: readonly string[];
     /** Whether /docs and /openapi.json are there. */
     docs: boolean;
   };
@@ -127,6 +131,7 @@ async function createServer(options: HttpServerOptions): Promise<HttpServer> {
     bodyLimit: options.bodyLimitBytes,
     requestTimeout: REQUEST_TIMEOUT_MS,
     keepAliveTimeout: KEEP_ALIVE_TIMEOUT_MS,
+    trustProxy: [...options.trustedProxies],
     // At stop, close idle connections and finish the others: an accepted request gets its answer.
     forceCloseConnections: 'idle',
     return503OnClosing: false,
@@ -165,7 +170,7 @@ async function createServer(options: HttpServerOptions): Promise<HttpServer> {
       origin: [...options.corsAllowedOrigins],
       methods: [...METHODS],
       allowedHeaders: ['authorization', 'content-type', 'idempotency-key', 'traceparent', 'x-api-key'],
-      exposedHeaders: ['location', 'retry-after', 'www-authenticate'],
+      exposedHeaders: ['location', 'ratelimit', 'ratelimit-policy', 'retry-after', 'www-authenticate'],
       maxAge: CORS_MAX_AGE_SECONDS,
     });
   }
@@ -188,7 +193,8 @@ async function createServer(options: HttpServerOptions): Promise<HttpServer> {
     return done();
   });
   manageConnections(app, { ...options, underWay });
-  restrictAccess(app, options);
+  restrictAccess(app, { ...options, chargeFailedLogin: limitFailedLogins(options) });
+  limitRates(app, options);
   limitBytesInWork(app, options.maxBytesInWork);
   app.addHook('onResponse', (request, reply, done) => {
     const labels = {

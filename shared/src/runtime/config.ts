@@ -105,6 +105,31 @@ export const commonFields = {
     .default(['RS256'])
     .describe('algorithms that tokens may be signed with'),
   JWT_CLOCK_TOLERANCE_SECONDS: integer(0, 300).default(30).describe("how far the issuer's clock may be off"),
+  CLIENT_ORDERS_PER_SECOND: integer(1, 1_000_000)
+    .optional()
+    .describe(
+      'orders and look-ups that each client may send per second to one process; beyond it requests get a 429; no limit by default',
+    ),
+  CLIENT_BURST_ORDERS: integer(1, 1_000_000)
+    .optional()
+    .describe(
+      'orders that a client may send at once after a pause; defaults to CLIENT_ORDERS_PER_SECOND; a larger batch is accepted after a pause, and delays the next',
+    ),
+  CLIENT_BYTES_PER_MINUTE: integer(1_024, 1_000_000 * MiB)
+    .optional()
+    .describe('bytes of bodies that each client may send per minute to one process; no limit by default'),
+  FAILED_LOGINS_PER_MINUTE: integer(1, 1_000_000)
+    .optional()
+    .describe(
+      'requests without valid credentials that an address may send per minute to one process; beyond it they get a 429 instead of a 401, and no log line; no limit by default',
+    ),
+  TRUSTED_PROXIES: listOf(
+    z.union([z.ipv4(), z.ipv6(), z.cidrv4(), z.cidrv6()], 'must be addresses such as 10.0.0.0/16'),
+  )
+    .default([])
+    .describe(
+      "load balancers and other proxies, as addresses or networks separated by commas, whose X-Forwarded-For names a request's address; none by default",
+    ),
   API_DOCS: z
     .enum(['on', 'off'])
     .optional()
@@ -166,6 +191,12 @@ export const ACCESS_RULES: ConfigRule<CommonConfig>[] = [
     holds: ({ AUTH, APP_ENV }) => APP_ENV === 'dev' || AUTH.some((method) => method !== 'none'),
     message:
       'must be api-key, jwt, or both, outside dev: anybody who reaches the port could order, and read every order. none,api-key lets everybody in while clients get their keys',
+  },
+  {
+    needs: ['CLIENT_BURST_ORDERS', 'CLIENT_ORDERS_PER_SECOND'],
+    holds: (config) =>
+      config.CLIENT_BURST_ORDERS === undefined || config.CLIENT_ORDERS_PER_SECOND !== undefined,
+    message: 'needs CLIENT_ORDERS_PER_SECOND',
   },
   withMethod('api-key', 'API_KEYS_FILE'),
   withMethod('jwt', 'JWT_ISSUER'),

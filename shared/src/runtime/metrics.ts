@@ -12,6 +12,8 @@ export type CommonMetrics = {
   httpRequestDuration: Histogram<'method' | 'route' | 'status'>;
   /** Requests that had to say who sends them; `none` where AUTH lets everybody in. Alert: many refused. */
   authentications: Counter<'method' | 'result'>;
+  /** Refused by a limit. Dashboard: by limit. Alert: orders or bytes refused for minutes: a limit too low, or a client gone wild. */
+  rateLimited: Counter<'limit'>;
   /** The keys before stay in force. Alert: any. */
   apiKeyFileErrors: Counter;
   /** Every attempt, retries of the SDK included. Dashboard: requests per order, throttling. */
@@ -45,6 +47,12 @@ export function createMetrics(service: string, version: string): CommonMetrics {
       name: 'http_authentications_total',
       help: 'requests to routes that are not public, by how their sender said who it is',
       labelNames: ['method', 'result'],
+      registers,
+    }),
+    rateLimited: new Counter({
+      name: 'http_rate_limited_total',
+      help: 'requests refused because their client, or the address of failed logins, has used up a limit',
+      labelNames: ['limit'],
       registers,
     }),
     apiKeyFileErrors: new Counter({

@@ -1,0 +1,15 @@
+import { alertmanagerConfig, productionDelivery } from './alertmanager.ts';
+import { readContacts } from './contacts.ts';
+import { generatedYaml, prometheusRule, ruleFile } from './prometheus.ts';
+
+/** Every generated file of the monitoring, by its path in the repository. `npm run docs` writes them. */
+export function monitoringFiles(): Record<string, string> {
+  const contacts = readContacts();
+  return {
+    'monitoring/prometheus/rules.yml': generatedYaml(ruleFile(contacts)),
+    'monitoring/alertmanager/alertmanager.yml': generatedYaml(
+      alertmanagerConfig(contacts, productionDelivery(contacts)),
+    ),
+    'k8s/components/alerts/prometheus-rule.yaml': generatedYaml(prometheusRule(contacts)),
+  };
+}

@@ -1,6 +1,7 @@
 import { alertmanagerConfig, productionDelivery } from './alertmanager.ts';
 import { readContacts } from './contacts.ts';
 import { generatedYaml, prometheusRule, ruleFile } from './prometheus.ts';
+import { runbookIndex } from './runbook-index.ts';
 
 /** Every generated file of the monitoring, by its path in the repository. `npm run docs` writes them. */
 export function monitoringFiles(): Record<string, string> {
@@ -10,6 +11,8 @@ export function monitoringFiles(): Record<string, string> {
     'monitoring/alertmanager/alertmanager.yml': generatedYaml(
       alertmanagerConfig(contacts, productionDelivery(contacts)),
     ),
+    'docs/runbooks/README.md': runbookIndex(contacts, 'en'),
+    'docs/runbooks/README.ko.md': runbookIndex(contacts, 'ko'),
     'k8s/components/alerts/prometheus-rule.yaml': generatedYaml(prometheusRule(contacts)),
   };
 }

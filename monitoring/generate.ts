@@ -1,5 +1,8 @@
 import { alertmanagerConfig, productionDelivery } from './alertmanager.ts';
 import { readContacts } from './contacts.ts';
+import { grafanaDashboard } from './grafana.ts';
+import { metricsPage } from './metrics-page.ts';
+import { DASHBOARDS } from './panels.ts';
 import { generatedYaml, prometheusRule, ruleFile } from './prometheus.ts';
 import { runbookIndex } from './runbook-index.ts';
 
@@ -11,6 +14,13 @@ export function monitoringFiles(): Record<string, string> {
     'monitoring/alertmanager/alertmanager.yml': generatedYaml(
       alertmanagerConfig(contacts, productionDelivery(contacts)),
     ),
+    ...Object.fromEntries(
+      DASHBOARDS.map((dashboard) => [
+        `monitoring/grafana/${dashboard.uid}.json`,
+        `${JSON.stringify(grafanaDashboard(dashboard), null, 2)}\n`,
+      ]),
+    ),
+    'docs/metrics.md': metricsPage(),
     'docs/runbooks/README.md': runbookIndex(contacts, 'en'),
     'docs/runbooks/README.ko.md': runbookIndex(contacts, 'ko'),
     'k8s/components/alerts/prometheus-rule.yaml': generatedYaml(prometheusRule(contacts)),

@@ -63,14 +63,16 @@ export function prometheusConfig({
   rules,
   alertmanager,
   scrapeInterval = INTERVALS.scrape,
+  evaluationInterval = INTERVALS.evaluate,
 }: {
   targets: readonly Target[];
   rules: string;
   alertmanager: string;
   scrapeInterval?: string;
+  evaluationInterval?: string;
 }) {
   return {
-    global: { scrape_interval: scrapeInterval, evaluation_interval: INTERVALS.evaluate },
+    global: { scrape_interval: scrapeInterval, evaluation_interval: evaluationInterval },
     rule_files: [rules],
     alerting: { alertmanagers: [{ static_configs: [{ targets: [alertmanager] }] }] },
     scrape_configs: targets.map(({ address, service }) => ({

@@ -1,13 +1,22 @@
 import { availableParallelism } from 'node:os';
 import { defineConfig } from 'vitest/config';
 
-const inPackages = ['shared/src/**', 'producer/src/**', 'consumer/src/**', 'dev/**', 'scripts/**', 'test/**'];
+const inPackages = [
+  'shared/src/**',
+  'producer/src/**',
+  'consumer/src/**',
+  'dev/**',
+  'scripts/**',
+  'monitoring/**',
+  'test/**',
+];
+const monitoring = 'monitoring/check/*.test.ts';
 const containers = '**/*.container.test.ts';
 const cluster = 'test/k8s/*.k8s.test.ts';
 const deployed = 'test/deployed/*.test.ts';
 
 /** unit: one part, fakes behind ports. integration: real services on the embedded defaults. containers: real engines.
- *  manifests: what is in k8s/. k8s: a real cluster. deployed: services that run somewhere. `npm test` runs the first
+ *  manifests: what is in k8s/. k8s: a real cluster. monitoring: real Prometheus and Alertmanager. deployed: services that run somewhere. `npm test` runs the first
  *  three. */
 export default defineConfig({
   test: {
@@ -20,7 +29,7 @@ export default defineConfig({
           name: 'unit',
           testTimeout: 20_000,
           include: inPackages.map((path) => `${path}/*.test.ts`),
-          exclude: [containers, 'test/**'],
+          exclude: [containers, monitoring, 'test/**'],
         },
       },
       {
@@ -60,6 +69,16 @@ export default defineConfig({
           include: [cluster],
           testTimeout: 300_000,
           hookTimeout: 120_000,
+        },
+      },
+      {
+        extends: true,
+        test: {
+          name: 'monitoring',
+          include: [monitoring],
+          testTimeout: 120_000,
+          hookTimeout: 120_000,
+          fileParallelism: false,
         },
       },
       {

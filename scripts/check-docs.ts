@@ -47,7 +47,8 @@ function structure(page: string) {
     'words in code style': [...new Set(text.match(/(?<!`)`[^`\n]+`(?!`)/g))].sort().join('\n'),
   };
 }
-for (const original of ['README.md', 'docs/deploy.md', 'docs/recovery.md']) {
+const runbooks = globSync('docs/runbooks/*.md', { cwd: root }).filter((page) => !page.endsWith('.ko.md'));
+for (const original of ['README.md', 'docs/deploy.md', 'docs/recovery.md', ...runbooks]) {
   const translation = original.replace('.md', '.ko.md');
   const [wanted, found] = [structure(original), structure(translation)];
   for (const part of Object.keys(wanted) as (keyof typeof wanted)[]) {

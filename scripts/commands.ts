@@ -25,7 +25,7 @@ export const docs = defineCommand({
   name: 'npm run docs --',
   forContributors: true,
   summary:
-    'Generates files from the code: docs/configuration.md, docs/commands.md, docs/asyncapi.yaml and .env.example.',
+    'Generates files from the code: docs/configuration.md, docs/commands.md, docs/asyncapi.yaml, .env.example, and the rules, dashboards and pages that monitoring/generate.ts lists.',
   positionals: {},
   options: { check: flag('writes nothing, and fails if a file is outdated') },
   changes: 'those files.',

@@ -4,6 +4,7 @@ import { consumerConfigSchema } from '@orders/consumer/config.ts';
 import { producerConfigSchema } from '@orders/producer/config.ts';
 import { stringify } from 'yaml';
 import { z } from 'zod';
+import { monitoringFiles } from '../monitoring/generate.ts';
 import { asyncApiDocument } from './asyncapi.ts';
 import { runCommand } from './command.ts';
 import { COMMANDS, docs } from './commands.ts';
@@ -105,6 +106,7 @@ await runCommand(docs, async ({ check }) => {
     'docs/commands.md': commandsPage(COMMANDS),
     '.env.example': envExample(),
     'docs/asyncapi.yaml': asyncApiPage(),
+    ...monitoringFiles(),
   };
   let status = 0;
   for (const [name, content] of Object.entries(files)) {

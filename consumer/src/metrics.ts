@@ -7,34 +7,30 @@ import {
   LATENCY_BUCKETS,
   type Registry,
 } from '@orders/shared/runtime/metrics.ts';
-import { REJECTION_REASONS } from './domain/outcome.ts';
+import { type Outcome, REJECTION_REASONS } from './domain/outcome.ts';
 
+const OUTCOMES: readonly Outcome['kind'][] = ['processed', 'duplicate', 'retry', 'rejected', 'released'];
+
+/** docs/metrics.md, generated from this, says which panel and which alert uses each. */
 export type ConsumerMetrics = CommonMetrics & {
-  /** Dashboard: rate out of the queue. */
   received: Counter;
-  /** Alert: share of redelivered messages. */
   redelivered: Counter;
   emptyPolls: Counter;
-  /** Alert: polls fail. */
   pollErrors: Counter;
-  /** Alert: error rate; dashboard: outcomes by kind. */
   outcomes: Counter<'outcome' | 'cause'>;
-  /** Alert: anything in the DLQ, by reason. */
   deadLettered: Counter<'reason'>;
   settleErrors: Counter<'outcome'>;
   lostLeases: Counter;
-  /** Dashboard: from receive to outcome of a batch. Alert: slow handling. */
   processingDuration: Histogram;
-  /** Alert: processing delay. From send to receive. */
   queueTime: Histogram;
-  /** Dashboard and alert: latency of the store. */
   storeDuration: Histogram<'operation' | 'result'>;
   ordersStored: Counter;
-  /** Alert: queue depth, DLQ not empty. Sampled. */
+  ordersStoredLate: Counter;
+  amountStored: Counter<'currency'>;
   queueMessages: Gauge<'queue' | 'state'>;
   /**
-   * Alert: processing delay. Our own age, since `ApproximateAgeOfOldestMessage` of CloudWatch leaves out messages
-   * that were received three times or more. It goes on growing while nothing is polled.
+   * Our own age, since `ApproximateAgeOfOldestMessage` of CloudWatch leaves out messages that were received three times or
+   * more. It goes on growing while nothing is polled.
    */
   observeOldest: (sentAt: Date | undefined) => void;
 };
@@ -97,6 +93,12 @@ export function createConsumerMetrics(version: string): ConsumerMetrics {
   );
   // From the start, so that a rate sees the first one too.
   for (const reason of Object.keys(REJECTION_REASONS)) deadLettered.inc({ reason }, 0);
+  const settleErrors = counter(
+    'sqs_settle_errors_total',
+    'messages whose deletion, release or dead letter SQS did not confirm',
+    'outcome',
+  );
+  for (const outcome of OUTCOMES) settleErrors.inc({ outcome }, 0);
   return {
     ...common,
     observeOldest: (sentAt) => {
@@ -113,7 +115,7 @@ export function createConsumerMetrics(version: string): ConsumerMetrics {
       'cause',
     ),
     deadLettered,
-    settleErrors: counter('sqs_settle_errors_total', 'outcomes that SQS did not confirm', 'outcome'),
+    settleErrors,
     lostLeases: counter('sqs_leases_lost_total', 'leases that expired before their message was settled'),
     processingDuration: histogram(
       'order_processing_duration_seconds',
@@ -131,6 +133,15 @@ export function createConsumerMetrics(version: string): ConsumerMetrics {
       registers,
     }),
     ordersStored: counter('orders_stored_total', 'orders stored, each counted once'),
+    ordersStoredLate: counter(
+      'orders_stored_late_total',
+      'orders stored more than 30 s after they were sent to SQS',
+    ),
+    amountStored: counter(
+      'orders_stored_amount_total',
+      'sum of the amounts of stored orders, in minor units of the currency',
+      'currency',
+    ),
     queueMessages: new Gauge({
       name: 'sqs_queue_messages',
       help: 'approximate number of messages in a queue',

@@ -11,26 +11,38 @@ import type { RefusalCode } from './domain/errors.ts';
 /** Label of `orders_refused_total`: a refusal of the use case, or a request that never got there. */
 export type RefusalReason = Lowercase<RefusalCode> | 'invalid' | 'busy' | 'rate_limited';
 
+const REFUSAL_REASONS = [
+  'invalid',
+  'busy',
+  'buffer_full',
+  'order_too_large',
+  'order_not_sendable',
+  'queue_unavailable',
+] as const satisfies RefusalReason[];
+
+/** docs/metrics.md, generated from this, says which panel and which alert uses each. */
 export type ProducerMetrics = CommonMetrics & {
-  /** Dashboard: rate in. Alert: none comes in. */
   ordersAccepted: Counter;
-  /** Alert: share of refused orders, by reason. */
   ordersRefused: Counter<'reason'>;
-  /** Alert: any; the journal has gaps, and reconcile cannot vouch for these orders. */
+  /** The journal has gaps, and reconcile cannot vouch for these orders. */
   ordersUnjournaled: Counter;
-  /** Dashboard: orders by fate, each once. */
   ordersPublished: Counter<'result'>;
-  /** Alert: p99 of publishing. From hand-over to confirmation. */
   publishDuration: Histogram;
-  /** Dashboard: how full batches are; requests per order. */
   batchSize: Histogram;
-  /** Alert: buffer near its limit. */
   bufferedOrders: Gauge;
 };
 
 export function createProducerMetrics(version: string, bufferedOrders: () => number): ProducerMetrics {
   const common = createMetrics('order-producer', version);
   const registers = [common.registry];
+  const ordersRefused = new Counter({
+    name: 'orders_refused_total',
+    help: 'orders refused, and requests that were refused before their orders were read',
+    labelNames: ['reason'],
+    registers,
+  });
+  // From the start, so that a rate sees the first one too.
+  for (const reason of REFUSAL_REASONS) ordersRefused.inc({ reason }, 0);
   return {
     ...common,
     ordersAccepted: new Counter({
@@ -38,12 +50,7 @@ export function createProducerMetrics(version: string, bufferedOrders: () => num
       help: 'orders answered with 202',
       registers,
     }),
-    ordersRefused: new Counter({
-      name: 'orders_refused_total',
-      help: 'orders refused',
-      labelNames: ['reason'],
-      registers,
-    }),
+    ordersRefused,
     ordersUnjournaled: new Counter({
       name: 'orders_unjournaled_total',
       help: 'accepted orders whose line in the acceptance journal could not be written',

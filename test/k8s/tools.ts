@@ -19,7 +19,7 @@ const GO_MODULES = {
 };
 const CRD_FILES: [module: keyof typeof GO_MODULES, folder: string, files: RegExp][] = [
   ['keda', 'config/crd/bases', /^keda\.sh_(scaledobjects|triggerauthentications)\.yaml$/],
-  ['prometheusOperator', 'example/prometheus-operator-crd', /_podmonitors\.yaml$/],
+  ['prometheusOperator', 'example/prometheus-operator-crd', /_(podmonitors|prometheusrules)\.yaml$/],
   ['externalSecrets', 'config/crds/bases', /^external-secrets\.io_(externalsecrets|secretstores)\.yaml$/],
 ];
 const KUBERNETES_VALIDATE = 'kubernetes-validate==1.37.0';

@@ -200,6 +200,35 @@ describe('outcomes', () => {
   });
 });
 
+describe('orders stored late', () => {
+  const lateCount = async ({ metrics }: Harness) => (await metrics.ordersStoredLate.get()).values[0]?.value;
+  const sentAgo = ({ sqs }: Harness, ms: number, body: string) => {
+    const { Attributes } = sqs.put(body);
+    Object.assign(Attributes ?? {}, { SentTimestamp: String(Date.now() - ms) });
+  };
+
+  test('consumer counts an order that was sent more than 30 s ago, and no other', async () => {
+    const bodies = await Promise.all([anOrder(), anOrder()].map(bodyOf));
+    const harness = start({}, (started) => {
+      sentAgo(started, 31_000, bodies[0] ?? '');
+      sentAgo(started, 5_000, bodies[1] ?? '');
+    });
+    await eventually(() => expect(harness.sqs.deletedHandles()).toHaveLength(2));
+    expect(await lateCount(harness)).toBe(1);
+  });
+
+  test('consumer does not count a late duplicate, which was stored before', async () => {
+    const body = await bodyOf(anOrder());
+    const harness = start({}, (started) => {
+      sentAgo(started, 0, body);
+      sentAgo(started, 31_000, body);
+    });
+    await eventually(() => expect(harness.sqs.deletedHandles()).toHaveLength(2));
+    expect(harness.repository.stored.size).toBe(1);
+    expect(await lateCount(harness)).toBe(0);
+  });
+});
+
 describe('packed messages', () => {
   const packOf = async (...bodies: string[]) => (await packMessages(bodies)).body;
   const sentBack = ({ sqs }: Harness) =>

@@ -5,20 +5,18 @@ export { Counter, Gauge, Histogram, type Registry };
 /** Seconds, from one event-loop turn to a long poll. */
 export const LATENCY_BUCKETS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30];
 
-/** Metrics that both services have. */
+/** Metrics that both services have. docs/metrics.md says which panel and which alert uses each. */
 export type CommonMetrics = {
   registry: Registry;
-  /** Alert: error share of a service; dashboard: rate and latency by route. */
   httpRequestDuration: Histogram<'method' | 'route' | 'status'>;
-  /** Requests that had to say who sends them; `none` where AUTH lets everybody in. Alert: many refused. */
+  /** Requests that had to say who sends them; `none` where AUTH lets everybody in. */
   authentications: Counter<'method' | 'result'>;
-  /** Refused by a limit. Dashboard: by limit. Alert: orders or bytes refused for minutes: a limit too low, or a client gone wild. */
+  /** Refused by a limit of CLIENT_*. */
   rateLimited: Counter<'limit'>;
-  /** The keys before stay in force. Alert: any. */
+  /** The keys before stay in force. */
   apiKeyFileErrors: Counter;
-  /** Every attempt, retries of the SDK included. Dashboard: requests per order, throttling. */
+  /** Every attempt, retries of the SDK included. */
   sqsRequestDuration: Histogram<'operation' | 'result'>;
-  /** Alert: breaker open for minutes. */
   breakerState: Gauge<'breaker'>;
 };
 

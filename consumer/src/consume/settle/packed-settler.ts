@@ -9,13 +9,13 @@ import type { Lease } from '../lease.ts';
 import type { ReceivedOrder } from '../read-messages.ts';
 import { CopySender, type Piece } from './copy-sender.ts';
 import type { DeadLetterSender } from './dead-letter-sender.ts';
-import { countOutcome, countStored, loggerOf } from './report-outcome.ts';
+import { countLate, countOutcome, countStored, loggerOf } from './report-outcome.ts';
 
 export type PackedSettlerOptions = {
   client: SQSClient;
   queueUrl: string;
   deadLetters: DeadLetterSender;
-  metrics: Pick<ConsumerMetrics, 'outcomes'>;
+  metrics: Pick<ConsumerMetrics, 'outcomes' | 'ordersStoredLate'>;
   logger: Logger;
 };
 
@@ -46,6 +46,7 @@ export class PackedSettler {
       metrics,
       orders.filter(({ outcome }) => isStored(outcome)),
     );
+    countLate(metrics, [{ lease, orders }]);
     const sent = await Promise.all(
       unstored.map(async ([line, order]) => {
         const part = { ...message, body: order.body, attributes: {}, rawAttributes: {} };

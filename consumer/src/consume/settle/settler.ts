@@ -9,7 +9,7 @@ import type { MessageInWork, ReceivedOrder } from '../read-messages.ts';
 import type { DeadLetterSender } from './dead-letter-sender.ts';
 import type { FailureCounter } from './failure-counter.ts';
 import type { PackedSettler } from './packed-settler.ts';
-import { countOutcome, countStored, loggerOf } from './report-outcome.ts';
+import { countLate, countOutcome, countStored, loggerOf } from './report-outcome.ts';
 import type { RetryPolicy } from './retry-policy.ts';
 
 export type SettlerOptions = {
@@ -19,7 +19,7 @@ export type SettlerOptions = {
   packed: PackedSettler;
   failures: FailureCounter;
   retryPolicy: RetryPolicy;
-  metrics: Pick<ConsumerMetrics, 'outcomes' | 'settleErrors'>;
+  metrics: Pick<ConsumerMetrics, 'outcomes' | 'settleErrors' | 'ordersStoredLate'>;
   logger: Logger;
 };
 
@@ -46,6 +46,7 @@ export class Settler {
       metrics,
       stored.flatMap(({ orders }) => orders),
     );
+    countLate(metrics, stored);
     const errors = await acknowledger.deleteAll(stored.map(({ lease }) => lease.message.receiptHandle));
     const debugging = logger.isLevelEnabled('debug');
     if (errors.size === 0 && !debugging) return;

@@ -32,6 +32,10 @@ function aGuardedStore() {
     store,
     gate,
     guarded: guardOrderRepository(timed, { gate, trial, metrics }),
+    amounts: async () =>
+      Object.fromEntries(
+        (await metrics.amountStored.get()).values.map(({ labels, value }) => [labels.currency, value]),
+      ),
     storedCount: async () => (await metrics.ordersStored.get()).values[0]?.value,
   };
 }
@@ -46,6 +50,15 @@ const isOfBad = (orders: readonly OrderToStore[]) => orders.some(({ order }) => 
 const NO_COLUMN = new OrderNotStorableError('null value in column', { refusal: '23502' });
 
 describe('guardOrderRepository', () => {
+  it('saveAll adds up what it stores, by currency, and duplicates not', async () => {
+    const { guarded, amounts } = aGuardedStore();
+    const [first, second, yen] = [toStore(), toStore(), toStore({ currency: 'JPY' })];
+    await guarded.saveAll([first, second, yen, first]);
+    await guarded.saveAll([second]);
+    const { currency, totalAmount } = first.order;
+    expect(await amounts()).toEqual({ [currency]: 2 * totalAmount, JPY: totalAmount });
+  });
+
   it('saveAll, refused by a rule that a trial does not meet, passes the refusal on and goes on saving', async () => {
     const { guarded, store, gate, storedCount } = aGuardedStore();
     store.beforeSave = refuse(isOfBad, NO_COLUMN);

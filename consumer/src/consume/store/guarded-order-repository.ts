@@ -1,5 +1,5 @@
 import { OrderNotStorableError, OrderRefusedError, StoreUnavailableError } from '../../domain/errors.ts';
-import type { OrderRepository, OrderToStore } from '../../domain/order-repository.ts';
+import type { OrderRepository, OrderToStore, Saved } from '../../domain/order-repository.ts';
 import { SWALLOWED } from '../../domain/save-results.ts';
 import type { ConsumerMetrics } from '../../metrics.ts';
 import type { SaveTrial } from './save-trial.ts';
@@ -33,6 +33,14 @@ export function timeOrderRepository(
   };
 }
 
+/** Summed up before they are counted, which costs more than the sum: most orders of a batch have the same currency. */
+function countAmounts(metrics: Pick<ConsumerMetrics, 'amountStored'>, stored: readonly Saved[]): void {
+  const amounts = new Map<string, number>();
+  for (const [{ order }] of stored)
+    amounts.set(order.currency, (amounts.get(order.currency) ?? 0) + order.totalAmount);
+  for (const [currency, amount] of amounts) metrics.amountStored.inc({ currency }, amount);
+}
+
 /**
  * A repository that saves only while its gate lets it, and takes a refusal that would meet any order for an outage.
  * Once saving has failed, `ping` rejects until it has been shown to work again.
@@ -43,7 +51,7 @@ export function guardOrderRepository(
     gate,
     trial,
     metrics,
-  }: { gate: StoreGate; trial: SaveTrial; metrics: Pick<ConsumerMetrics, 'ordersStored'> },
+  }: { gate: StoreGate; trial: SaveTrial; metrics: Pick<ConsumerMetrics, 'ordersStored' | 'amountStored'> },
 ): OrderRepository {
   const save = async <O extends OrderToStore>(orders: readonly O[]) => {
     const saved = await repository.saveAll(orders).catch(async (error) => {
@@ -63,6 +71,7 @@ export function guardOrderRepository(
     const last = stored.at(-1);
     if (last) {
       metrics.ordersStored.inc(stored.length);
+      countAmounts(metrics, stored);
       trial.imitate(last[0]);
     } else if (saved.some(([, result]) => result === 'swallowed') && (await trial.refusesAll(SWALLOWED))) {
       throw new StoreUnavailableError('every order is swallowed', { refusal: SWALLOWED });

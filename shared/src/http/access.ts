@@ -1,6 +1,6 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest, FastifySchema, RouteOptions } from 'fastify';
 import type { Authenticator } from '../auth/authenticator.ts';
-import { ANYONE, type Client, type Scope } from '../auth/client.ts';
+import { ANYONE, type Client, mayDo, type Scope } from '../auth/client.ts';
 import type { Logger } from '../runtime/logger.ts';
 import { ProblemError, problemAnswers } from './problem.ts';
 
@@ -42,7 +42,7 @@ export function restrictAccess(
       return done();
     }
     const decide = (client: Client | undefined) => {
-      if (!client?.scopes.has(access)) return done(refuse(reply, client, access));
+      if (!client || !mayDo(client, access)) return done(refuse(reply, client, access));
       request.client = client;
       return done();
     };

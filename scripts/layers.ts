@@ -12,16 +12,16 @@ const shared = ['shared/auth', 'shared/runtime', 'shared/sqs', 'shared/order', '
 export const LAYERS: Readonly<Record<string, readonly string[]>> = {
   'shared/runtime': ['node:', 'cockatiel', 'dotenv', 'pino', 'prom-client', 'zod'],
   'shared/sqs': ['shared/runtime', 'node:', '@aws-sdk/client-sqs', 'undici'],
-  'shared/order': ['shared/sqs/queues.ts', 'node:', 'cockatiel', 'zod'],
   'shared/auth': ['shared/runtime', 'node:', 'jose', 'lru-cache'],
+  'shared/order': ['shared/auth/client.ts', 'shared/sqs/queues.ts', 'node:', 'cockatiel', 'zod'],
   'shared/http': [
     ...['shared/auth', 'shared/runtime', 'node:', 'lru-cache', 'prom-client', 'zod'],
     ...['fastify', 'fastify-type-provider-zod', '@fastify/cors', '@fastify/helmet'],
     ...['@fastify/swagger', '@fastify/swagger-ui'],
   ],
 
-  'producer/config.ts': ['shared/runtime', 'shared/order', 'zod'],
   'producer/domain': [...domainKnows, 'node:crypto', 'uuid'],
+  'producer/config.ts': ['producer/domain', 'shared/runtime', 'shared/order', 'zod'],
   'producer/metrics.ts': ['producer/domain', 'shared/runtime'],
   'producer/http': [
     ...['producer/domain', 'producer/metrics.ts', 'shared/http', 'shared/order'],
@@ -37,7 +37,7 @@ export const LAYERS: Readonly<Record<string, readonly string[]>> = {
   'consumer/config.ts': ['shared/runtime', 'shared/sqs', 'zod'],
   'consumer/domain': [...domainKnows, 'node:timers/promises'],
   'consumer/metrics.ts': ['consumer/domain', 'shared/runtime', 'shared/order'],
-  'consumer/http': ['consumer/domain', 'shared/http', 'shared/order', 'zod'],
+  'consumer/http': ['consumer/domain', 'shared/auth/client.ts', 'shared/http', 'shared/order', 'zod'],
   'consumer/adapters': ['consumer/domain', 'shared/runtime', 'node:', 'pg'],
   'consumer/queue': [
     'consumer/domain',

@@ -31,6 +31,7 @@ const publisher = new SqsOrderPublisher({
     encoding: config.MESSAGE_ENCODING,
     compressAboveBytes: config.COMPRESS_ABOVE_BYTES,
   },
+  fairQueues: false,
   packing: config.PUBLISH_PACKING === 'on',
   lingerMs: config.PUBLISH_LINGER_MS,
   maxInFlight: config.PUBLISH_MAX_IN_FLIGHT,

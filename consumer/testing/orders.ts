@@ -3,6 +3,7 @@ import { encodeOrderMessage } from '@orders/shared/order/message.ts';
 import { contentHash, type Order } from '@orders/shared/order/order.ts';
 import { anOrder as anExampleOrder } from '@orders/shared/testing/orders.ts';
 import type {
+  OrderIdentity,
   OrderRepository,
   OrderToStore,
   Saved,
@@ -17,9 +18,9 @@ export function anOrder(overrides: Partial<Order> = {}): Order {
 }
 
 /** The same, as it is to be stored. */
-export function toStore(overrides: Partial<Order> = {}): OrderToStore {
+export function toStore(overrides: Partial<Order> = {}, clientId?: string): OrderToStore {
   const order = anOrder(overrides);
-  return { order, contentHash: contentHash(order), traceId: '4bf92f3577b34da6a3ce929d0e0e4736' };
+  return { order, contentHash: contentHash(order), traceId: '4bf92f3577b34da6a3ce929d0e0e4736', clientId };
 }
 
 export async function bodyOf(order: Order): Promise<string> {
@@ -33,7 +34,7 @@ export const resultsOf = (saved: readonly Saved[]): SaveResult[] => saved.map(([
 
 /** A store in memory, of which a test can have any call fail. */
 export class FakeRepository implements Pick<OrderRepository, 'saveAll' | 'rehearse' | 'findAny' | 'ping'> {
-  readonly stored = new Map<string, string>();
+  readonly stored = new Map<string, OrderIdentity>();
   readonly batches: string[][] = [];
   beforeSave: (orders: readonly OrderToStore[]) => void | Promise<void> = () => {};
   rehearsals = 0;
@@ -46,9 +47,9 @@ export class FakeRepository implements Pick<OrderRepository, 'saveAll' | 'rehear
     await this.beforeSave(orders);
     const fresh = orders.filter(({ order }) => !this.stored.has(order.orderId));
     const inserted = new Set(fresh.map(({ order }) => order.orderId));
-    const results = pairResults(orders, { inserted, storedHashes: this.stored });
-    for (const { order, contentHash: hash } of fresh)
-      if (!this.stored.has(order.orderId)) this.stored.set(order.orderId, hash);
+    const results = pairResults(orders, { inserted, found: this.stored });
+    for (const each of fresh)
+      if (!this.stored.has(each.order.orderId)) this.stored.set(each.order.orderId, each);
     return results;
   }
 

@@ -3,10 +3,11 @@ import { createAuthenticator } from '@orders/shared/auth/authenticator.ts';
 import { Health } from '@orders/shared/http/health.ts';
 import { createHttpServer, type HttpServerOptions, openPorts } from '@orders/shared/http/server.ts';
 import { createCircuitBreaker } from '@orders/shared/runtime/circuit-breaker.ts';
-import { hasApiDocs, managementPort } from '@orders/shared/runtime/config.ts';
+import { authMethods, hasApiDocs, managementPort, sqsEndpoint } from '@orders/shared/runtime/config.ts';
 import { type Logger, libraryLogger } from '@orders/shared/runtime/logger.ts';
 import { createSqsClient } from '@orders/shared/sqs/client.ts';
 import { resolveQueues } from '@orders/shared/sqs/queue-admin.ts';
+import { auditFairQueues } from './adapters/fair-queues.ts';
 import { openAcceptanceJournal } from './adapters/ndjson-acceptance-journal.ts';
 import { SqsOrderPublisher } from './adapters/sqs-order-publisher.ts';
 import { type ProducerConfig, statusBaseUrl } from './config.ts';
@@ -44,6 +45,7 @@ export async function startProducer(
       compressAboveBytes: config.COMPRESS_ABOVE_BYTES,
     },
     packing: config.PUBLISH_PACKING === 'on',
+    fairQueues: config.FAIR_QUEUES === 'on' && (await auditFairQueues(client, sqsEndpoint(config), logger)),
     lingerMs: config.PUBLISH_LINGER_MS,
     maxInFlight: config.PUBLISH_MAX_IN_FLIGHT,
     bufferOrders: config.PUBLISH_BUFFER_ORDERS,
@@ -82,7 +84,7 @@ export async function startProducer(
   };
   const app = await createHttpServer(http);
   await app.register(orderRoutes, {
-    placeOrder: createPlaceOrder(publisher, journal),
+    placeOrder: createPlaceOrder(publisher, journal, { keyOwner: config.IDEMPOTENCY_KEY_OWNER }),
     metrics,
     statusBaseUrl: statusBaseUrl(config),
     maxOrderBytes: config.MAX_ORDER_BYTES,
@@ -91,6 +93,11 @@ export async function startProducer(
 
   if (statusBaseUrl(config) === undefined)
     logger.warn({ variable: 'ORDER_STATUS_BASE_URL' }, 'clients are not told where orders are looked up');
+  if (config.IDEMPOTENCY_KEY_OWNER === 'customer' && !authMethods(config).includes('none'))
+    logger.warn(
+      { variable: 'IDEMPOTENCY_KEY_OWNER' },
+      'clients with the same customers share idempotency keys',
+    );
   const ports = await openPorts(app, http, {
     host: config.HOST,
     port: config.PRODUCER_PORT,

@@ -10,6 +10,7 @@ import {
   withRules,
 } from '@orders/shared/runtime/config.ts';
 import { z } from 'zod';
+import { KEY_OWNERS } from './domain/place-order.ts';
 
 /** Everything that the environment can tell order-producer. `docs/configuration.md` is generated from it. */
 export const producerConfigSchema = withRules(
@@ -45,6 +46,18 @@ export const producerConfigSchema = withRules(
       .default('off')
       .describe(
         'whether up to 100 orders of POST /orders/batch share one message; turn it on only after all consumers can read that',
+      ),
+    FAIR_QUEUES: z
+      .enum(['on', 'off'])
+      .default('off')
+      .describe(
+        'whether messages name their client, or customer, as a hash in MessageGroupId, by which SQS keeps a busy one from delaying the others',
+      ),
+    IDEMPOTENCY_KEY_OWNER: z
+      .enum(KEY_OWNERS)
+      .default('customer')
+      .describe(
+        'whose an Idempotency-Key is: customer, whichever client sends it, as in earlier releases; or client, so that no client meets the keys of another. Changing it gives keys that were used new ids: docs/security.md',
       ),
     PUBLISH_LINGER_MS: integer(0, 1_000)
       .default(5)

@@ -59,8 +59,8 @@ export const MUTATIONS: readonly Mutation[] = [
       },
       {
         file: ROW,
-        find: 'for (const { order, contentHash, traceId } of orders)',
-        replace: 'for (const { messageId, order, contentHash, traceId } of orders as any)',
+        find: 'for (const { order, contentHash, traceId, clientId } of orders)',
+        replace: 'for (const { messageId, order, contentHash, traceId, clientId } of orders as any)',
       },
       {
         file: ROW,
@@ -74,10 +74,10 @@ export const MUTATIONS: readonly Mutation[] = [
       },
       {
         file: SQLITE,
-        find: `(order_id, customer_id, created_at_ms, content_hash, trace_id, data)
-       VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (order_id) DO NOTHING`,
-        replace: `(order_id, customer_id, created_at_ms, content_hash, trace_id, data, message_id)
-       VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (message_id) DO NOTHING`,
+        find: `(order_id, customer_id, created_at_ms, content_hash, trace_id, client_id, data)
+       VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (order_id) DO NOTHING`,
+        replace: `(order_id, customer_id, created_at_ms, content_hash, trace_id, client_id, data, message_id)
+       VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (message_id) DO NOTHING`,
       },
       {
         file: SQLITE,
@@ -93,7 +93,7 @@ export const MUTATIONS: readonly Mutation[] = [
     edits: [
       {
         file: 'consumer/src/domain/save-results.ts',
-        find: "first === contentHash ? 'duplicate' : 'conflict'",
+        find: "isSame(first, order) ? 'duplicate' : 'conflict'",
         replace: "'duplicate'",
       },
     ],
@@ -218,10 +218,10 @@ export type SqsOrderPublisherOptions`,
     edits: [
       {
         file: 'producer/src/domain/place-order.ts',
-        find: 'await journal.record({ orderId, contentHash: hash, acceptedAt: new Date(), messageId, traceId });',
+        find: 'await journal.record({ orderId, contentHash: hash, acceptedAt: new Date(), messageId, traceId, clientId });',
         // As a journal that is buffered would write it.
         replace:
-          'setTimeout(() => journal.record({ orderId, contentHash: hash, acceptedAt: new Date(), messageId, traceId }), 250);',
+          'setTimeout(() => journal.record({ orderId, contentHash: hash, acceptedAt: new Date(), messageId, traceId, clientId }), 250);',
       },
     ],
   },

@@ -234,12 +234,25 @@ describe.each(['dev', 'staging', 'production'])('overlay %s', (overlay) => {
     expect(answers.size, JSON.stringify({ images, addresses })).toBe(1);
   });
 
-  it('from outside only /orders of the producer, and in production nothing', () => {
-    const paths = all('Ingress').flatMap(({ spec }) =>
-      spec.rules.flatMap((rule: Resource) => rule['http'].paths),
-    );
-    const reached = paths.map(({ path, backend }) => `${path} ${backend.service.name}`);
-    expect(reached).toEqual(overlay === 'staging' ? ['/orders order-producer'] : []);
+  it('from outside only /orders, look-ups at the consumer and all else at the producer, and in production nothing', () => {
+    const reached = all('Ingress').flatMap(({ metadata, spec }) => {
+      const methodsOf = (service: string) => {
+        const conditions = metadata.annotations?.[`alb.ingress.kubernetes.io/conditions.${service}`] ?? '[]';
+        return JSON.parse(conditions).flatMap(
+          ({ httpRequestMethodConfig }: Resource) => httpRequestMethodConfig.Values,
+        );
+      };
+      const paths: Resource[] = spec.rules.flatMap((rule: Resource) => rule['http'].paths);
+      return paths.map(({ path, backend }) => [path, backend.service.name, methodsOf(backend.service.name)]);
+    });
+    // The load balancer takes the first that fits.
+    const wanted = [
+      ['/orders', 'order-consumer', ['GET', 'HEAD']],
+      ['/orders', 'order-producer', []],
+    ];
+    expect(reached).toEqual(overlay === 'staging' ? wanted : []);
+    const base = one('ConfigMap', 'order-producer')['data'].ORDER_STATUS_BASE_URL;
+    if (overlay === 'staging') expect(new URL(base).hostname).toContain('.');
     for (const { spec } of all('Service')) expect(spec.type ?? 'ClusterIP').toBe('ClusterIP');
   });
 });

@@ -26,6 +26,8 @@ export type Capabilities = {
   redrivePolicyMoves: boolean;
   /** Keeps and answers all attributes of a queue, its limits and its encryption too. */
   allQueueAttributes: boolean;
+  /** Takes a MessageGroupId on a standard queue, and gives it to the receiver (fair queues). */
+  keepsMessageGroups: boolean;
   /** Takes texts with characters above U+FFFF. */
   astralCharacters: boolean;
   /** Queues and messages outlive a restart. */
@@ -53,6 +55,7 @@ const AWS: Capabilities = {
   rejectsBogusReceiptHandle: true,
   redrivePolicyMoves: true,
   allQueueAttributes: true,
+  keepsMessageGroups: true,
   astralCharacters: true,
   persistsOverRestart: true,
 };
@@ -61,7 +64,13 @@ const AWS: Capabilities = {
 export const BACKENDS = {
   embedded: {
     name: 'embedded emulator',
-    capabilities: { ...AWS, moveTasks: false, rejectsBogusReceiptHandle: false, astralCharacters: false },
+    capabilities: {
+      ...AWS,
+      moveTasks: false,
+      rejectsBogusReceiptHandle: false,
+      keepsMessageGroups: false,
+      astralCharacters: false,
+    },
     availability: async () => ({ available: true, reason: 'in this process' }),
     start: startEmbedded,
   },
@@ -73,7 +82,12 @@ export const BACKENDS = {
   },
   localStack3: {
     name: 'LocalStack 3.4',
-    capabilities: { ...AWS, systemAttributeNames: false, persistsOverRestart: false },
+    capabilities: {
+      ...AWS,
+      systemAttributeNames: false,
+      keepsMessageGroups: false,
+      persistsOverRestart: false,
+    },
     availability: () => containersAvailable(LOCALSTACK_3),
     start: () => startLocalStack(LOCALSTACK_3),
   },

@@ -108,7 +108,11 @@ async function openScenario(
     deadLetterQueue,
     depth,
     send: (MessageBody) => client.send(new SendMessageCommand({ QueueUrl: urls.queueUrl, MessageBody })),
-    receive: (seconds) => receive(client, urls.queueUrl, { VisibilityTimeout: seconds }),
+    receive: (seconds) =>
+      receive(client, urls.queueUrl, {
+        VisibilityTimeout: seconds,
+        MessageSystemAttributeNames: ['MessageGroupId'],
+      }),
     isStored: (orderId) =>
       eventually(async () => {
         expect((await getJson(`${pair.consumerUrl}/orders/${orderId}`)).status).toBe(200);
@@ -402,6 +406,34 @@ const SCENARIOS: Record<string, Play> = {
     },
   },
 
+  'fair queues, say at the start what the endpoint does with groups, and orders arrive, with their group where it is kept':
+    {
+      env: { FAIR_QUEUES: 'on' },
+      play: async ({ pair, capabilities, receive, isStored }) => {
+        const findings = pair.lines.flatMap(({ finding }) =>
+          /MessageGroupId/.test(String(finding)) ? finding : [],
+        );
+        const wanted = capabilities.keepsMessageGroups
+          ? /^the endpoint keeps/
+          : /^the endpoint (drops|refuses)/;
+        // Of AWS itself it is known.
+        if (pair.endpoint !== 'aws') expect(findings).toEqual([expect.stringMatching(wanted)]);
+        await isStored(await place(pair));
+        if (!capabilities.keepsMessageGroups) return;
+        await pair.stopConsumer();
+        await place(pair, { customerId: 'a' });
+        await place(pair, { customerId: 'b' });
+        const received: Message[] = [];
+        await eventually(async () => {
+          received.push(...(await receive(60)));
+          expect(received).toHaveLength(2);
+        });
+        const groups = received.map(({ Attributes }) => Attributes?.['MessageGroupId']);
+        expect(groups).toEqual([expect.stringMatching(/^[\w-]{43}$/), expect.stringMatching(/^[\w-]{43}$/)]);
+        expect(new Set(groups).size).toBe(2);
+      },
+    },
+
   'stop with 300 orders in the queue, releases none, leaves none in flight, and a restart stores each once': {
     play: async ({ pair, settled, depth, isEmpty }) => {
       await pair.stopConsumer();
@@ -468,6 +500,20 @@ const OBSERVATIONS: Record<
       () => true,
       () => false,
     ),
+
+  keepsMessageGroups: async ({ client, urls }) => {
+    const message = { QueueUrl: urls.queueUrl, MessageBody: 'x', MessageGroupId: 'a-client' };
+    const error = await client.send(new SendMessageCommand(message)).catch((error: Error) => error.name);
+    if (typeof error === 'string') {
+      expect(error).toMatch(/^InvalidParameterValue/);
+      return false;
+    }
+    const [received] = await receive(client, urls.queueUrl, {
+      MessageSystemAttributeNames: ['MessageGroupId'],
+    });
+    expect(received).toBeDefined();
+    return received?.Attributes?.['MessageGroupId'] === 'a-client';
+  },
 
   allQueueAttributes: async ({ client, urls }) => {
     const attributes = await queueAttributes(client, urls.queueUrl);

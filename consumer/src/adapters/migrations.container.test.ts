@@ -73,17 +73,19 @@ describe.skipIf(!programs.available)(`schema of PostgreSQL (${programs.reason})`
       const repository = await open(url);
       expect(resultsOf(await repository.saveAll([anOrder()]))).toEqual(['stored']);
       expect(await sql('SELECT * FROM schema_migrations')).toEqual(before);
-      expect(await sql('SELECT version FROM order_pipeline_migrations')).toEqual(['1']);
+      expect(await sql('SELECT version FROM order_pipeline_migrations')).toEqual(['1', '2']);
     },
   );
 
   it.each(RELEASED_STORES)(
-    'open, of a database of release $release, by a role that may read and insert, needs no more',
+    'open, of a database of release $release, by a role that may read and insert, needs no more once it is migrated',
     async ({ postgres }) => {
       const { url, sql } = await newDatabase();
       await sql(postgres.schema);
+      await sql(`ALTER TABLE orders OWNER TO orders; ALTER TABLE schema_migrations OWNER TO orders`);
+      await (await open(url)).close();
       const role = `limited_${databases}`;
-      await sql(`CREATE ROLE ${role} LOGIN; GRANT SELECT ON schema_migrations TO ${role};
+      await sql(`CREATE ROLE ${role} LOGIN; GRANT SELECT ON order_pipeline_migrations TO ${role};
       GRANT SELECT, INSERT ON orders TO ${role}`);
       const repository = await open(asRole(url, role));
       expect(resultsOf(await repository.saveAll([anOrder()]))).toEqual(['stored']);
@@ -153,6 +155,65 @@ describe.skipIf(!programs.available)(`schema of PostgreSQL (${programs.reason})`
     const repository = await opening;
     closing.push(repository);
     expect(resultsOf(await repository.saveAll([anOrder()]))).toEqual(['stored']);
+  });
+
+  it('open, while a long transaction reads the orders, migrates after it, and keeps nobody waiting meanwhile', async () => {
+    const { url, sql } = await newDatabase();
+    await sql(RELEASED_STORES[0]?.postgres.schema ?? '');
+    await sql(`ALTER TABLE orders OWNER TO orders; ALTER TABLE schema_migrations OWNER TO orders`);
+    const [reader, writer] = [new Client(url), new Client(url)];
+    await Promise.all([reader.connect(), writer.connect()]);
+    closing.push({ close: () => reader.end() }, { close: () => writer.end() });
+    await reader.query('BEGIN; SELECT count(*) FROM orders');
+    const said = Promise.withResolvers<string>();
+    const opening = openOrderRepository(url, {
+      ...OPTIONS,
+      logger: { warn: (_: unknown, message?: string) => said.resolve(message ?? '') },
+    });
+    expect(await said.promise).toMatch(/^a long transaction uses the orders/);
+    // Behind a change that waited without a limit, this would wait for the reader, too.
+    await writer.query(
+      `INSERT INTO orders (order_id, customer_id, created_at_ms, content_hash, trace_id, data)
+       VALUES (gen_random_uuid(), 'C', 0, '', '', '{}')`,
+    );
+    await reader.query('COMMIT');
+    const repository = await opening;
+    closing.push(repository);
+    expect(resultsOf(await repository.saveAll([anOrder({}, 'shop')]))).toEqual(['stored']);
+  });
+
+  it('open, of a large table, leaves the index of clients to operators, says how, and says it no more once it is there', async () => {
+    const { url, sql } = await newDatabase();
+    await sql(RELEASED_STORES[0]?.postgres.schema ?? '');
+    await sql(`ALTER TABLE orders OWNER TO orders; ALTER TABLE schema_migrations OWNER TO orders;
+      ALTER TABLE orders ALTER data SET STORAGE EXTERNAL;
+      INSERT INTO orders (order_id, customer_id, created_at_ms, content_hash, trace_id, data)
+      SELECT gen_random_uuid(), repeat('x', 1900), 0, '', '', '{}' FROM generate_series(1, 36000)`);
+    const said: { statements?: string[] }[] = [];
+    const openAloud = async () => {
+      const logger = { warn: (line: unknown) => said.push(line as { statements?: string[] }) };
+      await (await openOrderRepository(url, { ...OPTIONS, logger })).close();
+    };
+    await openAloud();
+    await openAloud();
+    expect(said).toHaveLength(2);
+    for (const statement of said[0]?.statements ?? []) await sql(statement);
+    await openAloud();
+    expect(said).toHaveLength(2);
+    expect(
+      await sql("SELECT indisvalid FROM pg_index WHERE indexrelid = 'orders_by_client'::regclass"),
+    ).toEqual(['t']);
+  });
+
+  it("a look-up of a client's own orders reads no others, however many there are of the customer", async () => {
+    const { url, sql } = await newDatabase();
+    await (await open(url)).close();
+    await sql(`INSERT INTO orders (order_id, customer_id, created_at_ms, content_hash, trace_id, client_id, data)
+      SELECT gen_random_uuid(), 'guest', n, '', '', CASE n % 1000 WHEN 0 THEN 'small' ELSE 'large' END, '{}'
+      FROM generate_series(1, 20000) AS n; ANALYZE orders`);
+    const plan = await sql(`EXPLAIN SELECT * FROM orders WHERE customer_id = 'guest' AND client_id = 'small'
+      ORDER BY created_at_ms DESC, order_id DESC LIMIT 1`);
+    expect(plan.join('\n')).toContain('Index Scan using orders_by_client');
   });
 
   it('open, of a database that is up to date, waits for nobody who migrates', async () => {

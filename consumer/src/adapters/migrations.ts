@@ -39,6 +39,13 @@ const SQLITE_MIGRATIONS: Migration[] = [
       CREATE INDEX orders_by_customer ON orders (customer_id, created_at_ms DESC, order_id DESC);
       CREATE TABLE write_probe (filler BLOB NOT NULL) STRICT;`,
   },
+  {
+    version: 2,
+    sql: `
+      ALTER TABLE orders ADD COLUMN client_id TEXT;
+      CREATE INDEX orders_by_client ON orders (client_id, customer_id, created_at_ms DESC, order_id DESC)
+        WHERE client_id IS NOT NULL;`,
+  },
 ];
 
 const POSTGRES_MIGRATIONS: Migration[] = [
@@ -56,7 +63,18 @@ const POSTGRES_MIGRATIONS: Migration[] = [
       );
       CREATE INDEX orders_by_customer ON orders (customer_id, created_at_ms DESC, order_id DESC);`,
   },
+  // Touches no row: it takes as long with a million orders as with one.
+  { version: 2, sql: 'ALTER TABLE orders ADD COLUMN client_id text' },
 ];
+
+/** For look-ups of a client's own orders. Orders of nobody are not in it, and cost nothing. */
+const OWNER_INDEX = `orders_by_client ON orders (client_id, customer_id, created_at_ms DESC, order_id DESC)
+  WHERE client_id IS NOT NULL`.replace(/\s+/g, ' ');
+/**
+ * To build an index keeps saves waiting, unless that is done CONCURRENTLY, which takes minutes and may fail half-way:
+ * above this size it is left to operators.
+ */
+const MAX_BYTES_TO_INDEX = 64 * 1024 * 1024;
 
 /** What release 0.1.0 made beside {@link OLD_RECORD}: there may be more, but not less. */
 const OLD_SQLITE_COLUMNS = [
@@ -110,18 +128,47 @@ export function migrateSqlite(db: DatabaseSync): void {
 
 /**
  * As {@link migrateSqlite}. Up to date, it waits for nobody and needs no right but to read, nor a server that can write.
- * @throws when the database is not encoded in UTF-8, or another one migrates for too long
+ * @throws when the database is not encoded in UTF-8, or another one migrates, or uses the table, for too long
  */
 export async function migratePostgres(client: Client, logger?: Pick<Logger, 'warn'>): Promise<void> {
   await requireUtf8(client);
-  if ((await pendingIn(client)).pending.length === 0) return;
-  await beginMigration(client, logger);
-  const { pending, recorded } = await pendingIn(client);
+  const giveUpAt = performance.now() + MIGRATION_TIMEOUT_MS;
+  while ((await schemaIn(client)).pending.length > 0) {
+    await beginMigration(client, logger);
+    try {
+      await migrateOnce(client);
+    } catch (error) {
+      await client.query('ROLLBACK');
+      const isLocked = (error as { code?: unknown }).code === LOCK_NOT_AVAILABLE;
+      if (!isLocked || performance.now() > giveUpAt) throw error;
+      logger?.warn(
+        {},
+        'a long transaction uses the orders: the migration waits for its end, and nobody for it',
+      );
+      await sleep(LOCK_POLL_MS);
+    }
+  }
+  if (!(await schemaIn(client)).hasOwnerIndex)
+    logger?.warn(
+      {
+        statements: [
+          'DROP INDEX CONCURRENTLY IF EXISTS orders_by_client',
+          `CREATE INDEX CONCURRENTLY ${OWNER_INDEX}`,
+        ],
+      },
+      "look-ups of a client's own orders are slow without an index: build it by these statements",
+    );
+}
+
+async function migrateOnce(client: Client): Promise<void> {
+  const { pending, recorded, bytes } = await schemaIn(client);
   if (pending.length > 0 && !recorded) await client.query(CREATE_RECORD);
   for (const { version, sql } of pending) {
     await client.query(sql);
     await client.query('INSERT INTO order_pipeline_migrations (version) VALUES ($1)', [version]);
   }
+  if (pending.length > 0 && bytes <= MAX_BYTES_TO_INDEX)
+    await client.query(`CREATE INDEX IF NOT EXISTS ${OWNER_INDEX}`);
   await client.query('COMMIT');
 }
 
@@ -136,7 +183,10 @@ async function requireUtf8(client: Client): Promise<void> {
 
 const READ_SCHEMA = `
   SELECT to_regclass('order_pipeline_migrations') IS NOT NULL AS recorded,
-    ${columnsInPostgres('schema_migrations')} AS record, ${columnsInPostgres('orders')} AS orders`;
+    ${columnsInPostgres('schema_migrations')} AS record, ${columnsInPostgres('orders')} AS orders,
+    coalesce(pg_relation_size(to_regclass('orders')), 0)::float8 AS bytes,
+    EXISTS (
+      SELECT FROM pg_index WHERE indexrelid = to_regclass('orders_by_client') AND indisvalid) AS "hasOwnerIndex"`;
 
 function columnsInPostgres(table: string): string {
   return `ARRAY (
@@ -144,18 +194,23 @@ function columnsInPostgres(table: string): string {
     WHERE attrelid = to_regclass('${table}') AND attnum > 0 AND NOT attisdropped)`;
 }
 
-async function pendingIn(client: Client): Promise<{ recorded: boolean; pending: Migration[] }> {
+type Schema = { recorded: boolean; pending: Migration[]; bytes: number; hasOwnerIndex: boolean };
+
+async function schemaIn(client: Client): Promise<Schema> {
   const { rows: schemas } = await client.query(READ_SCHEMA);
-  const { recorded, record, orders } = schemas[0];
+  const { recorded, record, orders, bytes, hasOwnerIndex } = schemas[0];
   const isOld = isOldSchema(record, orders, OLD_POSTGRES_COLUMNS);
   const read = recorded ? READ_RECORD : isOld ? READ_OLD_RECORD : undefined;
   const done = read && (await client.query(read)).rows[0].version;
-  return { recorded, pending: migrationsAfter(done, POSTGRES_MIGRATIONS) };
+  return { recorded, pending: migrationsAfter(done, POSTGRES_MIGRATIONS), bytes, hasOwnerIndex };
 }
 
+const LOCK_NOT_AVAILABLE = '55P03';
+// A change of the table waits for all who use it, and meanwhile all others for it: so it waits for a moment only.
 const BEGIN_MIGRATION = `
   BEGIN ISOLATION LEVEL READ COMMITTED;
   SET LOCAL statement_timeout = ${MIGRATION_TIMEOUT_MS};
+  SET LOCAL lock_timeout = 500;
   SET LOCAL synchronous_commit = on`;
 const READ_LOCK_HOLDER = `
   SELECT pid, usename AS user, application_name AS application FROM pg_locks JOIN pg_stat_activity USING (pid)

@@ -70,7 +70,7 @@ function openSqlite(path: string, before: Date): OldOrders {
   const lock = lockSqlite(`${realpathSync(path)}-retention`);
   // Rows are numbered in the order of their insertion.
   const read = db.prepare(
-    `SELECT rowid, data, content_hash, trace_id, stored_at FROM orders WHERE rowid > ? AND stored_at < ? ORDER BY rowid LIMIT ?`,
+    `SELECT rowid, data, content_hash, trace_id, client_id, stored_at FROM orders WHERE rowid > ? AND stored_at < ? ORDER BY rowid LIMIT ?`,
   );
   const remove = db.prepare(
     'DELETE FROM orders WHERE order_id IN (SELECT value FROM json_each(?)) AND stored_at < ?',
@@ -117,7 +117,7 @@ const READ_PLACES = `
   SELECT ctid::text AS place, octet_length(data::text) AS bytes FROM orders
   WHERE ctid > $1::tid AND ctid < $2::tid AND stored_at < $3 ORDER BY ctid LIMIT $4`;
 const READ = `
-  SELECT data::text, content_hash, trace_id, ${POSTGRES_STORED_AT} FROM orders
+  SELECT data::text, content_hash, trace_id, client_id, ${POSTGRES_STORED_AT} FROM orders
   WHERE ctid > $1::tid AND ctid <= $2::tid AND stored_at < $3 ORDER BY ctid`;
 const READ_CLOCK = 'SELECT (extract(epoch FROM now()) * 1000)::float8 AS "nowMs"';
 const REMOVE = 'DELETE FROM orders WHERE order_id = ANY ($1::uuid[]) AND stored_at < $2';

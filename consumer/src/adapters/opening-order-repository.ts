@@ -17,7 +17,7 @@ export class OpeningOrderRepository implements OrderRepository {
 
   readonly saveAll: OrderRepository['saveAll'] = async (orders) => this.#opened().saveAll(orders);
   readonly rehearse: OrderRepository['rehearse'] = async (orders) => this.#opened().rehearse(orders);
-  readonly findById: OrderRepository['findById'] = async (orderId) => this.#opened().findById(orderId);
+  readonly findById: OrderRepository['findById'] = async (...args) => this.#opened().findById(...args);
   readonly findByIds: OrderRepository['findByIds'] = async (...args) => this.#opened().findByIds(...args);
   readonly findByCustomer: OrderRepository['findByCustomer'] = async (...args) =>
     this.#opened().findByCustomer(...args);

@@ -101,6 +101,28 @@ export function describeOrderRepository(
         expect((await repository.findById(first.order.orderId))?.order.createdAt).toBe(first.order.createdAt);
       });
 
+      it("saveAll, with another client's order under a taken id, calls it a conflict, whatever its content", async () => {
+        const mine = anOrder({}, 'shop-a');
+        const yours = { ...mine, clientId: 'shop-b' };
+        expect(resultsOf(await repository.saveAll([mine, yours, mine]))).toEqual([
+          'stored',
+          'conflict',
+          'duplicate',
+        ]);
+        expect(resultsOf(await repository.saveAll([yours, mine]))).toEqual(['conflict', 'duplicate']);
+        expect(await repository.findById(mine.order.orderId)).toMatchObject(mine);
+      });
+
+      it("saveAll, with an order of nobody and the same one of a client, takes them for one, and the first one's owner stays", async () => {
+        const [early, late] = [anOrder(), anOrder({}, 'shop-a')];
+        const claimed = { ...early, clientId: 'shop-a' };
+        const unclaimed = { ...late, clientId: undefined };
+        await repository.saveAll([early, late]);
+        expect(resultsOf(await repository.saveAll([claimed, unclaimed]))).toEqual(['duplicate', 'duplicate']);
+        const owners = (await repository.findByIds(idsOf([early, late]))).map(({ clientId }) => clientId);
+        expect(owners).toEqual([undefined, 'shop-a']);
+      });
+
       it('saveAll, with one id several times in a call, stores the first and compares the others with it', async () => {
         const first = anOrder();
         const batch = [first, withOtherContent(first), first, anOrder()];
@@ -351,6 +373,41 @@ export function describeOrderRepository(
       it('findByCustomer, of a customer without orders or an impossible one, returns none', async () => {
         expect(await repository.findByCustomer('nobody', { limit: 5 })).toEqual([]);
         expect(await repository.findByCustomer('no\u0000body', { limit: 5 })).toEqual([]);
+      });
+
+      it("what is found for one client is what it would be if there were no others' orders", async () => {
+        const at = (day: number) => ({ createdAt: `2026-03-${String(day).padStart(2, '0')}T10:00:00Z` });
+        const own = [9, 7, 5, 3].map((day) => anOrder(at(day), 'shop-a'));
+        const others = [10, 8, 7, 6].map((day, n) => anOrder(at(day), n % 2 === 0 ? 'shop-b' : undefined));
+        await repository.saveAll([...others, ...own]);
+        const ownedBy = 'shop-a';
+        for (const each of own)
+          expect(await repository.findById(each.order.orderId, { ownedBy })).toMatchObject(each);
+        for (const { order } of others)
+          expect(await repository.findById(order.orderId, { ownedBy })).toBeUndefined();
+        const asked = idsOf([...others, ...own]);
+        expect(idsOf(await repository.findByIds(asked, { ownedBy }))).toEqual(idsOf(own));
+        expect(idsOf(await repository.findByIds(asked, { ownedBy, maxBytes: 1 }))).toEqual(
+          idsOf(own.slice(0, 1)),
+        );
+        const page = async (
+          limit: number,
+          { order }: OrderToStore | { order: undefined } = { order: undefined },
+        ) =>
+          idsOf(
+            await repository.findByCustomer('C-1001', {
+              limit,
+              ownedBy,
+              after: order && { createdAtMs: Date.parse(order.createdAt), orderId: order.orderId },
+            }),
+          );
+        expect(await page(50)).toEqual(idsOf(own));
+        expect(await page(2)).toEqual(idsOf(own.slice(0, 2)));
+        expect(await page(50, own[1])).toEqual(idsOf(own.slice(2)));
+        // A cursor of somebody else is but a place in time.
+        expect(await page(50, others[1])).toEqual(idsOf(own.slice(1)));
+        expect(idsOf(await repository.findByCustomer('C-1001', { limit: 50, ownedBy: '' }))).toEqual([]);
+        expect(await repository.findByCustomer('C-1001', { limit: 50 })).toHaveLength(8);
       });
 
       it('ping, of a store that works, resolves, again and again', async () => {

@@ -12,15 +12,25 @@ import {
 import type {
   FoundOrder,
   OrderCursor,
+  OrderIdentity,
   OrderRepository,
   OrderToStore,
+  OwnedBy,
   ReadLimit,
   Saved,
   StoredOrder,
 } from '../domain/order-repository.ts';
 import { pairResults, swallowedError } from '../domain/save-results.ts';
 import { MIGRATION_TIMEOUT_MS, migratePostgres } from './migrations.ts';
-import { fromRowWithSize, type OrderRow, POSTGRES_STORED_AT, type ReadRow, toRows } from './order-row.ts';
+import {
+  fromRowWithSize,
+  type IdentityRow,
+  type OrderRow,
+  POSTGRES_STORED_AT,
+  type ReadRow,
+  toIdentity,
+  toRows,
+} from './order-row.ts';
 import {
   beginSession,
   beginTransaction,
@@ -56,43 +66,46 @@ const MAX_LOCK_TIMEOUT_MS = 1_000;
 // durable, and how long it waits for a row, is part of the statement, where no pooler can lose it; both end with the
 // transaction. One row of settings costs half of what two functions in FROM do.
 const INSERT = `
-  INSERT INTO orders (order_id, customer_id, created_at_ms, content_hash, trace_id, data)
-  SELECT order_id, customer_id, created_at_ms, content_hash, trace_id, data::json
+  INSERT INTO orders (order_id, customer_id, created_at_ms, content_hash, trace_id, client_id, data)
+  SELECT order_id, customer_id, created_at_ms, content_hash, trace_id, client_id, data::json
   FROM (SELECT set_config('synchronous_commit', 'on', true), set_config('lock_timeout', $2, true)) AS settings,
     json_to_recordset($1) AS given (
-    order_id uuid, customer_id text, created_at_ms bigint, content_hash text, trace_id text, data text)
+    order_id uuid, customer_id text, created_at_ms bigint, content_hash text, trace_id text, client_id text,
+    data text)
   ORDER BY order_id
   ON CONFLICT (order_id) DO NOTHING
   RETURNING order_id`;
-const READ_HASHES = 'SELECT order_id, content_hash FROM orders WHERE order_id = ANY ($1::uuid[])';
-const COLUMNS = `content_hash, trace_id, ${POSTGRES_STORED_AT}, order_id, created_at_ms`;
+const READ_IDENTITIES =
+  'SELECT order_id, content_hash, client_id FROM orders WHERE order_id = ANY ($1::uuid[])';
+const COLUMNS = `content_hash, trace_id, client_id, ${POSTGRES_STORED_AT}, order_id, created_at_ms`;
+/** Whose orders a statement reads, as a condition on a parameter. */
+const whose = (owner: string | undefined, parameter: string) =>
+  owner === undefined ? `${parameter}::text IS NULL` : `client_id = ${parameter}`;
 // Both step from row to row until $2 bytes are there: a window over the sizes of all would unpack each order to know
 // its size, however few are returned.
-const READ_BY_IDS = `
+const readByIds = (ownedBy?: string) => `
   WITH RECURSIVE step AS (
     SELECT 0 AS n, 0 AS bytes, NULL::text AS data, ${COLUMNS} FROM (SELECT) AS start LEFT JOIN orders ON false
     UNION ALL
     SELECT n + 1, bytes + coalesce(octet_length(found.data), 0), found.*
     FROM step LEFT JOIN LATERAL (
-      SELECT data::text, ${COLUMNS} FROM orders WHERE order_id = ($1::uuid[])[n + 1] LIMIT 1
+      SELECT data::text, ${COLUMNS} FROM orders WHERE order_id = ($1::uuid[])[n + 1] AND ${whose(ownedBy, '$3')} LIMIT 1
     ) AS found ON true
     WHERE n < cardinality($1::uuid[]) AND bytes < $2)
   SELECT * FROM step WHERE data IS NOT NULL ORDER BY n`;
-const readPage = (start: string) => `
+const readPage = (start: string, ownedBy: string | undefined) => `
   WITH RECURSIVE step AS (
     (SELECT 1 AS n, octet_length(data::text) AS bytes, data::text, ${COLUMNS}
-     FROM orders WHERE customer_id = $1 ${start} ORDER BY created_at_ms DESC, order_id DESC LIMIT 1)
+     FROM orders WHERE customer_id = $1 AND ${whose(ownedBy, '$4')} ${start} ORDER BY created_at_ms DESC, order_id DESC LIMIT 1)
     UNION ALL
     SELECT n + 1, bytes + octet_length(found.data), found.*
     FROM step CROSS JOIN LATERAL (
       SELECT data::text, ${COLUMNS} FROM orders
-      WHERE customer_id = $1 AND (created_at_ms, order_id) < (step.created_at_ms, step.order_id)
+      WHERE customer_id = $1 AND ${whose(ownedBy, '$4')} AND (created_at_ms, order_id) < (step.created_at_ms, step.order_id)
       ORDER BY created_at_ms DESC, order_id DESC LIMIT 1
     ) AS found
     WHERE bytes < $2 AND n < $3)
   SELECT * FROM step ORDER BY n`;
-const READ_PAGE = readPage('');
-const READ_PAGE_AFTER = readPage('AND (created_at_ms, order_id) < ($4, $5)');
 const READ_ANY = `SELECT data::text, ${COLUMNS} FROM orders LIMIT 1`;
 const NO_LIMIT_BYTES = 2 ** 31 - 1;
 const READ_ONLY = `SELECT pg_is_in_recovery() OR current_setting('transaction_read_only')::boolean AS "readOnly"`;
@@ -137,7 +150,7 @@ async function prepareDatabase(client: Client, logger: PostgresOptions['logger']
     await migratePostgres(client, logger);
     // Planned and not run: a column, a unique index or a right that is missing shows.
     await client.query(`EXPLAIN ${INSERT}`, ['[]', '0']);
-    await client.query(`EXPLAIN ${READ_BY_IDS}`, [[], 0]);
+    await client.query(`EXPLAIN ${readByIds()}`, [[], 0, null]);
   } finally {
     await client.end();
   }
@@ -173,17 +186,17 @@ export class PostgresOrderRepository implements OrderRepository {
     if (orders.length === 0) return [];
     const answer = await this.#withClient(this.#pool, async (client) => {
       const inserted = new Set<string>();
-      const storedHashes = new Map<string, string>();
+      const found = new Map<string, OrderIdentity>();
       let rows = toRows(orders);
       // What is neither inserted nor found was deleted meanwhile, or a trigger swallows it: once more tells.
       for (let attempt = 0; attempt < 2 && rows.length > 0; attempt++) {
         for (const id of await this.#insert(client, rows)) inserted.add(id);
         rows = rows.filter(({ order_id }) => !inserted.has(order_id));
         if (rows.length === 0) break;
-        for (const [id, hash] of await readHashes(client, rows)) storedHashes.set(id, hash);
-        rows = rows.filter(({ order_id }) => !storedHashes.has(order_id));
+        for (const [id, identity] of await readIdentities(client, rows)) found.set(id, identity);
+        rows = rows.filter(({ order_id }) => !found.has(order_id));
       }
-      return { inserted, storedHashes };
+      return { inserted, found };
     });
     return pairResults(orders, answer);
   }
@@ -202,7 +215,7 @@ export class PostgresOrderRepository implements OrderRepository {
           pid = (await query<{ pid: number }>(client, 'SELECT pg_backend_pid() AS pid', []))[0]?.pid;
           await client.query('SAVEPOINT rehearsal');
           const inserted = await this.#insert(client, rows);
-          const stored = await readHashes(client, rows);
+          const stored = await readIdentities(client, rows);
           if (Math.min(inserted.size, stored.size) < rows.length) throw swallowedError();
           await endTransaction(client, COMMIT_REHEARSAL);
         } catch (error) {
@@ -218,16 +231,16 @@ export class PostgresOrderRepository implements OrderRepository {
     }
   }
 
-  async findById(orderId: string): Promise<StoredOrder | undefined> {
-    return (await this.findByIds([orderId]))[0];
+  async findById(orderId: string, whose: OwnedBy = {}): Promise<StoredOrder | undefined> {
+    return (await this.findByIds([orderId], whose))[0];
   }
 
   async findByIds(
     orderIds: readonly string[],
-    { maxBytes = NO_LIMIT_BYTES }: ReadLimit = {},
+    { maxBytes = NO_LIMIT_BYTES, ownedBy }: ReadLimit & OwnedBy = {},
   ): Promise<FoundOrder[]> {
     const ids = new Set(orderIds.filter((id) => UUID.test(id)).map((id) => id.toLowerCase()));
-    return ids.size === 0 ? [] : this.#read(READ_BY_IDS, [[...ids], maxBytes]);
+    return ids.size === 0 ? [] : this.#read(readByIds(ownedBy), [[...ids], maxBytes, ownedBy ?? null]);
   }
 
   async findAny(): Promise<StoredOrder | undefined> {
@@ -240,11 +253,17 @@ export class PostgresOrderRepository implements OrderRepository {
       limit,
       after,
       maxBytes = NO_LIMIT_BYTES,
-    }: ReadLimit & { limit: number; after?: OrderCursor | undefined },
+      ownedBy,
+    }: ReadLimit & OwnedBy & { limit: number; after?: OrderCursor | undefined },
   ): Promise<FoundOrder[]> {
+    const values = [customerId, maxBytes, limit, ownedBy ?? null];
     return after
-      ? this.#read(READ_PAGE_AFTER, [customerId, maxBytes, limit, after.createdAtMs, after.orderId])
-      : this.#read(READ_PAGE, [customerId, maxBytes, limit]);
+      ? this.#read(readPage('AND (created_at_ms, order_id) < ($5, $6)', ownedBy), [
+          ...values,
+          after.createdAtMs,
+          after.orderId,
+        ])
+      : this.#read(readPage('', ownedBy), values);
   }
 
   async ping(): Promise<void> {
@@ -352,10 +371,13 @@ async function query<R extends object>(client: PoolClient, sql: string, values: 
 }
 
 /** An insert waits for transactions that hold its ids, but its snapshot is older than their commits: only a new statement sees them. */
-async function readHashes(client: PoolClient, rows: readonly OrderRow[]): Promise<Map<string, string>> {
+async function readIdentities(
+  client: PoolClient,
+  rows: readonly OrderRow[],
+): Promise<Map<string, OrderIdentity>> {
   const ids = rows.map(({ order_id }) => order_id);
-  const read = await query<{ order_id: string; content_hash: string }>(client, READ_HASHES, [ids]);
-  return new Map(read.map(({ order_id, content_hash }) => [order_id, content_hash]));
+  const read = await query<IdentityRow & { order_id: string }>(client, READ_IDENTITIES, [ids]);
+  return new Map(read.map(({ order_id, ...identity }) => [order_id, toIdentity(identity)]));
 }
 
 /**

@@ -234,7 +234,10 @@ describe('SQLite', () => {
     expect(results).toEqual(Array(5).fill(['stored']));
     const raw = openRaw(path);
     expect(count(raw)).toBe(5);
-    expect(raw.prepare('SELECT version FROM order_pipeline_migrations').all()).toEqual([{ version: 1 }]);
+    expect(raw.prepare('SELECT version FROM order_pipeline_migrations').all()).toEqual([
+      { version: 1 },
+      { version: 2 },
+    ]);
   });
 
   it.each(RELEASED_STORES)(
@@ -244,9 +247,11 @@ describe('SQLite', () => {
       mkdirSync(dirname(path), { recursive: true });
       const old = openRaw(path);
       old.exec(sqlite.schema);
-      const storeByOld = (order: OrderToStore) =>
-        old.prepare(sqlite.store).run(...(Object.values(toRows([order])[0] as OrderRow) as string[]));
-      const [before, beside, ours] = [anOrder(), anOrder(), anOrder()];
+      const storeByOld = (order: OrderToStore) => {
+        const { client_id: _unknownThen, ...row } = toRows([order])[0] as OrderRow;
+        old.prepare(sqlite.store).run(...(Object.values(row) as string[]));
+      };
+      const [before, beside, ours] = [anOrder(), anOrder(), anOrder({}, 'shop')];
       storeByOld(before);
       const repository = open(path);
       storeByOld(beside);

@@ -10,15 +10,24 @@ import {
 import type {
   FoundOrder,
   OrderCursor,
+  OrderIdentity,
   OrderRepository,
   OrderToStore,
+  OwnedBy,
   ReadLimit,
   Saved,
   StoredOrder,
 } from '../domain/order-repository.ts';
 import { pairResults, type StoreAnswer, swallowedError } from '../domain/save-results.ts';
 import { migrateSqlite } from './migrations.ts';
-import { fromRowWithSize, type OrderRow, type ReadRow, toRows } from './order-row.ts';
+import {
+  fromRowWithSize,
+  type IdentityRow,
+  type OrderRow,
+  type ReadRow,
+  toIdentity,
+  toRows,
+} from './order-row.ts';
 
 export type SqliteOptions = {
   /** How long to wait for another process that writes. The event loop stands still meanwhile. */
@@ -31,8 +40,17 @@ export type SqliteOptions = {
 const OPEN_BUSY_TIMEOUT_MS = 10_000;
 const DEFAULT_BUSY_TIMEOUT_MS = 1_000;
 
-const READ = 'SELECT data, content_hash, trace_id, stored_at FROM orders';
+const READ = 'SELECT data, content_hash, trace_id, client_id, stored_at FROM orders';
 const PAGE = 'ORDER BY created_at_ms DESC, order_id DESC LIMIT ?';
+
+/** Statements that read, of one client's orders or of everybody's. */
+const prepareReads = (db: DatabaseSync, whose: '' | 'client_id = ? AND') => ({
+  byId: db.prepare(`${READ} WHERE ${whose} order_id = ?`),
+  page: db.prepare(`${READ} WHERE ${whose} customer_id = ? ${PAGE}`),
+  pageAfter: db.prepare(
+    `${READ} WHERE ${whose} customer_id = ? AND (created_at_ms, order_id) < (?, ?) ${PAGE}`,
+  ),
+});
 
 type Save = {
   rows: OrderRow[];
@@ -82,26 +100,22 @@ function enterWal(db: DatabaseSync): void {
 export class SqliteOrderRepository implements OrderRepository {
   readonly #db: DatabaseSync;
   readonly #insert: StatementSync;
-  readonly #readHash: StatementSync;
-  readonly #readById: StatementSync;
+  readonly #readIdentity: StatementSync;
   readonly #readAny: StatementSync;
-  readonly #readPage: StatementSync;
-  readonly #readPageAfter: StatementSync;
+  readonly #everybodys: ReturnType<typeof prepareReads>;
+  readonly #own: ReturnType<typeof prepareReads>;
   #waiting: Save[] = [];
 
   constructor(db: DatabaseSync) {
     this.#db = db;
     this.#insert = db.prepare(
-      `INSERT INTO orders (order_id, customer_id, created_at_ms, content_hash, trace_id, data)
-       VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (order_id) DO NOTHING`,
+      `INSERT INTO orders (order_id, customer_id, created_at_ms, content_hash, trace_id, client_id, data)
+       VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (order_id) DO NOTHING`,
     );
-    this.#readHash = db.prepare('SELECT content_hash FROM orders WHERE order_id = ?');
-    this.#readById = db.prepare(`${READ} WHERE order_id = ?`);
+    this.#readIdentity = db.prepare('SELECT content_hash, client_id FROM orders WHERE order_id = ?');
     this.#readAny = db.prepare(`${READ} LIMIT 1`);
-    this.#readPage = db.prepare(`${READ} WHERE customer_id = ? ${PAGE}`);
-    this.#readPageAfter = db.prepare(
-      `${READ} WHERE customer_id = ? AND (created_at_ms, order_id) < (?, ?) ${PAGE}`,
-    );
+    this.#everybodys = prepareReads(db, '');
+    this.#own = prepareReads(db, 'client_id = ? AND');
   }
 
   async saveAll<O extends OrderToStore>(orders: readonly O[]): Promise<Saved<O>[]> {
@@ -114,15 +128,19 @@ export class SqliteOrderRepository implements OrderRepository {
     return pairResults(orders, answer);
   }
 
-  async findById(orderId: string): Promise<StoredOrder | undefined> {
-    return (await this.findByIds([orderId]))[0];
+  async findById(orderId: string, whose: OwnedBy = {}): Promise<StoredOrder | undefined> {
+    return (await this.findByIds([orderId], whose))[0];
   }
 
-  async findByIds(orderIds: readonly string[], { maxBytes }: ReadLimit = {}): Promise<FoundOrder[]> {
+  async findByIds(
+    orderIds: readonly string[],
+    { maxBytes, ownedBy }: ReadLimit & OwnedBy = {},
+  ): Promise<FoundOrder[]> {
+    const { reads, owner } = this.#readsOf(ownedBy);
     const ids = new Set(orderIds.map((id) => id.toLowerCase()));
     const rows = ids
       .values()
-      .map((id) => this.#readById.get(id))
+      .map((id) => reads.byId.get(...owner, id))
       .filter((row) => row !== undefined);
     return this.#reading(() => rows, maxBytes);
   }
@@ -133,15 +151,23 @@ export class SqliteOrderRepository implements OrderRepository {
 
   async findByCustomer(
     customerId: string,
-    { limit, after, maxBytes }: ReadLimit & { limit: number; after?: OrderCursor | undefined },
-  ): Promise<FoundOrder[]> {
-    return this.#reading(
-      () =>
-        after
-          ? this.#readPageAfter.iterate(customerId, after.createdAtMs, after.orderId.toLowerCase(), limit)
-          : this.#readPage.iterate(customerId, limit),
+    {
+      limit,
+      after,
       maxBytes,
-    );
+      ownedBy,
+    }: ReadLimit & OwnedBy & { limit: number; after?: OrderCursor | undefined },
+  ): Promise<FoundOrder[]> {
+    const { reads, owner } = this.#readsOf(ownedBy);
+    const start = after ? [after.createdAtMs, after.orderId.toLowerCase()] : [];
+    const read = after ? reads.pageAfter : reads.page;
+    return this.#reading(() => read.iterate(...owner, customerId, ...start, limit), maxBytes);
+  }
+
+  #readsOf(ownedBy: string | undefined) {
+    return ownedBy === undefined
+      ? { reads: this.#everybodys, owner: [] }
+      : { reads: this.#own, owner: [ownedBy] };
   }
 
   async rehearse(orders: readonly OrderToStore[]): Promise<void> {
@@ -208,26 +234,27 @@ export class SqliteOrderRepository implements OrderRepository {
     this.#db.exec('SAVEPOINT one_call');
     try {
       const inserted = new Set<string>();
-      const storedHashes = new Map<string, string>();
+      const found = new Map<string, OrderIdentity>();
       for (const row of rows) {
-        const { order_id, customer_id, created_at_ms, content_hash, trace_id, data } = row;
+        const { order_id, customer_id, created_at_ms, content_hash, trace_id, client_id, data } = row;
         const { changes } = this.#insert.run(
           order_id,
           customer_id,
           created_at_ms,
           content_hash,
           trace_id,
+          client_id ?? null,
           data,
         );
         if (changes === 1) {
           inserted.add(order_id);
           continue;
         }
-        const hash = this.#readHash.get(order_id)?.['content_hash'];
-        if (typeof hash === 'string') storedHashes.set(order_id, hash);
+        const before = this.#readIdentity.get(order_id) as IdentityRow | undefined;
+        if (before) found.set(order_id, toIdentity(before));
       }
       this.#db.exec('RELEASE one_call');
-      return { inserted, storedHashes };
+      return { inserted, found };
     } catch (cause) {
       if (!isFaultOfRow(cause)) throw cause;
       const { errcode } = cause as { errcode?: number };

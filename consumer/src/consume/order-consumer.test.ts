@@ -640,7 +640,7 @@ describe('leases', () => {
     const harness = start(
       { VISIBILITY_TIMEOUT_SECONDS: 1, HEARTBEAT_SECONDS: 0.05, HANDLING_TIMEOUT_SECONDS: 0.2 },
       ({ sqs, repository, leases }) => {
-        repository.stored.set(order.orderId, 'v1:other');
+        repository.stored.set(order.orderId, { contentHash: 'v1:other' });
         repository.beforeSave = () =>
           eventually(() => expect([...leases.leases].every(({ lost }) => lost)).toBe(true));
         sqs.intercept = ({ operation }) =>

@@ -50,8 +50,15 @@ function readOrder(body: string, message: ReceivedMessage): ReceivedOrder {
   try {
     // The attributes of a packed message say nothing about its lines.
     const decoded = decodeOrderMessage(body, packed ? {} : message.attributes, { packed });
-    const { order, contentHash, traceparent } = decoded;
-    return { body, order, contentHash, traceId: traceIdOf(traceparent), outcome: STORE_UNAVAILABLE };
+    const { order, contentHash, traceparent, clientId } = decoded;
+    return {
+      body,
+      order,
+      contentHash,
+      traceId: traceIdOf(traceparent),
+      clientId,
+      outcome: STORE_UNAVAILABLE,
+    };
   } catch (error) {
     const { traceparent } = Object(error) as { traceparent?: string };
     return { body, traceId: traceIdOf(traceparent), outcome: outcomeOf(error) };

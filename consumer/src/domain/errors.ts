@@ -40,7 +40,7 @@ export class OrderLockedError extends OrderRefusedError {
   readonly code = 'ORDER_LOCKED';
 }
 
-/** An order of this id is stored already, with other content. The stored one stays as it is. */
+/** An order of this id is stored already, with other content or for another client. The stored one stays as it is. */
 export class OrderConflictError extends Error {
   override readonly name = 'OrderConflictError';
   readonly code = 'CONFLICT';

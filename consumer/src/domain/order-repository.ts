@@ -1,16 +1,23 @@
 import type { Order } from '@orders/shared/order/order.ts';
 
-/** An order as it is to be stored, with the identity of its content and the trace that brought it. */
-export type OrderToStore = { order: Order; contentHash: string; traceId: string };
+/** What tells two orders of one id apart. */
+export type OrderIdentity = {
+  contentHash: string;
+  /** Who placed the order; undefined where nobody knows. */
+  clientId?: string | undefined;
+};
 
-export type StoredOrder = { order: Order; contentHash: string; traceId: string; storedAt: Date };
+/** An order as it is to be stored, with its identity and the trace that brought it. */
+export type OrderToStore = OrderIdentity & { order: Order; traceId: string };
+
+export type StoredOrder = OrderToStore & { storedAt: Date };
 
 /** With the size of the order as JSON text. */
 export type FoundOrder = StoredOrder & { sizeBytes: number };
 
 /**
- * What became of one order: it is new, it was there with the same content, its id is taken by another content (which
- * stays as it is), or a rule of the store swallowed it without an error.
+ * What became of one order: it is new, it was there with the same content, its id is taken by another content or by
+ * another client's order (which stays as it is), or a rule of the store swallowed it without an error.
  */
 export type SaveResult = 'stored' | 'duplicate' | 'conflict' | 'swallowed';
 
@@ -22,6 +29,9 @@ export type OrderCursor = { createdAtMs: number; orderId: string };
 
 /** Reading ends with the order that makes it so large, by the sizes of the orders; none behind it is read. */
 export type ReadLimit = { maxBytes?: number | undefined };
+
+/** Whose orders are seen: those of one client, as if there were no others; without it everybody's. */
+export type OwnedBy = { ownedBy?: string | undefined };
 
 /** Where orders are kept, each exactly once: the unique `orderId` is both the order and the mark against duplicates. */
 export interface OrderRepository {
@@ -43,10 +53,10 @@ export interface OrderRepository {
    */
   rehearse(orders: readonly OrderToStore[]): Promise<void>;
 
-  findById(orderId: string): Promise<StoredOrder | undefined>;
+  findById(orderId: string, whose?: OwnedBy): Promise<StoredOrder | undefined>;
 
   /** Those of the given ids that are stored, each once, in the order given. */
-  findByIds(orderIds: readonly string[], limits?: ReadLimit): Promise<FoundOrder[]>;
+  findByIds(orderIds: readonly string[], limits?: ReadLimit & OwnedBy): Promise<FoundOrder[]>;
 
   /** Some order that is stored, if there is one. */
   findAny(): Promise<StoredOrder | undefined>;
@@ -54,7 +64,7 @@ export interface OrderRepository {
   /** A customer's orders, newest `createdAt` first, ties by descending id; those behind `after`, at most `limit`. */
   findByCustomer(
     customerId: string,
-    page: ReadLimit & { limit: number; after?: OrderCursor | undefined },
+    page: ReadLimit & OwnedBy & { limit: number; after?: OrderCursor | undefined },
   ): Promise<FoundOrder[]>;
 
   /** Asks, without writing, whether the store is reachable and writable. @throws {StoreUnavailableError} */

@@ -9,7 +9,7 @@ export const REJECTION_REASONS = {
   ATTRIBUTE_MISMATCH: 'a message attribute contradicts the envelope',
   INVALID_ORDER: 'the order breaks a rule of its schema',
   CONTENT_HASH_MISMATCH: 'the order is not the one that was hashed',
-  CONFLICT: 'an order of the same id with other content is stored',
+  CONFLICT: 'an order of the same id with other content, or of another client, is stored',
   ORDER_NOT_STORABLE: 'the store refuses the order for what it contains',
   MAX_FAILURES: 'failed MAX_FAILURES times',
   MAX_RECEIVES: 'failed at the last receive before SQS moves it without a reason',

@@ -1,5 +1,5 @@
 import { OrderRefusedByRuleError } from './errors.ts';
-import type { OrderToStore, Saved } from './order-repository.ts';
+import type { OrderIdentity, OrderToStore, Saved } from './order-repository.ts';
 
 /** The kind of refusal that is no error of the store: it takes an order, and does not hold it. */
 export const SWALLOWED = 'SWALLOWED';
@@ -7,23 +7,27 @@ export const SWALLOWED = 'SWALLOWED';
 /** What a store did with the orders of a call. All ids are in lower case. */
 export type StoreAnswer = {
   inserted: ReadonlySet<string>;
-  /** By id, the content hash of each order that it held before. */
-  storedHashes: ReadonlyMap<string, string>;
+  /** By id, each order that it held before. */
+  found: ReadonlyMap<string, OrderIdentity>;
 };
+
+/** An order whose client is not known may be anybody's: of an earlier release, or from before clients were asked. */
+const isSame = (a: OrderIdentity, b: OrderIdentity): boolean =>
+  a.contentHash === b.contentHash &&
+  (a.clientId === b.clientId || a.clientId === undefined || b.clientId === undefined);
 
 /** The result of each order of a call, by one rule for all adapters. What the store did not mention was swallowed. */
 export function pairResults<O extends OrderToStore>(
   orders: readonly O[],
-  { inserted, storedHashes }: StoreAnswer,
+  { inserted, found }: StoreAnswer,
 ): Saved<O>[] {
-  const known = new Map(storedHashes);
+  const known = new Map(found);
   return orders.map((order) => {
-    const { contentHash } = order;
     const orderId = order.order.orderId.toLowerCase();
     const first = known.get(orderId);
-    if (first !== undefined) return [order, first === contentHash ? 'duplicate' : 'conflict'];
+    if (first !== undefined) return [order, isSame(first, order) ? 'duplicate' : 'conflict'];
     if (!inserted.has(orderId)) return [order, 'swallowed'];
-    known.set(orderId, contentHash);
+    known.set(orderId, order);
     return [order, 'stored'];
   });
 }

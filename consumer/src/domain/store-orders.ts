@@ -75,7 +75,7 @@ function outcomeOfSave(result: SaveResult): Outcome {
     case 'duplicate':
       return DUPLICATE;
     case 'conflict': {
-      const error = new OrderConflictError('an order of this id with other content is stored already');
+      const error = new OrderConflictError('another order of this id is stored already');
       return { kind: 'rejected', reason: error.code, error };
     }
     case 'swallowed':

@@ -1,6 +1,10 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { createApiKey } from '@orders/shared/auth/api-keys.ts';
 import { createTestHttpApp } from '@orders/shared/testing/http-app.ts';
 import { anOrder } from '@orders/shared/testing/orders.ts';
-import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { afterAll, afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import type { FoundOrder, OrderRepository } from '../domain/order-repository.ts';
 import { orderRoutes } from './order-routes.ts';
 
@@ -69,6 +73,52 @@ describe('orderRoutes', () => {
     expect(findByIds).toHaveBeenCalledWith([1, 2, 3, 4, 5].map(idOf), { maxBytes: MiB });
     findByIds.mockResolvedValue([stored(1, 1), stored(3, 1)]);
     expect((await get(`/orders?orderIds=${list}`)).json()).not.toHaveProperty('remaining');
+  });
+
+  describe('with AUTH=api-key', () => {
+    const keys = { shop: createApiKey(), auditor: createApiKey(), sender: createApiKey() };
+    const file = path.join(mkdtempSync(path.join(tmpdir(), 'order-routes-')), 'api-keys');
+    writeFileSync(
+      file,
+      `shop orders:read ${keys.shop.digest}
+       auditor orders:read:all ${keys.auditor.digest}
+       sender orders:write ${keys.sender.digest}`,
+    );
+    afterAll(() => rmSync(path.dirname(file), { recursive: true }));
+    beforeEach(async () => {
+      await test.app.close();
+      test = await createTestHttpApp({
+        maxBytesInWork: 3 * MiB,
+        auth: { AUTH: ['api-key'], API_KEYS_FILE: file },
+      });
+      const repository = {
+        findById,
+        findByIds,
+        findByCustomer,
+      } as Partial<OrderRepository> as OrderRepository;
+      await test.app.register(orderRoutes, { repository });
+    });
+    const getAs = (client: keyof typeof keys, url: string) =>
+      test.app.inject({ url, headers: { 'x-api-key': keys[client].key } });
+
+    it.each([
+      ['shop', { ownedBy: 'shop' }],
+      ['auditor', {}],
+    ] as const)('look-ups of %s ask the store for %j', async (client, whose) => {
+      await getAs(client, `/orders/${idOf(1)}`);
+      await getAs(client, `/orders?orderIds=${idOf(1)}`);
+      await getAs(client, `/orders?customerId=C&after=5_${idOf(2)}&limit=3`);
+      expect(findById).toHaveBeenCalledWith(idOf(1), whose);
+      expect(findByIds).toHaveBeenCalledWith([idOf(1)], { maxBytes: MiB, ...whose });
+      const after = { createdAtMs: 5, orderId: idOf(2) };
+      expect(findByCustomer).toHaveBeenCalledWith('C', { limit: 3, after, maxBytes: MiB, ...whose });
+    });
+
+    it('look-ups of a client without a scope for them are refused', async () => {
+      const refused = await getAs('sender', `/orders/${idOf(1)}`);
+      expect(refused.json()).toMatchObject({ status: 403, detail: 'this needs the scope orders:read' });
+      expect(findById).not.toHaveBeenCalled();
+    });
   });
 
   it('GET /orders, with as many at work as there is room for, answers 429 with Retry-After', async () => {

@@ -1,9 +1,10 @@
+import type { Client } from '@orders/shared/auth/client.ts';
 import { OF_REQUEST, ProblemError, problemAnswers } from '@orders/shared/http/problem.ts';
 import type { HttpServer } from '@orders/shared/http/server.ts';
 import { orderSchema } from '@orders/shared/order/order.ts';
 import { z } from 'zod';
 import { StoreUnavailableError } from '../domain/errors.ts';
-import type { FoundOrder, OrderRepository, StoredOrder } from '../domain/order-repository.ts';
+import type { FoundOrder, OrderRepository, OwnedBy, StoredOrder } from '../domain/order-repository.ts';
 
 const DEFAULT_LIMIT = 50;
 const MAX_LIMIT = 500;
@@ -67,7 +68,11 @@ const querySchema = z
 
 const PROBLEMS = ['validation', ...OF_REQUEST, 'store-unavailable'] as const;
 
-/** Look-up of stored orders. */
+/** Whose orders a client sees: its own, unless its scope is for all. Without a name and that scope it sees none. */
+const seenBy = ({ id, scopes }: Client): OwnedBy =>
+  scopes.has('orders:read:all') ? {} : { ownedBy: id ?? '' };
+
+/** Look-up of stored orders: a client's own, as if there were no others, or everybody's, by its scope. */
 export async function orderRoutes(
   app: HttpServer,
   { repository }: { repository: OrderRepository },
@@ -76,7 +81,7 @@ export async function orderRoutes(
     '/orders/:orderId',
     {
       onRequest: app.takeBytes(ORDER_IN_WORK_BYTES),
-      config: { access: 'orders:read:all' },
+      config: { access: 'orders:read' },
       schema: {
         tags: ['orders'],
         operationId: 'getOrder',
@@ -85,8 +90,8 @@ export async function orderRoutes(
         response: { 200: storedOrderSchema, ...problemAnswers('order-not-found', ...PROBLEMS) },
       },
     },
-    async ({ params }) => {
-      const stored = await available(() => repository.findById(params.orderId));
+    async ({ params, client }) => {
+      const stored = await available(() => repository.findById(params.orderId, seenBy(client)));
       if (stored) return toAnswer(stored);
       throw new ProblemError('order-not-found', 'not stored: unknown, still on its way, or dead-lettered');
     },
@@ -96,7 +101,7 @@ export async function orderRoutes(
     '/orders',
     {
       onRequest: app.takeBytes(PAGE_IN_WORK_BYTES),
-      config: { access: 'orders:read:all' },
+      config: { access: 'orders:read' },
       schema: {
         tags: ['orders'],
         operationId: 'listOrders',
@@ -105,20 +110,17 @@ export async function orderRoutes(
         response: { 200: pageSchema, ...problemAnswers(...PROBLEMS) },
       },
     },
-    async ({ query: { customerId, orderIds = [], limit = DEFAULT_LIMIT, after } }) => {
+    async ({ query: { customerId, orderIds = [], limit = DEFAULT_LIMIT, after }, client }) => {
+      const seen = { maxBytes: PAGE_BYTES, ...seenBy(client) };
       if (customerId === undefined) {
         const ids = [...new Set(orderIds)];
-        const orders = await available(() => repository.findByIds(ids, { maxBytes: PAGE_BYTES }));
+        const orders = await available(() => repository.findByIds(ids, seen));
         const remaining = isFull(orders)
           ? ids.slice(ids.indexOf(orders.at(-1)?.order.orderId ?? '') + 1)
           : [];
         return { orders: orders.map(toAnswer), ...(remaining.length > 0 ? { remaining } : {}) };
       }
-      const page = {
-        limit,
-        maxBytes: PAGE_BYTES,
-        after: after === undefined ? undefined : parseCursor(after),
-      };
+      const page = { ...seen, limit, after: after === undefined ? undefined : parseCursor(after) };
       const orders = await available(() => repository.findByCustomer(customerId, page));
       const last = orders.length === limit || isFull(orders) ? orders.at(-1) : undefined;
       return { orders: orders.map(toAnswer), ...(last ? { next: formatCursor(last) } : {}) };

@@ -68,9 +68,9 @@ export class NdjsonAcceptanceJournal implements AcceptanceJournal {
     this.#torn = sink.torn ?? false;
   }
 
-  record({ orderId, contentHash, acceptedAt, messageId, traceId }: AcceptedOrder): Promise<void> {
+  record({ orderId, contentHash, acceptedAt, messageId, traceId, clientId }: AcceptedOrder): Promise<void> {
     const content = contentHash.slice(0, CONTENT_CHARACTERS);
-    const text = `${JSON.stringify({ journal: 'accepted', orderId, acceptedAt, messageId, traceId, content })}\n`;
+    const text = `${JSON.stringify({ journal: 'accepted', orderId, acceptedAt, messageId, traceId, content, clientId })}\n`;
     return new Promise((answer) => {
       const line = { text, answer, answered: false };
       if (this.#stuck) return this.#miss([line]);

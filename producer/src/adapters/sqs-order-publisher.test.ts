@@ -17,7 +17,12 @@ vi.mock('node:timers/promises', () => ({
   setTimeout: (delayMs: number) => new Promise((resolve) => setTimeout(resolve, delayMs)),
 }));
 
-type Entry = { Id: string; MessageBody: string; MessageAttributes: Record<string, { StringValue: string }> };
+type Entry = {
+  Id: string;
+  MessageBody: string;
+  MessageAttributes: Record<string, { StringValue: string }>;
+  MessageGroupId?: string;
+};
 type BatchAnswer = {
   Successful?: { Id: string; MessageId: string }[];
   Failed?: { Id: string; Code: string; SenderFault: boolean }[];
@@ -75,9 +80,13 @@ class FakeSqs {
   }
 }
 
-const aMessage = (customerId: string, overrides: Parameters<typeof anOrder>[0] = {}): OrderMessage => {
+const aMessage = (
+  customerId: string,
+  overrides: Parameters<typeof anOrder>[0] = {},
+  clientId?: string,
+): OrderMessage => {
   const order = anOrder({ customerId, ...overrides });
-  return { order, contentHash: contentHash(order), traceparent: undefined };
+  return { order, contentHash: contentHash(order), traceparent: undefined, clientId };
 };
 const encode = { version: 1, encoding: 'identity', compressAboveBytes: 1_000_000 } as const;
 
@@ -99,6 +108,7 @@ function subject(options: Partial<SqsOrderPublisherOptions> & { breakerFailures?
     metrics,
     encode,
     packing: false,
+    fairQueues: false,
     lingerMs: 5,
     maxInFlight: 10,
     bufferOrders: 1_000,
@@ -447,6 +457,43 @@ describe('SqsOrderPublisher', () => {
       expect(sqs.customers).toEqual([['a'], ['b', 'c']]);
     });
 
+    it('of bulk orders of several clients at once, never has two clients in a message', async () => {
+      const { sqs, publisher } = subject({ packing: true });
+      const clientOf = (n: number) => [undefined, 'shop-a', 'shop-b'][n % 3];
+      sqs.answers.push(confirmPacks, confirmPacks, confirmPacks);
+      await fatesOf(
+        range(90).map((name, n) => publisher.publish(aMessage(name, {}, clientOf(n)), { bulk: true })),
+      );
+      const clientsIn = sqs.requests
+        .flat()
+        .map(({ MessageBody }) =>
+          unpackMessages(MessageBody).map((body) => decodeOrderMessage(body).clientId),
+        );
+      expect(clientsIn.map((clients) => [clients.length, new Set(clients).size])).toEqual([
+        [30, 1],
+        [30, 1],
+        [30, 1],
+      ]);
+      expect(new Set(clientsIn.flat())).toEqual(new Set([undefined, 'shop-a', 'shop-b']));
+    });
+
+    it("when SQS does not confirm one client's message, confirms the other clients' all the same", async () => {
+      const { sqs, publisher } = subject({ packing: true });
+      const isOf = (client: string) => (entry: Entry) =>
+        decodeOrderMessage(unpackMessages(entry.MessageBody)[0] ?? '').clientId === client;
+      const answer: Answer = (entries) => ({
+        Successful: entries.filter(isOf('shop-b')).map((entry) => ({ Id: entry.Id, MessageId: 'm' })),
+        Failed: entries.filter(isOf('shop-a')).map(failWith('InternalError')),
+      });
+      sqs.answers.push(...Array(6).fill(answer));
+      const fates = await fatesOf(
+        ['a', 'b', 'a', 'b'].map((shop, n) =>
+          publisher.publish(aMessage(String(n), {}, `shop-${shop}`), { bulk: true }),
+        ),
+      );
+      expect(fates).toEqual(['QUEUE_UNAVAILABLE', 'm', 'QUEUE_UNAVAILABLE', 'm']);
+    });
+
     it('when SQS does not confirm a message, refuses every order in it', async () => {
       const { sqs, publisher } = subject({ packing: true });
       sqs.answers.push(() => Promise.reject(new Error('down')));
@@ -480,6 +527,46 @@ describe('SqsOrderPublisher', () => {
         sqs.requests.flat().map(async ({ MessageBody }) => unpackMessages(MessageBody).length),
       );
       expect(packs).toEqual([3, 3]);
+    });
+  });
+
+  describe('publish, with fair queues,', () => {
+    const GROUP = /^[\w-]{43}$/;
+    const groupsOf = ({ requests }: FakeSqs) => requests.flat().map(({ MessageGroupId }) => MessageGroupId);
+
+    it('names the client of an order, and the customer where there is none, as a hash', async () => {
+      const { sqs, publisher } = subject({ fairQueues: true });
+      const messages = [
+        aMessage('x', {}, 'shop-a'),
+        aMessage('y', {}, 'shop-a'),
+        aMessage('x', {}, 'shop-b'),
+        aMessage('고객 🛒'),
+        aMessage('x'),
+        aMessage('shop-a'),
+      ];
+      await fatesOf(messages.map((message) => publisher.publish(message)));
+      const groups = groupsOf(sqs);
+      for (const group of groups) expect(group).toMatch(GROUP);
+      expect(groups[0]).toBe(groups[1]);
+      expect(new Set(groups).size).toBe(5);
+    });
+
+    it('names the client of a packed message, and nobody where it holds orders of many customers', async () => {
+      const { sqs, publisher } = subject({ fairQueues: true, packing: true });
+      const alone = publisher.publish(aMessage('x', {}, 'shop-a'));
+      const bulk = ['a', 'b'].map((name) => publisher.publish(aMessage(name, {}, 'shop-a'), { bulk: true }));
+      await fatesOf([alone, ...bulk]);
+      const nobodys = ['c', 'd'].map((name) => publisher.publish(aMessage(name), { bulk: true }));
+      await fatesOf(nobodys);
+      const [first, second, third] = groupsOf(sqs);
+      expect(first).toMatch(GROUP);
+      expect([second, third]).toEqual([first, undefined]);
+    });
+
+    it('is off by default: messages name no group', async () => {
+      const { sqs, publisher } = subject();
+      await publisher.publish(aMessage('x', {}, 'shop-a'));
+      expect(sqs.requests[0]?.[0]).not.toHaveProperty('MessageGroupId');
     });
   });
 });

@@ -1,3 +1,4 @@
+import { hash } from 'node:crypto';
 import { GetQueueAttributesCommand, SendMessageBatchCommand, type SQSClient } from '@aws-sdk/client-sqs';
 import {
   type EncodedMessage,
@@ -29,6 +30,8 @@ export type SqsOrderPublisherOptions = {
   encode: EncodeOptions;
   /** Whether bulk orders share messages. */
   packing: boolean;
+  /** Whether messages say whose they are, for a queue that is shared out fairly. */
+  fairQueues: boolean;
   lingerMs: number;
   maxInFlight: number;
   bufferOrders: number;
@@ -38,7 +41,12 @@ export type SqsOrderPublisherOptions = {
 /** Share of an order's time reserved for its request: an order with less left is not sent. */
 const REQUEST_SHARE = 1 / 4;
 
-type Entry = EncodedMessage & { sizeBytes: number; deadline: number };
+type Entry = EncodedMessage & {
+  sizeBytes: number;
+  deadline: number;
+  clientId: string | undefined;
+  groupId: string | undefined;
+};
 type Receipt = { messageId: string };
 
 /** Publishes to SQS. Coalesces the orders of concurrent callers into batches, and bulk orders into messages too. */
@@ -76,7 +84,7 @@ export class SqsOrderPublisher implements OrderPublisher {
   }
 
   async publish(message: OrderMessage, { bulk = false } = {}): Promise<Receipt> {
-    const { metrics, bufferOrders, timeoutMs, encode, packing } = this.#options;
+    const { metrics, bufferOrders, timeoutMs, encode, packing, fairQueues } = this.#options;
     if (this.#held >= bufferOrders) throw new BufferFullError(`${bufferOrders} orders are waiting already`);
     this.#held++;
     const startedAt = performance.now();
@@ -94,6 +102,8 @@ export class SqsOrderPublisher implements OrderPublisher {
         ...encoded,
         sizeBytes,
         deadline: startedAt + timeoutMs,
+        clientId: message.clientId,
+        groupId: fairQueues ? groupOf(message) : undefined,
       });
       metrics.ordersPublished.inc({ result: 'confirmed' });
       metrics.publishDuration.observe((performance.now() - startedAt) / 1_000);
@@ -133,14 +143,32 @@ export class SqsOrderPublisher implements OrderPublisher {
     await this.#batcher.idle();
   }
 
+  /** Orders of different clients never share a message. */
   async #sendPacked(entries: Entry[]): Promise<(Receipt | Error)[]> {
-    if (entries.length === 1) return this.#batcher.addAll(entries);
+    const byClient = Map.groupBy(entries, ({ clientId }) => clientId);
+    if (byClient.size === 1) return this.#sendOneClients(entries);
+    const results = new Map<Entry, Receipt | Error>();
+    const sending = byClient.values().map(async (group) => {
+      const sent = await this.#sendOneClients(group).catch((error: Error) => group.map(() => error));
+      for (const [index, entry] of group.entries()) results.set(entry, sent[index] as Receipt | Error);
+    });
+    await Promise.all(sending);
+    return entries.map((entry) => results.get(entry) as Receipt | Error);
+  }
+
+  async #sendOneClients(entries: Entry[]): Promise<(Receipt | Error)[]> {
+    const [first] = entries;
+    if (!first || entries.length === 1) return this.#batcher.addAll(entries);
+    const { clientId } = first;
     const packed = await packMessages(entries.map(({ body }) => body));
     try {
       const receipt = await this.#batcher.add({
         ...packed,
         sizeBytes: messageSizeBytes(packed.body, packed.attributes),
         deadline: Math.min(...entries.map(({ deadline }) => deadline)),
+        clientId,
+        // Without a client they are several customers'.
+        groupId: clientId === undefined ? undefined : first.groupId,
       });
       return entries.map(() => receipt);
     } catch (error) {
@@ -169,9 +197,10 @@ export class SqsOrderPublisher implements OrderPublisher {
     metrics.batchSize.observe(entries.length);
     const remainingMs = Math.max(1, Math.min(...entries.map(({ deadline }) => deadline)) - performance.now());
     const abortSignal = AbortSignal.timeout(Math.ceil(remainingMs));
-    const requests = entries.map(({ body, attributes }) => ({
+    const requests = entries.map(({ body, attributes, groupId }) => ({
       MessageBody: body,
       MessageAttributes: stringAttributes(attributes),
+      ...(groupId === undefined ? {} : { MessageGroupId: groupId }),
     }));
     const results = await breaker.execute(() =>
       sendEntries(requests, (Entries) =>
@@ -183,3 +212,14 @@ export class SqsOrderPublisher implements OrderPublisher {
     );
   }
 }
+
+/**
+ * Among whom SQS shares a queue out. As a hash: a customer's id may hold characters that SQS refuses here, and
+ * what it is told here shows in its logs.
+ */
+const groupOf = ({ clientId, order }: OrderMessage): string =>
+  hash(
+    'sha256',
+    JSON.stringify(clientId === undefined ? ['customer', order.customerId] : ['client', clientId]),
+    'base64url',
+  );

@@ -8,6 +8,8 @@ export type AcceptedOrder = {
   /** Of the message in the order queue. An order sent again gets a new one each time. */
   messageId: string;
   traceId: string;
+  /** Who placed it; undefined where nobody was asked. */
+  clientId?: string | undefined;
 };
 
 /** A record of accepted orders, apart from queue and store, which `scripts/reconcile.sh` checks them against. */

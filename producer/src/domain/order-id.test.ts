@@ -3,15 +3,17 @@ import { describe, expect, it } from 'vitest';
 import { type KeyOwner, newOrderId, orderIdOfKey } from './order-id.ts';
 
 const owners: fc.Arbitrary<KeyOwner> = fc.record({
-  kind: fc.constantFrom('client' as const, 'customer' as const),
-  id: fc.string(),
+  customerId: fc.string(),
+  clientId: fc.option(fc.string(), { nil: undefined }),
 });
 
 describe('orderIdOfKey', () => {
   // A contract with clients' retries across releases: sha256('["customer","C-1001","key-1"]') with version and variant.
   it('orderIdOfKey, given a known owner and key, is the id it always was', () => {
-    expect(orderIdOfKey({ kind: 'customer', id: 'C-1001' }, 'key-1')).toBe(
-      'bbf5dd63-0e82-82a4-a5d6-a8cf901c1ed5',
+    expect(orderIdOfKey({ customerId: 'C-1001' }, 'key-1')).toBe('bbf5dd63-0e82-82a4-a5d6-a8cf901c1ed5');
+    // sha256('["client","shop","C-1001","key-1"]')
+    expect(orderIdOfKey({ customerId: 'C-1001', clientId: 'shop' }, 'key-1')).toBe(
+      'de9b74af-0f75-86f9-a1ce-9c908d8f35eb',
     );
   });
 
@@ -28,7 +30,10 @@ describe('orderIdOfKey', () => {
   it('orderIdOfKey, given two owners or two keys, never is the same', () => {
     fc.assert(
       fc.property(owners, fc.string(), owners, fc.string(), (owner, key, otherOwner, otherKey) => {
-        const same = owner.kind === otherOwner.kind && owner.id === otherOwner.id && key === otherKey;
+        const same =
+          owner.customerId === otherOwner.customerId &&
+          owner.clientId === otherOwner.clientId &&
+          key === otherKey;
         fc.pre(!same);
         expect(orderIdOfKey(owner, key)).not.toBe(orderIdOfKey(otherOwner, otherKey));
       }),
@@ -36,9 +41,10 @@ describe('orderIdOfKey', () => {
   });
 
   it.each<[KeyOwner, string, KeyOwner, string]>([
-    [{ kind: 'client', id: 'a' }, 'k', { kind: 'customer', id: 'a' }, 'k'],
-    [{ kind: 'customer', id: 'a' }, 'bc', { kind: 'customer', id: 'ab' }, 'c'],
-    [{ kind: 'customer', id: 'a","b' }, 'c', { kind: 'customer', id: 'a' }, 'b","c'],
+    [{ customerId: 'a', clientId: 'a' }, 'k', { customerId: 'a' }, 'k'],
+    [{ customerId: 'a' }, 'bc', { customerId: 'ab' }, 'c'],
+    [{ customerId: 'a","b' }, 'c', { customerId: 'a' }, 'b","c'],
+    [{ customerId: 'b', clientId: 'a' }, 'k', { customerId: 'a', clientId: 'b' }, 'k'],
   ])(
     'orderIdOfKey, of %j with %j and %j with %j, which run together alike, differs',
     (owner, key, otherOwner, otherKey) => {

@@ -6,7 +6,7 @@ import type { AcceptanceJournal, AcceptedOrder } from './acceptance-journal.ts';
 import { QueueUnavailableError } from './errors.ts';
 import { orderIdOfKey } from './order-id.ts';
 import type { OrderPublisher } from './order-publisher.ts';
-import { createPlaceOrder } from './place-order.ts';
+import { createPlaceOrder, type PlaceOrderOptions } from './place-order.ts';
 
 class FakePublisher implements OrderPublisher {
   readonly published: OrderMessage[] = [];
@@ -31,9 +31,9 @@ class FakeJournal implements AcceptanceJournal {
 
 const trace = { traceId: '4bf92f3577b34da6a3ce929d0e0e4736', spanId: '00f067aa0ba902b7', flags: '01' };
 
-function subject(publisher = new FakePublisher()) {
+function subject(publisher = new FakePublisher(), options: PlaceOrderOptions = { keyOwner: 'customer' }) {
   const journal = new FakeJournal();
-  const placeOrder = createPlaceOrder(publisher, journal);
+  const placeOrder = createPlaceOrder(publisher, journal, options);
   const withKey = (
     idempotencyKey: string,
     fields: Parameters<typeof anOrderRequest>[0] = {},
@@ -112,7 +112,7 @@ describe('placeOrder', () => {
     const retry = await withKey('key-1', { createdAt: '2026-11-22T09:00:05Z' });
     expect(retry.orderId).toBe(first.orderId);
     expect(publisher.published).toHaveLength(2);
-    expect(first.orderId).toBe(orderIdOfKey({ kind: 'customer', id: 'C-1001' }, 'key-1'));
+    expect(first.orderId).toBe(orderIdOfKey({ customerId: 'C-1001' }, 'key-1'));
   });
 
   // What is stored under a key, no producer knows: whatever it remembers, another one, or it itself before a restart, may
@@ -140,23 +140,49 @@ describe('placeOrder', () => {
     expect(second.orderId).not.toBe(first.orderId);
   });
 
-  it('placeOrder, given the same key by another client, is another order, whoever the customer is', async () => {
-    const { withKey } = subject();
-    const ids = await Promise.all([
-      withKey('key-1', {}, 'shop-a'),
-      withKey('key-1', {}, 'shop-b'),
-      withKey('key-1'),
+  it('placeOrder, of a client, publishes and records whose order it is', async () => {
+    const { publisher, journal, placeOrder } = subject();
+    await placeOrder(anOrderRequest(), { trace, clientId: 'shop-a' });
+    expect([publisher.published[0], journal.recorded[0]]).toMatchObject([
+      { clientId: 'shop-a' },
+      { clientId: 'shop-a' },
     ]);
-    expect(new Set(ids.map(({ orderId }) => orderId)).size).toBe(3);
   });
 
-  it('placeOrder, given the same key by one client for another customer, is the same order', async () => {
-    const { withKey } = subject();
-    const [first, second] = [
-      await withKey('key-1', {}, 'shop-a'),
-      await withKey('key-1', { customerId: 'C-1002' }, 'shop-a'),
+  const clients = [undefined, 'shop-a', 'shop-b'];
+
+  it('placeOrder, given the same key by other clients, is the same order while keys are the customer’s', async () => {
+    const { withKey } = subject(undefined, { keyOwner: 'customer' });
+    const ids = await Promise.all(clients.map((client) => withKey('key-1', {}, client)));
+    expect(new Set(ids.map(({ orderId }) => orderId)).size).toBe(1);
+  });
+
+  it('placeOrder, given the same key by other clients or for other customers, is another order each once keys are the client’s', async () => {
+    const { withKey } = subject(undefined, { keyOwner: 'client' });
+    const ids = await Promise.all(
+      clients.flatMap((client) =>
+        ['C-1', 'C-2'].map((customerId) => withKey('key-1', { customerId }, client)),
+      ),
+    );
+    expect(new Set(ids.map(({ orderId }) => orderId)).size).toBe(6);
+  });
+
+  // What an operator must know before the switch (docs/security.md): no store tells that the two are one.
+  it('placeOrder, given a retry across the switch, is a second order of a client, and the same one where nobody was asked', async () => {
+    const queue = new FakePublisher();
+    const [before, after] = [
+      subject(queue, { keyOwner: 'customer' }),
+      subject(queue, { keyOwner: 'client' }),
     ];
-    expect(second.orderId).toBe(first.orderId);
+    const tries = async (clientId?: string) => [
+      (await before.withKey('key-1', {}, clientId)).orderId,
+      (await after.withKey('key-1', {}, clientId)).orderId,
+      (await after.withKey('key-1', {}, clientId)).orderId,
+    ];
+    const [first, retry, next] = await tries('shop-a');
+    expect(retry).not.toBe(first);
+    expect(next).toBe(retry);
+    expect(new Set(await tries()).size).toBe(1);
   });
 
   it('placeOrder, that could not publish, passes the failure on and records nothing', async () => {

@@ -7,11 +7,16 @@ import type { OrderPublisher } from './order-publisher.ts';
 export type PlaceOrderContext = {
   trace: TraceContext;
   idempotencyKey?: string | undefined;
-  /** The sender, if known; otherwise keys belong to the order's customer. */
+  /** The sender, whose the order then is; undefined where nobody was asked. */
   clientId?: string | undefined;
   /** The client sends it together with others. */
   bulk?: boolean;
 };
+
+/** Whose an idempotency key is: the order's customer's, whoever sends it, or one customer's of one client. */
+export const KEY_OWNERS = ['customer', 'client'] as const;
+
+export type PlaceOrderOptions = { keyOwner: (typeof KEY_OWNERS)[number] };
 
 export type PlacedOrder = { orderId: string; messageId: string };
 
@@ -22,29 +27,39 @@ export type PlaceOrder = (request: OrderRequest, context: PlaceOrderContext) => 
  * has recorded that. Only the consumer can tell whether a key or an id came with another order before
  * (docs/adr/0019-the-consumer-judges-keys.md).
  */
-export function createPlaceOrder(publisher: OrderPublisher, journal: AcceptanceJournal): PlaceOrder {
+export function createPlaceOrder(
+  publisher: OrderPublisher,
+  journal: AcceptanceJournal,
+  { keyOwner }: PlaceOrderOptions,
+): PlaceOrder {
   const publish = async (order: Order, hash: string, context: PlaceOrderContext): Promise<PlacedOrder> => {
-    const { trace, bulk = false } = context;
-    const message = { order, contentHash: hash, traceparent: formatTraceparent(trace) };
+    const { trace, clientId, bulk = false } = context;
+    const message = { order, contentHash: hash, traceparent: formatTraceparent(trace), clientId };
     const { messageId } = await publisher.publish(message, { bulk });
     const { orderId } = order;
     const { traceId } = trace;
-    await journal.record({ orderId, contentHash: hash, acceptedAt: new Date(), messageId, traceId });
+    await journal.record({
+      orderId,
+      contentHash: hash,
+      acceptedAt: new Date(),
+      messageId,
+      traceId,
+      clientId,
+    });
     return { orderId, messageId };
   };
 
   return async (request, context) => {
     const hash = contentHash(request);
-    return publish({ ...request, orderId: idOf(request, context) }, hash, context);
+    return publish({ ...request, orderId: idOf(request, context, keyOwner) }, hash, context);
   };
 }
 
 function idOf(
   { orderId, customerId }: OrderRequest,
   { idempotencyKey, clientId }: PlaceOrderContext,
+  keyOwner: PlaceOrderOptions['keyOwner'],
 ): string {
   if (idempotencyKey === undefined) return orderId ?? newOrderId();
-  return clientId === undefined
-    ? orderIdOfKey({ kind: 'customer', id: customerId }, idempotencyKey)
-    : orderIdOfKey({ kind: 'client', id: clientId }, idempotencyKey);
+  return orderIdOfKey(keyOwner === 'client' ? { customerId, clientId } : { customerId }, idempotencyKey);
 }

@@ -165,7 +165,8 @@ export async function orderRoutes(
         const detail = 'use either Idempotency-Key or orderId, not both: each identifies the order';
         throw new ProblemError('two-identities', detail);
       }
-      const orderId = await place(request.body, { trace: request.trace, idempotencyKey });
+      const { trace, client } = request;
+      const orderId = await place(request.body, { trace, idempotencyKey, clientId: client.id });
       const found = locationOf(orderId);
       return reply
         .code(202)
@@ -237,7 +238,8 @@ export async function orderRoutes(
         countRefused('invalid');
         throw validationError(parsed.error);
       }
-      const orderId = await place(parsed.data, { trace: request.trace, bulk: true });
+      const { trace, client } = request;
+      const orderId = await place(parsed.data, { trace, clientId: client.id, bulk: true });
       return { index, status: 202, orderId, ...locationOf(orderId) };
     } catch (error) {
       const problem = error instanceof ProblemError ? error.problem : createProblem('internal');

@@ -14,10 +14,14 @@ export type Scope = (typeof SCOPES)[number];
 /** Who sends a request. Without an id nobody was asked who they are. */
 export type Client = { readonly id: string | undefined; readonly scopes: ReadonlySet<Scope> };
 
+/** Whether a client may do that. Who may see everybody's orders may see its own. */
+export const mayDo = ({ scopes }: Client, scope: Scope): boolean =>
+  scopes.has(scope) || (scope === 'orders:read' && scopes.has('orders:read:all'));
+
 /** Who may do everything, where clients are not asked who they are. */
 export const ANYONE: Client = { id: undefined, scopes: new Set(SCOPES) };
 
 export const isScope = (text: string): text is Scope => (SCOPES as readonly string[]).includes(text);
 
-/** As it stands in key files, tokens, logs and, later, with each order. */
+/** As it stands in key files, tokens, logs and with each order. */
 export const CLIENT_ID = /^[A-Za-z0-9][\w.@:|-]{0,127}$/;

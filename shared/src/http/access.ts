@@ -1,6 +1,6 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest, FastifySchema, RouteOptions } from 'fastify';
 import type { Authenticator } from '../auth/authenticator.ts';
-import { ANYONE, type Client, type Scope } from '../auth/client.ts';
+import { ANYONE, type Client, mayDo, type Scope } from '../auth/client.ts';
 import type { Logger } from '../runtime/logger.ts';
 import { ProblemError, problemAnswers } from './problem.ts';
 import type { ChargeFailedLogin } from './rate-limits.ts';
@@ -59,7 +59,7 @@ export function restrictAccess(
     // What only some may see is for no cache.
     reply.header('cache-control', 'no-store');
     const decide = (client: Client | undefined) => {
-      if (!client?.scopes.has(access)) return done(refuse(reply, client, access));
+      if (!client || !mayDo(client, access)) return done(refuse(reply, client, access));
       request.client = client;
       return done();
     };

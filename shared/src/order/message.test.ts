@@ -135,6 +135,36 @@ describe('encodeOrderMessage', () => {
   });
 });
 
+describe('clientid', () => {
+  it.each(['web-shop', '0oa1b2c3:tenant|7', 'a'.repeat(128)])(
+    'encodeOrderMessage, of an order of the client %s, says so, also to those who look at the envelope alone',
+    async (clientId) => {
+      const { body } = await encode({ ...aMessage(), clientId });
+      expect(JSON.parse(body)).toMatchObject({ clientid: clientId });
+      expect(decodeOrderMessage(body)).toMatchObject({ clientId, order: anOrder() });
+    },
+  );
+
+  it.each([
+    undefined,
+    null,
+    7,
+    '',
+    ' ',
+    '-shop',
+    'a b',
+    'a'.repeat(129),
+    'x\u0000',
+    ['shop'],
+    { id: 'shop' },
+  ])(
+    'decodeOrderMessage, of a message with the clientid %j, reads the order, and takes it for nobody’s',
+    async (clientid) => {
+      expect(await decode(anEnvelope({ clientid }))).toEqual(aMessage());
+    },
+  );
+});
+
 describe('recorded samples', () => {
   const folder = new URL('message-samples/', import.meta.url);
   const names = readdirSync(folder);

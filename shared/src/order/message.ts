@@ -2,6 +2,7 @@ import { promisify } from 'node:util';
 import zlib from 'node:zlib';
 import { bulkhead } from 'cockatiel';
 import { z } from 'zod';
+import { CLIENT_ID } from '../auth/client.ts';
 import { contentHash, type Order, orderSchema } from './order.ts';
 
 // The message on the queue: one CloudEvents 1.0 event in JSON (https://github.com/cloudevents/spec), its data plain
@@ -23,7 +24,13 @@ export const CONTENT_TYPE = 'application/cloudevents+json';
 /** An order cannot be larger than this when decompressed: the guard against decompression bombs. */
 export const MAX_ORDER_BYTES = 1024 * 1024;
 
-export type OrderMessage = { order: Order; contentHash: string; traceparent: string | undefined };
+export type OrderMessage = {
+  order: Order;
+  contentHash: string;
+  traceparent: string | undefined;
+  /** Who placed the order; undefined where nobody was asked, and in messages of earlier releases. */
+  clientId?: string | undefined;
+};
 export type EncodedMessage = { body: string; attributes: Readonly<Record<string, string>> };
 export type EncodeOptions = {
   version: MessageVersion;
@@ -90,7 +97,7 @@ export async function encodeOrderMessage(
   message: OrderMessage,
   options: EncodeOptions,
 ): Promise<EncodedMessage> {
-  const { order, contentHash: contenthash, traceparent } = message;
+  const { order, contentHash: contenthash, traceparent, clientId: clientid } = message;
   const data = JSON.stringify(order);
   const dataBytes = Buffer.byteLength(data);
   if (dataBytes > MAX_ORDER_BYTES) {
@@ -107,6 +114,7 @@ export async function encodeOrderMessage(
     contentencoding,
     contenthash,
     traceparent,
+    clientid,
   });
   const payload =
     contentencoding === 'identity'
@@ -138,6 +146,12 @@ export const envelopeSchema = z
         'v1: followed by the SHA-256 of the order without orderId and createdAt, in the canonical form of RFC 8785',
       ),
     traceparent: z.string().optional().describe('W3C Trace Context'),
+    clientid: z
+      .string()
+      .regex(CLIENT_ID)
+      .optional()
+      .catch(undefined)
+      .describe('the client that placed the order; one of another form counts as none'),
     data: z.unknown().optional().describe('the order, if contentencoding is identity'),
     data_base64: z
       .base64()
@@ -191,12 +205,12 @@ function readMessage(
   if (Object.hasOwn((data as Order).metadata ?? {}, '__proto__'))
     throw new UnreadableMessageError('INVALID_ORDER', 'metadata: __proto__ is no key');
   const computed = contentHash(order.data);
-  const { contenthash: given = computed, traceparent } = envelope;
+  const { contenthash: given = computed, traceparent, clientid } = envelope;
   if (/^v(?!1:)[1-9]\d*:/.test(given)) throw new NewerVersionError('contenthash of a newer scheme');
   if (given !== computed) {
     throw new UnreadableMessageError('CONTENT_HASH_MISMATCH', 'contenthash does not match the data');
   }
-  return { order: order.data, contentHash: computed, traceparent };
+  return { order: order.data, contentHash: computed, traceparent, clientId: clientid };
 }
 
 function readVersion(json: unknown): MessageVersion {

@@ -41,6 +41,7 @@ export const loggerOf = (
 ): Logger =>
   logger.child({
     orderId: received?.order?.orderId,
+    clientId: received?.order && received.clientId,
     traceId: received?.traceId,
     messageId,
     receiveCount,

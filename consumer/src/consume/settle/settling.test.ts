@@ -22,7 +22,7 @@ async function conflicts(packed: number, ordersEach: number) {
     bodies: await Promise.all(bodies.map(packOf)),
     lines: bodies.flat(),
     storeOthers: ({ repository }: Harness) => {
-      for (const { orderId } of messages.flat()) repository.stored.set(orderId, 'v1:other');
+      for (const { orderId } of messages.flat()) repository.stored.set(orderId, { contentHash: 'v1:other' });
     },
   };
 }

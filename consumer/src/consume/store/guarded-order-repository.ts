@@ -24,7 +24,7 @@ export function timeOrderRepository(
   return {
     saveAll: (orders) => timed('save', () => repository.saveAll(orders)),
     rehearse: (orders) => timed('rehearse', () => repository.rehearse(orders)),
-    findById: (orderId) => timed('find', () => repository.findById(orderId)),
+    findById: (orderId, whose) => timed('find', () => repository.findById(orderId, whose)),
     findByIds: (orderIds, limits) => timed('find', () => repository.findByIds(orderIds, limits)),
     findAny: () => timed('find', () => repository.findAny()),
     findByCustomer: (customerId, page) => timed('list', () => repository.findByCustomer(customerId, page)),

@@ -69,7 +69,7 @@ export class SaveTrial {
     const refusals = new Set<string>();
     this.#storedLast ??= await this.#findModel();
     const last = this.#storedLast;
-    const ofLast = last ? [copiesOf(last), inventedOrders(last.order.customerId)] : [];
+    const ofLast = last ? [copiesOf(last), inventedOrders(last)] : [];
     for (const orders of [...ofLast, inventedOrders()]) {
       try {
         await this.#repository.rehearse(orders);
@@ -90,32 +90,34 @@ export class SaveTrial {
   }
 }
 
-function copiesOf({ order: original }: OrderToStore): OrderToStore[] {
+function copiesOf({ order: original, clientId }: OrderToStore): OrderToStore[] {
   const copies = Math.floor(ROOM_BYTES / JSON.stringify(original).length);
   return Array.from({ length: Math.min(Math.max(1, copies), MAX_COPIES) }, () => {
     const createdAt = new Date(Date.parse(original.createdAt) - Math.random() * OLDER_MS).toISOString();
-    return asSent({ ...original, orderId: randomUUID(), createdAt });
+    return asSent({ ...original, orderId: randomUUID(), createdAt }, clientId);
   });
 }
 
 /** Valid, and no two alike but for a given customer. Below 2 kB each, so that PostgreSQL does not compress them. */
-function inventedOrders(customerId?: string): OrderToStore[] {
+function inventedOrders(model?: OrderToStore): OrderToStore[] {
   return Array.from({ length: MAX_COPIES }, (_, index) => {
     const filler = 'x'.repeat(480);
-    return asSent({
+    const invented = {
       orderId: randomUUID(),
-      customerId: customerId ?? `rehearsal-${randomUUID()}`,
+      customerId: model?.order.customerId ?? `rehearsal-${randomUUID()}`,
       items: [{ productId: `rehearsal-${index}`, name: 'rehearsal', quantity: 1, unitPrice: 100 }],
       currency: 'USD',
       totalAmount: 100,
       createdAt: new Date(Date.now() - index).toISOString(),
       metadata: { a: filler, b: filler, c: filler },
-    });
+    };
+    return asSent(invented, model?.clientId);
   });
 }
 
-const asSent = (order: Order): OrderToStore => ({
+const asSent = (order: Order, clientId?: string): OrderToStore => ({
   order,
+  clientId,
   contentHash: contentHash(order),
   traceId: randomUUID().replaceAll('-', ''),
 });

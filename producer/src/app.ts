@@ -4,7 +4,7 @@ import { Health } from '@orders/shared/http/health.ts';
 import { createHttpServer, listen } from '@orders/shared/http/server.ts';
 import { createCircuitBreaker } from '@orders/shared/runtime/circuit-breaker.ts';
 import { hasApiDocs } from '@orders/shared/runtime/config.ts';
-import { type Logger, libraryLogger } from '@orders/shared/runtime/logger.ts';
+import { type Logger, libraryLogger, warnOfPlaintext } from '@orders/shared/runtime/logger.ts';
 import { createSqsClient } from '@orders/shared/sqs/client.ts';
 import { resolveQueues } from '@orders/shared/sqs/queue-admin.ts';
 import { openAcceptanceJournal } from './adapters/ndjson-acceptance-journal.ts';
@@ -22,6 +22,7 @@ export async function startProducer(
   logger: Logger,
   version: string,
 ): Promise<ProducerApp> {
+  warnOfPlaintext(config, logger);
   const metrics = createProducerMetrics(version, () => publisher.size);
   const journal = openAcceptanceJournal(config.ACCEPTANCE_JOURNAL, { metrics, logger });
   const client = createSqsClient({ config, metrics, logger: libraryLogger(logger, 'aws-sdk', config) });

@@ -21,7 +21,13 @@ export type Kubectl = {
 
 export type Resource = {
   kind: string;
-  metadata: { name: string; namespace?: string; uid?: string; deletionTimestamp?: string };
+  metadata: {
+    name: string;
+    namespace?: string;
+    uid?: string;
+    deletionTimestamp?: string;
+    annotations?: Record<string, string>;
+  };
   // biome-ignore lint/suspicious/noExplicitAny: any kind of Kubernetes object
   [field: string]: any;
 };

@@ -1,7 +1,6 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest, FastifySchema, RouteOptions } from 'fastify';
 import type { Authenticator } from '../auth/authenticator.ts';
 import { ANYONE, type Client, type Scope } from '../auth/client.ts';
-import type { Logger } from '../runtime/logger.ts';
 import { ProblemError, problemAnswers } from './problem.ts';
 
 /** Who may use a route: everybody, or clients with a scope. */
@@ -20,15 +19,19 @@ declare module 'fastify' {
 /**
  * Lets a request through only if its sender has the scope that the route asks for: 401 for an unknown sender, 403 for one
  * without the scope. Before the body is read. The server does not start with a route that does not say who may use it.
+ * Each refusal, and each use of a scope of {@link AUDITED}, is a line with who, what and the result, and nothing of an order.
  */
 export function restrictAccess(
   app: FastifyInstance,
-  { authenticator, logger }: { authenticator: Authenticator; logger: Logger },
+  { authenticator }: { authenticator: Authenticator },
 ): void {
   const routes: RouteOptions[] = [];
+  const isAsked = authenticator.methods.some((method) => method !== 'none');
   app.decorateRequest('client', null as unknown as Client);
   app.addHook('onRoute', (route) => {
     if (route.method !== 'OPTIONS') routes.push(route);
+    if (isAsked && AUDITED.some((scope) => scope === route.config?.access))
+      route.onResponse = [route.onResponse ?? [], onAnswered].flat();
   });
   app.addHook('onClose', async () => authenticator.close());
   app.addHook('onReady', (done) => {
@@ -53,20 +56,46 @@ export function restrictAccess(
 
   /** Says nothing of what is wrong with a credential: that would help to guess one. */
   function refuse(reply: FastifyReply, client: Client | undefined, access: Scope): ProblemError {
-    const { method, routeOptions, trace } = reply.request;
-    const about = {
-      audit: 'refused',
-      method,
-      route: routeOptions.url,
-      traceId: trace.traceId,
-      scope: access,
-    };
-    logger.info(client ? { ...about, client: client.id } : about, 'access refused');
+    writeDown('refused', reply.request, { client, scope: access, status: client ? 403 : 401 });
     if (client) return new ProblemError('forbidden', `this needs the scope ${access}`);
     reply.header('www-authenticate', authenticator.challenge);
     return new ProblemError('unauthorized');
   }
+
+  function onAnswered(request: FastifyRequest, { statusCode }: FastifyReply, done: () => void): void {
+    const { client, routeOptions } = request;
+    // Of a refused request there is a line already.
+    if (client)
+      writeDown('granted', request, { client, scope: routeOptions.config.access, status: statusCode });
+    done();
+  }
+
+  function writeDown(
+    audit: 'granted' | 'refused',
+    { method, routeOptions, params, trace }: FastifyRequest,
+    { client, scope, status }: { client: Client | undefined; scope: Access | undefined; status: number },
+  ): void {
+    const { orderId } = (params ?? {}) as { orderId?: string };
+    authenticator.audit.info(
+      {
+        audit,
+        ...(client?.id === undefined ? {} : { client: client.id }),
+        scope,
+        method,
+        route: routeOptions.url,
+        // Anything else that stands there is a client's own text.
+        ...(orderId !== undefined && UUID.test(orderId) ? { orderId } : {}),
+        status,
+        traceId: trace.traceId,
+      },
+      `access ${audit}`,
+    );
+  }
 }
+
+/** Scopes that reach beyond a client's own orders. */
+const AUDITED: readonly Scope[] = ['orders:read:all', 'operations', 'operations:write'];
+const UUID = /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
 
 function credentialsOf({ headers }: FastifyRequest) {
   const apiKey = headers['x-api-key'];

@@ -121,6 +121,9 @@ export function libraryLogger(
   return logger.child({ library }, { level });
 }
 
+/** For lines on who did what. They are written whatever the log levels are. */
+export const auditLogger = (logger: Logger): Logger => logger.child({}, { level: 'info' });
+
 /** For whoever reads the log of an environment that was meant to be like production. */
 export function warnOfPlaintext(
   { ALLOW_PLAINTEXT }: Pick<CommonConfig, 'ALLOW_PLAINTEXT'>,

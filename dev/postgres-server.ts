@@ -8,6 +8,7 @@ import {
   readdirSync,
   realpathSync,
   rmSync,
+  writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -145,6 +146,24 @@ export class PostgresServer {
     if (pid === undefined) return 0;
     process.kill(Number(pid), 'SIGKILL');
     return 1;
+  }
+
+  /** Starts it anew with that key and certificate; connections without TLS are answered, too. */
+  async useTls({ key, cert, only }: { key: string; cert: string; only?: 'TLSv1.1' }): Promise<void> {
+    for (const [name, pem] of Object.entries({ key, cert })) {
+      const file = path.join(this.#folder, `${name}.pem`);
+      writeFileSync(file, pem, { mode: 0o600 });
+      if (this.#user) chownSync(file, this.#user.uid, this.#user.gid);
+      await this.sql(`ALTER SYSTEM SET ssl_${name}_file = '${file}'`);
+    }
+    await this.sql('ALTER SYSTEM SET ssl = on');
+    if (only) {
+      for (const end of ['min', 'max'])
+        await this.sql(`ALTER SYSTEM SET ssl_${end}_protocol_version = '${only}'`);
+      await this.sql("ALTER SYSTEM SET ssl_ciphers = 'DEFAULT:@SECLEVEL=0'");
+    }
+    await this.kill();
+    await this.up();
   }
 
   /** Starts it, if need be again and again until what was killed is gone, and resolves when it answers. */

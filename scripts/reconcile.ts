@@ -74,7 +74,7 @@ export const command = defineCommand({
     json: flag('prints the report as JSON'),
   },
   changes: 'nothing.',
-  needs: `DATABASE_URL, required outside dev. ${SQS_VARIABLES} SELECT on the store. ${rightsText(RIGHTS)}`,
+  needs: `DATABASE_URL and DATABASE_CA_FILE, required outside dev. ${SQS_VARIABLES} SELECT on the store. ${rightsText(RIGHTS)}`,
   exitStatuses: {
     0: 'all well',
     1: 'missing, or stored twice',

@@ -38,7 +38,8 @@ export const command = defineCommand({
     'dry-run': flag('says how many orders would be moved'),
   },
   changes: 'writes an archive, and deletes its orders from the store.',
-  needs: 'DATABASE_URL, required outside dev (APP_ENV); SELECT and DELETE on the orders table.',
+  needs:
+    'DATABASE_URL and DATABASE_CA_FILE, required outside dev (APP_ENV); SELECT and DELETE on the orders table.',
   exitStatuses: { 0: 'done', 1: 'not done, with the reason' },
 });
 

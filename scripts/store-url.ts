@@ -1,16 +1,17 @@
-import { consumerConfigSchema } from '@orders/consumer/config.ts';
-import { type AppEnv, loadConfig } from '@orders/shared/runtime/config.ts';
+import { DATABASE_RULES, databaseFields, databaseUrl } from '@orders/consumer/config.ts';
+import { type AppEnv, commonFields, loadConfig, withRules } from '@orders/shared/runtime/config.ts';
 import { StartupError } from '@orders/shared/runtime/startup-error.ts';
 import { z } from 'zod';
 
-const storeSchema = z.object({ DATABASE_URL: consumerConfigSchema.shape.DATABASE_URL });
+const storeSchema = withRules(z.object({ ...commonFields, ...databaseFields }), DATABASE_RULES);
 
 /**
- * `DATABASE_URL`, for a tool. Its default is a developer's file, which is no other environment's store.
+ * `DATABASE_URL`, with the CAs of `DATABASE_CA_FILE`, for a tool. Its default is a developer's file, which is no other
+ * environment's store.
  * @throws {StartupError} it is not set where it must be, or is none
  */
 export function storeUrl(appEnv: AppEnv, env: NodeJS.ProcessEnv): string {
   if (appEnv !== 'dev' && !env['DATABASE_URL'])
     throw new StartupError(`DATABASE_URL is not set: name the store of ${appEnv}`);
-  return loadConfig(storeSchema, env).DATABASE_URL;
+  return databaseUrl(loadConfig(storeSchema, { ...env, APP_ENV: appEnv }));
 }

@@ -2,14 +2,14 @@ import { createAuthenticator } from '@orders/shared/auth/authenticator.ts';
 import { Health } from '@orders/shared/http/health.ts';
 import { createHttpServer, type HttpServerOptions, openPorts } from '@orders/shared/http/server.ts';
 import { hasApiDocs, managementPort } from '@orders/shared/runtime/config.ts';
-import { type Logger, libraryLogger } from '@orders/shared/runtime/logger.ts';
+import { type Logger, libraryLogger, warnOfPlaintext } from '@orders/shared/runtime/logger.ts';
 import type { FatalHandler } from '@orders/shared/runtime/service.ts';
 import { createSqsClient } from '@orders/shared/sqs/client.ts';
 import { explainSqsError, queueAttributes, resolveQueues } from '@orders/shared/sqs/queue-admin.ts';
 import { redrivePolicyOf } from '@orders/shared/sqs/queues.ts';
 import { openOrderRepository } from './adapters/open-order-repository.ts';
 import { OpeningOrderRepository } from './adapters/opening-order-repository.ts';
-import { type ConsumerConfig, SHUTDOWN_RESERVE_MS } from './config.ts';
+import { type ConsumerConfig, databaseUrl, SHUTDOWN_RESERVE_MS } from './config.ts';
 import { createOrderConsumer, createReceiveClient } from './create-order-consumer.ts';
 import { orderRoutes } from './http/order-routes.ts';
 import { createConsumerMetrics, registerGauges } from './metrics.ts';
@@ -25,6 +25,7 @@ export async function startConsumer(
   version: string,
   onFatal: FatalHandler,
 ): Promise<ConsumerApp> {
+  warnOfPlaintext(config, logger);
   const metrics = createConsumerMetrics(version);
   const sdkLogger = libraryLogger(logger, 'aws-sdk', config);
   const client = createSqsClient({ config, metrics, logger: sdkLogger });
@@ -111,7 +112,7 @@ export async function startConsumer(
   // Only now: it may wait for minutes for another process that migrates. Alive and not ready is what probes hear then.
   try {
     await store.open(
-      openOrderRepository(config.DATABASE_URL, {
+      openOrderRepository(databaseUrl(config), {
         poolSize: config.DATABASE_POOL_SIZE,
         connectTimeoutMs: config.DATABASE_CONNECT_TIMEOUT_MS,
         statementTimeoutMs: config.DATABASE_STATEMENT_TIMEOUT_MS,

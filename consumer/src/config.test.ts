@@ -1,6 +1,7 @@
+import type { Environment } from '@orders/shared/runtime/config.ts';
 import { StartupError } from '@orders/shared/runtime/startup-error.ts';
 import { expect, test } from 'vitest';
-import { loadConsumerConfig } from './config.ts';
+import { databaseUrl, loadConsumerConfig } from './config.ts';
 
 test('consumer config, with nothing set, has the defaults that were asked for', () => {
   expect(loadConsumerConfig({})).toMatchObject({
@@ -52,4 +53,50 @@ test.each([
   [{ APP_ENV: 'prod', HEARTBEAT_SECONDS: '0' }, /HEARTBEAT_SECONDS/],
 ])('consumer config, when %o breaks a rule across fields, says which', (env, message) => {
   expect(() => loadConsumerConfig(env)).toThrow(message);
+});
+
+const STAGING = { APP_ENV: 'staging', AUTH: 'api-key', API_KEYS_FILE: '/keys' };
+const VERIFIED = 'postgres://orders:hunter2@database/orders?sslmode=verify-full';
+const CA = { DATABASE_CA_FILE: '/ca.pem' };
+
+const REFUSED: [Environment, RegExp][] = [
+  [{}, /DATABASE_URL: must be postgres:.*verify-full[\s\S]*DATABASE_CA_FILE: is needed/],
+  [{ DATABASE_URL: 'sqlite:orders.db?sslmode=verify-full', ...CA }, /DATABASE_URL: must be postgres:/],
+  [{ DATABASE_URL: VERIFIED }, /DATABASE_CA_FILE: is needed outside dev/],
+  ...['', '?sslmode=disable', '?sslmode=require', '?sslmode=no-verify', '#?sslmode=verify-full'].map(
+    (end): [Environment, RegExp] => [
+      { DATABASE_URL: `postgres://orders:hunter2@database/orders${end}`, ...CA },
+      /DATABASE_URL: must/,
+    ],
+  ),
+  [{ DATABASE_URL: `${VERIFIED}&sslmode=disable`, ...CA }, /DATABASE_URL: must/],
+  [
+    { DATABASE_URL: VERIFIED, ...CA, APP_ENV: 'production', ALLOW_PLAINTEXT: 'database' },
+    /ALLOW_PLAINTEXT: /,
+  ],
+];
+test.each(REFUSED)(
+  'consumer config, outside dev with %j, is refused, and nothing of the URL is repeated',
+  (env, problem) => {
+    const load = () => loadConsumerConfig({ ...STAGING, ...env });
+    expect(load).toThrow(problem);
+    expect(load).not.toThrow(/hunter2|@database/);
+  },
+);
+
+test.each([
+  { DATABASE_URL: VERIFIED, ...CA },
+  { DATABASE_URL: VERIFIED, ...CA, APP_ENV: 'production' },
+  { ALLOW_PLAINTEXT: 'database' },
+  { ALLOW_PLAINTEXT: 'sqs, database', DATABASE_URL: 'postgres://database/orders' },
+])('consumer config, outside dev with %j, is accepted', (env) => {
+  expect(loadConsumerConfig({ ...STAGING, ...env })).toMatchObject({ AUTH: ['api-key'] });
+});
+
+test.each([
+  [{ DATABASE_URL: VERIFIED, ...CA }, `${VERIFIED}&sslrootcert=%2Fca.pem`],
+  [{ DATABASE_URL: VERIFIED }, VERIFIED],
+  [{ DATABASE_URL: 'sqlite:orders.db', ...CA }, 'sqlite:orders.db'],
+])('databaseUrl, of %j, is %s', (env, url) => {
+  expect(databaseUrl(loadConsumerConfig(env))).toBe(url);
 });

@@ -1,10 +1,13 @@
 import {
   ACCESS_RULES,
+  type CommonConfig,
+  type ConfigRule,
   commonFields,
   consumerPort,
   type Environment,
   integer,
   loadConfig,
+  mayBePlaintext,
   withRules,
 } from '@orders/shared/runtime/config.ts';
 import { VISIBILITY_TIMEOUT_SECONDS, WAIT_TIME_SECONDS } from '@orders/shared/sqs/queues.ts';
@@ -18,16 +21,61 @@ const MESSAGES_PER_CONNECTION = 20;
 
 const seconds = (max: number) => z.coerce.number().min(0).max(max);
 
+/** What the service and the tools are told of the store. */
+export const databaseFields = {
+  DATABASE_URL: z
+    .string()
+    .regex(/^(sqlite:|postgres(ql)?:\/\/)/, 'must be sqlite:PATH or postgres://…')
+    .default('sqlite:.data/orders.db')
+    .describe(
+      'where orders are stored: sqlite:PATH or postgres://user:password@host/database; with ?sslmode=verify-full outside dev',
+    ),
+  DATABASE_CA_FILE: z
+    .string()
+    .optional()
+    .describe(
+      "file of the CAs that may sign PostgreSQL's certificate, as PEM; read at start; needed outside dev",
+    ),
+};
+type DatabaseConfig = z.infer<z.ZodObject<typeof databaseFields>>;
+
+/** What is no URL is refused when it is opened, with a better reason. */
+const isVerified = (url: string): boolean =>
+  !URL.canParse(url) || new URL(url).searchParams.getAll('sslmode').join() === 'verify-full';
+
+export const DATABASE_RULES: ConfigRule<CommonConfig & DatabaseConfig>[] = [
+  {
+    needs: ['DATABASE_URL', 'APP_ENV', 'ALLOW_PLAINTEXT'],
+    holds: ({ DATABASE_URL: url, ...config }) =>
+      mayBePlaintext(config, 'database') || (!url.startsWith('sqlite:') && isVerified(url)),
+    message:
+      'must be postgres://…?sslmode=verify-full outside dev; for tests there is ALLOW_PLAINTEXT=database',
+  },
+  {
+    needs: ['DATABASE_CA_FILE', 'APP_ENV', 'ALLOW_PLAINTEXT'],
+    holds: ({ DATABASE_CA_FILE, ...config }) =>
+      mayBePlaintext(config, 'database') || DATABASE_CA_FILE !== undefined,
+    message: "is needed outside dev: the CAs that may sign PostgreSQL's certificate",
+  },
+];
+
+/**
+ * `DATABASE_URL` with its CAs in it, as libpq has them:
+ * https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-CONNECT-SSLROOTCERT
+ */
+export function databaseUrl({ DATABASE_URL: url, DATABASE_CA_FILE: caFile }: DatabaseConfig): string {
+  if (caFile === undefined || url.startsWith('sqlite:') || !URL.canParse(url)) return url;
+  const withCas = new URL(url);
+  withCas.searchParams.set('sslrootcert', caFile);
+  return withCas.href;
+}
+
 /** Everything that the environment can tell order-consumer. `docs/configuration.md` is generated from it. */
 export const consumerConfigSchema = withRules(
   z.object({
     ...commonFields,
     CONSUMER_PORT: consumerPort,
-    DATABASE_URL: z
-      .string()
-      .regex(/^(sqlite:|postgres(ql)?:\/\/)/, 'must be sqlite:PATH or postgres://…')
-      .default('sqlite:.data/orders.db')
-      .describe('where orders are stored: sqlite:PATH or postgres://user:password@host/database'),
+    ...databaseFields,
     DATABASE_POOL_SIZE: integer(1, 500)
       .default(10)
       .describe('connections to PostgreSQL; a quarter of them is reserved for look-ups'),
@@ -103,6 +151,7 @@ export const consumerConfigSchema = withRules(
   }),
   [
     ...ACCESS_RULES,
+    ...DATABASE_RULES,
     {
       needs: [
         'VISIBILITY_TIMEOUT_SECONDS',

@@ -151,6 +151,7 @@ describe('startProducer', () => {
     vi.stubEnv('AWS_ENDPOINT_URL_STS', `http://127.0.0.1:${(sts.address() as AddressInfo).port}`);
     const { url, stop } = await start({
       APP_ENV: 'staging',
+      ALLOW_PLAINTEXT: 'sqs',
       AUTH: 'none,api-key',
       API_KEYS_FILE: path.join(folder, 'keys'),
       PUBLISH_TIMEOUT_MS: '1500',

@@ -4,7 +4,7 @@ import { Health } from '@orders/shared/http/health.ts';
 import { createHttpServer, type HttpServerOptions, openPorts } from '@orders/shared/http/server.ts';
 import { createCircuitBreaker } from '@orders/shared/runtime/circuit-breaker.ts';
 import { authMethods, hasApiDocs, managementPort, sqsEndpoint } from '@orders/shared/runtime/config.ts';
-import { type Logger, libraryLogger } from '@orders/shared/runtime/logger.ts';
+import { type Logger, libraryLogger, warnOfPlaintext } from '@orders/shared/runtime/logger.ts';
 import { createSqsClient } from '@orders/shared/sqs/client.ts';
 import { resolveQueues } from '@orders/shared/sqs/queue-admin.ts';
 import { auditFairQueues } from './adapters/fair-queues.ts';
@@ -23,6 +23,7 @@ export async function startProducer(
   logger: Logger,
   version: string,
 ): Promise<ProducerApp> {
+  warnOfPlaintext(config, logger);
   const metrics = createProducerMetrics(version, () => publisher.size);
   const journal = openAcceptanceJournal(config.ACCEPTANCE_JOURNAL, { metrics, logger });
   const client = createSqsClient({ config, metrics, logger: libraryLogger(logger, 'aws-sdk', config) });

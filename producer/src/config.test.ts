@@ -131,6 +131,10 @@ describe('who may call', () => {
       { APP_ENV: 'staging', AUTH: 'jwt', ...issuer, JWT_JWKS: 'http://id.example/keys' },
       'JWT_JWKS: must begin with https:',
     ],
+    [
+      { APP_ENV: 'staging', AUTH: 'jwt', ...issuer, JWT_ISSUER: 'http://id.example' },
+      'JWT_ISSUER: must begin with https:',
+    ],
     [{ AUTH: 'jwt', ...issuer, JWT_ALGORITHMS: 'HS256' }, 'JWT_ALGORITHMS'],
     [{ AUTH: 'password' }, 'AUTH'],
   ])('with %j does not start: %s', (env, problem) => {

@@ -80,7 +80,7 @@ test.each([
     cwd: folder,
     env: {
       ...env,
-      AWS_ENDPOINT_URL: 'http://127.0.0.1:1',
+      AWS_ENDPOINT_URL: 'https://127.0.0.1:1',
       AWS_REGION: 'ap-northeast-2',
       AWS_ACCESS_KEY_ID: 'test',
       AWS_SECRET_ACCESS_KEY: 'test',

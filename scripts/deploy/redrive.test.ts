@@ -17,6 +17,7 @@ async function startSqs() {
   const emulator = await startEmulator({ port: 0 });
   for (const [name, value] of Object.entries(CREDENTIALS)) vi.stubEnv(name, value);
   vi.stubEnv('AWS_ENDPOINT_URL', emulator.endpoint);
+  vi.stubEnv('ALLOW_PLAINTEXT', 'sqs');
   onTestFinished(async () => {
     vi.unstubAllEnvs();
     await emulator.stop();

@@ -398,6 +398,7 @@ class Trial {
     if (this.#credentials) {
       // In dev, an emulator is signed for with credentials that never expire.
       env['APP_ENV'] = 'staging';
+      env['ALLOW_PLAINTEXT'] = 'sqs,database';
       // The campaign's own clients have no key.
       env['AUTH'] = 'none,api-key';
       env['API_KEYS_FILE'] = path.join(this.#options.folder, 'api-keys');

@@ -16,7 +16,13 @@ describe('both services with AUTH=api-key', () => {
     folder = mkdtempSync(path.join(tmpdir(), 'access-'));
     file = path.join(folder, 'api-keys');
     writeFileSync(file, `shop orders:write ${shop.digest}\naudit orders:read:all ${audit.digest}\n`);
-    pair = await startPair({ AUTH: 'api-key', API_KEYS_FILE: file });
+    // As in production, and less than that: neither takes an audit line away.
+    pair = await startPair({
+      AUTH: 'api-key',
+      API_KEYS_FILE: file,
+      LIBRARY_LOG_LEVEL: 'warn',
+      LOG_LEVEL: 'error',
+    });
   });
   afterAll(async () => {
     await pair[Symbol.asyncDispose]();
@@ -59,6 +65,32 @@ describe('both services with AUTH=api-key', () => {
     ['GET /orders by ids', () => get('/orders?orderIds=x'), () => get('/orders?orderIds=x', shop.key)],
   ])('%s is refused without a key, and to a client without the scope', async (_route, stranger, client) => {
     expect([(await stranger()).status, (await client()).status]).toEqual([401, 403]);
+  });
+
+  test('who was refused, and who looked at orders of others, stands in the log, with what and the result', async () => {
+    const placed = (await (await post('/orders', order, shop.key)).json()) as { orderId: string };
+    const { orderId } = placed;
+    await eventually(async () => expect((await get(`/orders/${orderId}`, audit.key)).status).toBe(200));
+    pair.lines.length = 0;
+    await post('/orders', order, 'order_wrong');
+    await get(`/orders/${orderId}`, shop.key);
+    await get(`/orders/${orderId}`, audit.key);
+    await get('/orders?customerId=C-1', audit.key);
+    await get('/orders/Not-An-Id', audit.key);
+    await eventually(() => {
+      const lines = pair.lines.filter((line) => 'audit' in line);
+      expect(
+        lines.map(({ audit, client, route, status, orderId }) => [audit, client, route, status, orderId]),
+      ).toEqual([
+        ['refused', undefined, '/orders', 401, undefined],
+        ['refused', 'shop', '/orders/:orderId', 403, orderId],
+        ['granted', 'audit', '/orders/:orderId', 200, orderId],
+        ['granted', 'audit', '/orders', 200, undefined],
+        ['granted', 'audit', '/orders/:orderId', 400, undefined],
+      ]);
+      expect(lines.every(({ level, traceId }) => level === 'INFO' && typeof traceId === 'string')).toBe(true);
+      expect(JSON.stringify(lines)).not.toMatch(/C-1|compact disc|Not-An-Id|order_/);
+    });
   });
 
   test('a key that is added to the file is good without a restart, and one that is taken out is not', async () => {

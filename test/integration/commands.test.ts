@@ -16,10 +16,12 @@ import { ensureQueues, findQueueUrl } from '@orders/shared/sqs/queue-admin.ts';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, onTestFinished } from 'vitest';
 import { startEmulator } from '../../dev/emulator.ts';
 import { sqsClient } from '../support/backends.ts';
+import { opensslAvailable, startTlsProxy, TestAuthority } from '../support/certificates.ts';
 import { eventually } from '../support/eventually.ts';
 import { type OwnQueues, openQueues } from '../support/queues.ts';
 
 const ROOT = path.join(import.meta.dirname, '..', '..');
+const openssl = opensslAvailable();
 
 type Answer = { status: unknown; stdout: string; stderr: string };
 
@@ -182,8 +184,11 @@ describe('a command', () => {
   });
 
   it('for an environment that is asked for at an endpoint, says which', async () => {
-    const { stderr } = await run('scripts/dlq.ts', ['status', 'production']);
-    expect(stderr).toMatch(/^for production, this asks http:\/\/127.0.0.1:1 \(AWS_ENDPOINT_URL\), not AWS\n/);
+    const env = { AWS_ENDPOINT_URL: 'https://127.0.0.1:1' };
+    const { stderr } = await run('scripts/dlq.ts', ['status', 'production'], env);
+    expect(stderr).toMatch(
+      /^for production, this asks https:\/\/127.0.0.1:1 \(AWS_ENDPOINT_URL\), not AWS\n/,
+    );
   });
 
   it.each(['producer', 'consumer'])(
@@ -201,11 +206,14 @@ describe('manage-queues.sh', () => {
   let client: SQSClient;
   const env = () => ({
     AWS_ENDPOINT_URL: emulator.endpoint,
+    ALLOW_PLAINTEXT: 'sqs',
     AWS_ACCESS_KEY_ID: 'test',
     AWS_SECRET_ACCESS_KEY: 'test',
   });
   const names = { queue: 'order-queue', deadLetterQueue: 'order-dlq' };
-  const manage = (...args: string[]) => run('scripts/manage-queues.ts', args, env());
+  const manageWith = (own: NodeJS.ProcessEnv, ...args: string[]) =>
+    run('scripts/manage-queues.ts', args, { ...env(), ...own });
+  const manage = (...args: string[]) => manageWith({}, ...args);
   const areThere = async () =>
     (await Promise.all(Object.values(names).map((name) => findQueueUrl(client, name)))).map(
       (url) => url !== undefined,
@@ -229,15 +237,42 @@ describe('manage-queues.sh', () => {
     expect(await areThere()).toEqual([true, true]);
   });
 
-  it('delete, of queues without a tag that are shaped as those of another environment, refuses', async () => {
-    for (const QueueName of Object.values(names)) await client.send(new CreateQueueCommand({ QueueName }));
-    const { status, stderr } = await manage('delete', 'production', '--confirm=order-queue');
+  it('for production, refuses an endpoint without TLS, and any exception', async () => {
+    const { status, stderr } = await manage('create', 'production');
     expect({ status, stderr }).toMatchObject({
       status: 1,
-      stderr: expect.stringContaining('order-dlq has no key and no tag'),
+      stderr: expect.stringContaining('ALLOW_PLAINTEXT: is for tests, and refused in production'),
     });
-    expect(await areThere()).toEqual([true, true]);
+    const encrypted = await manageWith({ ALLOW_PLAINTEXT: '' }, 'create', 'production');
+    expect(encrypted.stderr).toContain('AWS_ENDPOINT_URL: must begin with https: outside dev');
+    expect(await areThere()).toEqual([false, false]);
   });
+
+  it.skipIf(!openssl.available)(
+    `delete, of queues without a tag that are shaped as those of another environment, refuses (${openssl.reason})`,
+    async () => {
+      using authority = new TestAuthority();
+      const proxy = await startTlsProxy(emulator.endpoint, authority.issue());
+      onTestFinished(() => proxy.stop());
+      for (const QueueName of Object.values(names)) await client.send(new CreateQueueCommand({ QueueName }));
+      const production = {
+        AWS_ENDPOINT_URL: `https://localhost:${proxy.port}`,
+        ALLOW_PLAINTEXT: '',
+        NODE_EXTRA_CA_CERTS: authority.file,
+      };
+      const { status, stderr } = await manageWith(
+        production,
+        'delete',
+        'production',
+        '--confirm=order-queue',
+      );
+      expect({ status, stderr }).toMatchObject({
+        status: 1,
+        stderr: expect.stringContaining('order-dlq has no key and no tag'),
+      });
+      expect(await areThere()).toEqual([true, true]);
+    },
+  );
 
   it('delete, outside of dev, shows account, region, ARN and depth, and wants the name of the queue', async () => {
     const { queue } = await ensureQueues(client, 'staging', names);

@@ -29,7 +29,12 @@ const EXPLAINED_IN_DEV: Record<string, string> = {
 const EMULATOR = 'an emulator, in dev only';
 
 /** What the repository has in place of a team's own: RFC 5737 keeps the addresses, AWS's documents the account. */
-const PLACEHOLDERS = { addresses: /^192\.0\.2\.\d+\/\d+$/, registry: /^123456789012\./ };
+const PLACEHOLDERS = {
+  addresses: /^192\.0\.2\.\d+\/\d+$/,
+  registry: /^123456789012\./,
+  certificate: /:123456789012:/,
+};
+const ALB = 'alb.ingress.kubernetes.io';
 
 /** Go lets a pattern say that it ignores case; JavaScript wants a flag for it. */
 const goRegExp = Object.assign(
@@ -95,7 +100,7 @@ describe.each(['dev', 'staging', 'production'])('overlay %s', (overlay) => {
 
   it('configuration, as the services read it, is accepted and is that of the environment', () => {
     const producer = loadProducerConfig(one('ConfigMap', 'order-producer')['data']);
-    const DATABASE_URL = 'postgres://orders:orders@database/orders';
+    const DATABASE_URL = `postgres://orders:orders@database/orders${overlay === 'dev' ? '' : '?sslmode=verify-full'}`;
     const consumer = loadConsumerConfig({ ...one('ConfigMap', 'order-consumer')['data'], DATABASE_URL });
     for (const config of [producer, consumer]) {
       expect(config).toMatchObject({ APP_ENV: overlay, HOST: '0.0.0.0' });
@@ -220,18 +225,46 @@ describe.each(['dev', 'staging', 'production'])('overlay %s', (overlay) => {
   );
 
   // Else the first deployment, which looks into no pod, would succeed, and every later one fail.
-  it.skipIf(overlay === 'dev')('has the placeholders of registry and subnets all, or none', () => {
-    const images = all('Deployment').map(({ spec }) => spec.template.spec.containers[0].image as string);
-    const addresses = [
-      ...blocksOf(one('NetworkPolicy', 'from-api-server')['spec'].ingress),
-      ...blocksOf(one('NetworkPolicy', 'to-database')['spec'].egress),
-    ];
-    const set = {
-      registry: images.map((image) => !PLACEHOLDERS.registry.test(image)),
-      addresses: addresses.map((cidr) => !PLACEHOLDERS.addresses.test(cidr)),
-    };
-    const answers = new Set([...set.registry, ...set.addresses]);
-    expect(answers.size, JSON.stringify({ images, addresses })).toBe(1);
+  it.skipIf(overlay === 'dev')(
+    'has the placeholders of registry, subnets and certificate all, or none',
+    () => {
+      const images = all('Deployment').map(({ spec }) => spec.template.spec.containers[0].image as string);
+      const addresses = [
+        ...blocksOf(one('NetworkPolicy', 'from-api-server')['spec'].ingress),
+        ...blocksOf(one('NetworkPolicy', 'to-database')['spec'].egress),
+      ];
+      const certificates = all('Ingress').map(
+        ({ metadata }) => metadata.annotations?.[`${ALB}/certificate-arn`] ?? '',
+      );
+      const set = {
+        registry: images.map((image) => !PLACEHOLDERS.registry.test(image)),
+        addresses: addresses.map((cidr) => !PLACEHOLDERS.addresses.test(cidr)),
+        certificates: certificates.map((arn) => !PLACEHOLDERS.certificate.test(arn)),
+      };
+      const answers = new Set(Object.values(set).flat());
+      expect(answers.size, JSON.stringify({ images, addresses, certificates })).toBe(1);
+    },
+  );
+
+  it('outside speaks HTTPS with the load balancer, TLS 1.2 or 1.3; HTTP is sent there', () => {
+    for (const { metadata } of all('Ingress'))
+      expect(metadata.annotations).toMatchObject({
+        [`${ALB}/listen-ports`]: '[{"HTTP": 80}, {"HTTPS": 443}]',
+        [`${ALB}/ssl-redirect`]: '443',
+        [`${ALB}/ssl-policy`]: 'ELBSecurityPolicy-TLS13-1-2-Res-2021-06',
+        [`${ALB}/certificate-arn`]: expect.stringMatching(
+          /^arn:aws:acm:[a-z0-9-]+:\d{12}:certificate\/[0-9a-f-]{36}$/,
+        ),
+      });
+  });
+
+  it.skipIf(overlay === 'dev')('order-consumer has the CAs of the database where it looks for them', () => {
+    const { containers, volumes } = one('Deployment', 'order-consumer')['spec'].template.spec;
+    const file = one('ConfigMap', 'order-consumer')['data'].DATABASE_CA_FILE as string;
+    const mount = containers[0].volumeMounts.find(
+      ({ mountPath }: Resource) => mountPath === path.posix.dirname(file),
+    );
+    expect(volumes).toContainEqual({ name: mount.name, configMap: { name: 'order-database-ca' } });
   });
 
   it('from outside only /orders, look-ups at the consumer and all else at the producer, and in production nothing', () => {

@@ -47,6 +47,7 @@ export async function startOperator({ namespace, sqsUrl }: { namespace: string; 
         ...process.env,
         KUBECONFIG: kubeconfig,
         AWS_ENDPOINT_URL: sqsUrl(),
+        ALLOW_PLAINTEXT: 'sqs',
         ALERT_WEBHOOK_URL: `http://127.0.0.1:${(webhook.address() as AddressInfo).port}`,
         AWS_ACCESS_KEY_ID: 'test',
         AWS_SECRET_ACCESS_KEY: 'test',

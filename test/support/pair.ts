@@ -41,6 +41,7 @@ export async function startPair(env: Environment = {}, appEnv?: AppEnv): Promise
     AWS_ENDPOINT_URL: endpoint,
     PRODUCER_PORT: '0',
     CONSUMER_PORT: '0',
+    LOG_LEVEL: 'debug',
     LIBRARY_LOG_LEVEL: 'warn',
     SQS_WAIT_TIME_SECONDS: '1',
     DATABASE_URL: `sqlite:${path.join(folder, 'orders.db')}`,
@@ -51,7 +52,7 @@ export async function startPair(env: Environment = {}, appEnv?: AppEnv): Promise
   const fail = (error: unknown) => {
     throw error;
   };
-  const logger = testLogger(lines);
+  const logger = testLogger(lines, consumerConfig.LOG_LEVEL);
   let consumer = await startConsumer(consumerConfig, logger, 'test', fail);
   const consumerUrl = consumer.url;
   // A restart takes the port that the first start was given, as in real life.
@@ -85,10 +86,10 @@ export async function startPair(env: Environment = {}, appEnv?: AppEnv): Promise
   };
 }
 
-function testLogger(lines: LogLine[]): Logger {
+function testLogger(lines: LogLine[], level: string): Logger {
   return pino(
     {
-      level: 'debug',
+      level,
       messageKey: 'message',
       formatters: { level: (label) => ({ level: label.toUpperCase() }) },
     },

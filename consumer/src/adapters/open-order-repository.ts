@@ -1,4 +1,5 @@
 import { StartupError } from '@orders/shared/runtime/startup-error.ts';
+import { tlsAdvice } from '@orders/shared/runtime/tls.ts';
 import type { OrderRepository } from '../domain/order-repository.ts';
 import {
   openPostgresOrderRepository,
@@ -76,5 +77,8 @@ async function opening<T>(target: string, open: () => Promise<T>): Promise<T> {
 function reasonOf(error: unknown): string {
   if (!(error instanceof Error)) return String(error);
   const errors = error instanceof AggregateError ? error.errors : [];
-  return error.message || errors.map(reasonOf).join('; ') || String((error as NodeJS.ErrnoException).code);
+  const code = String((error as NodeJS.ErrnoException).code);
+  const advice = tlsAdvice(code, { server: 'DATABASE_URL', ca: 'DATABASE_CA_FILE' });
+  const reason = error.message || errors.map(reasonOf).join('; ') || code;
+  return advice ? `${code}: ${reason.trim()} (${advice})` : reason;
 }

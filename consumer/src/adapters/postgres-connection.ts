@@ -1,3 +1,7 @@
+import { readFileSync } from 'node:fs';
+import { createSecureContext, type SecureContext } from 'node:tls';
+import { StartupError } from '@orders/shared/runtime/startup-error.ts';
+import { MIN_TLS_VERSION } from '@orders/shared/runtime/tls.ts';
 import { Client, type ClientBase, DatabaseError, type QueryResult, type QueryResultRow } from 'pg';
 
 const CONNECT_TIMEOUT_MS = 10_000;
@@ -24,9 +28,39 @@ export function withSessionSettings(url: string, settings: string): string {
 export function limitedConnection(url: string, statementTimeoutMs: number) {
   const settings = `-c default_transaction_isolation=read\\ committed -c statement_timeout=${statementTimeoutMs} -c idle_in_transaction_session_timeout=${statementTimeoutMs} -c ${MARK}=given`;
   return {
-    connectionString: withSessionSettings(url, settings),
+    ...verifiedTls(withSessionSettings(url, settings)),
     query_timeout: statementTimeoutMs + ANSWER_MS,
   };
+}
+
+/**
+ * A URL with `sslmode=verify-full` split into the rest of it and its TLS, which pg would set up anew, files and all, for
+ * each connection. Other URLs are pg's to understand.
+ * @throws {StartupError} a file cannot be read, or holds nothing that TLS can use
+ */
+function verifiedTls(url: string): { connectionString: string; ssl?: { secureContext: SecureContext } } {
+  const rest = new URL(url);
+  const { searchParams } = rest;
+  if (searchParams.get('sslmode') !== 'verify-full') return { connectionString: url };
+  const [ca, cert, key] = ['sslrootcert', 'sslcert', 'sslkey'].map((name) => pemOf(name, searchParams));
+  for (const name of [...searchParams.keys()])
+    if (/^(ssl|uselibpqcompat)/.test(name)) searchParams.delete(name);
+  const secureContext = createSecureContext({ ca, cert, key, minVersion: MIN_TLS_VERSION });
+  return { connectionString: rest.href, ssl: { secureContext } };
+}
+
+/** Node takes an empty text for none at all, and would trust its own CAs then. */
+function pemOf(name: string, parameters: URLSearchParams): string | undefined {
+  const file = parameters.get(name);
+  if (file === null) return undefined;
+  const what = name === 'sslrootcert' ? 'DATABASE_CA_FILE' : `${name} in DATABASE_URL`;
+  try {
+    const pem = readFileSync(file, 'utf8');
+    if (pem.includes('-----BEGIN ')) return pem;
+  } catch (cause) {
+    throw new StartupError(`${what}: ${(cause as NodeJS.ErrnoException).code} at ${file}`, { cause });
+  }
+  throw new StartupError(`${what}: there is no PEM in ${file}`);
 }
 
 type Session = { beginLimited: string; hasSettings?: boolean; inTransaction?: boolean; lost?: boolean };

@@ -399,10 +399,8 @@ const UNIQUE_VIOLATION = '23505';
 function translate(error: unknown): Error {
   if (error instanceof StoreUnavailableError || error instanceof OrderRefusedError) return error;
   if (!(error instanceof DatabaseError)) return unavailable(error);
-  // They quote the row, and errors are logged.
-  error.detail = undefined;
-  error.where = undefined;
   const { code = '' } = error;
+  withholdRow(error);
   if (OUTAGE.test(code)) return unavailable(error);
   const about = { cause: error, refusal: code };
   if (code === LOCK_NOT_AVAILABLE)
@@ -410,6 +408,20 @@ function translate(error: unknown): Error {
   return ROW_FAULT.test(code) && code !== UNIQUE_VIOLATION
     ? new OrderNotStorableError(`PostgreSQL refused an order (${code})`, about)
     : new OrderRefusedByRuleError(`a rule in PostgreSQL refused an order (${code})`, about);
+}
+
+/** What a trigger says, and what is wrong with data. https://www.postgresql.org/docs/current/errcodes-appendix.html */
+const QUOTES_ROW = /^(?:22|P0)/;
+const ROUTINE_OF_TRIGGERS = 'exec_stmt_raise';
+const WITHHELD = "its text may quote the order; PostgreSQL's log has it";
+
+/** Errors are logged, and orders must not be. */
+function withholdRow(error: DatabaseError): void {
+  error.detail = undefined;
+  error.where = undefined;
+  if (!QUOTES_ROW.test(error.code ?? '') && error.routine !== ROUTINE_OF_TRIGGERS) return;
+  if (error.stack) error.stack = error.stack.replace(error.message, () => WITHHELD);
+  error.message = WITHHELD;
 }
 
 function unavailable(cause: unknown): StoreUnavailableError {

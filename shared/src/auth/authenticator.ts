@@ -1,5 +1,5 @@
 import { type AuthMethod, authMethods, type CommonConfig } from '../runtime/config.ts';
-import type { Logger } from '../runtime/logger.ts';
+import { auditLogger, type Logger } from '../runtime/logger.ts';
 import type { CommonMetrics } from '../runtime/metrics.ts';
 import { StartupError } from '../runtime/startup-error.ts';
 import { WatchedFile } from '../runtime/watched-file.ts';
@@ -32,6 +32,8 @@ export type Authenticator = {
   /** What a 401 asks for, per method (RFC 9110 §11.6.1). */
   readonly challenge: string;
   readonly methods: readonly AuthMethod[];
+  /** For lines on who was refused, and who used a right that reaches beyond their own orders. */
+  readonly audit: Logger;
   /**
    * Who that is; undefined where they are not who they say, or say nothing and are asked. An answer that is known
    * at once is no promise.
@@ -61,6 +63,7 @@ export function createAuthenticator(options: AuthenticatorOptions): Authenticato
 
   return {
     methods,
+    audit: auditLogger(logger),
     challenge: [keys && 'ApiKey realm="orders"', verifier && 'Bearer realm="orders"']
       .filter(Boolean)
       .join(', '),

@@ -5,6 +5,7 @@ import {
   createRemoteJWKSet,
   customFetch,
   errors,
+  type JSONWebKeySet,
   type JWTPayload,
   type JWTVerifyGetKey,
   jwtVerify,
@@ -65,7 +66,7 @@ export class TokenVerifier {
       this.#keys = remote;
       this.#refresh = () => remote.reload();
     } else {
-      this.#keys = createLocalJWKSet(JSON.parse(readFileSync(options.jwks, 'utf8')));
+      this.#keys = createLocalJWKSet(parseKeys(readFileSync(options.jwks, 'utf8')));
     }
   }
 
@@ -114,6 +115,15 @@ export class TokenVerifier {
         throw new IssuerUnavailableError("the issuer's keys cannot be had", { cause: error });
       return undefined;
     }
+  }
+}
+
+/** V8's message would quote the text, which may be a secret that was put there by mistake. */
+function parseKeys(text: string): JSONWebKeySet {
+  try {
+    return JSON.parse(text);
+  } catch {
+    throw new Error('the file is not JSON');
   }
 }
 

@@ -1,7 +1,6 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest, FastifySchema, RouteOptions } from 'fastify';
 import type { Authenticator } from '../auth/authenticator.ts';
 import { ANYONE, type Client, mayDo, type Scope } from '../auth/client.ts';
-import type { Logger } from '../runtime/logger.ts';
 import { ProblemError, problemAnswers } from './problem.ts';
 import type { ChargeFailedLogin } from './rate-limits.ts';
 
@@ -25,16 +24,17 @@ declare module 'fastify' {
 /**
  * Lets a request through only if its sender has the scope that the route asks for: 401 for an unknown sender, 403 for one
  * without the scope. Before the body is read. The server does not start with a route that does not say who may use it.
+ * Each refusal, and each use of a scope of {@link AUDITED}, is a line with who, what and the result, and nothing of an order.
  */
 export function restrictAccess(
   app: FastifyInstance,
   {
     authenticator,
-    logger,
     chargeFailedLogin,
-  }: { authenticator: Authenticator; logger: Logger; chargeFailedLogin: ChargeFailedLogin },
+  }: { authenticator: Authenticator; chargeFailedLogin: ChargeFailedLogin },
 ): void {
   const routes: RouteOptions[] = [];
+  const isAsked = authenticator.methods.some((method) => method !== 'none');
   app.decorateRequest('client', null as unknown as Client);
   app.decorate('identify', async (request) => {
     const credentials = credentialsOf(request);
@@ -44,6 +44,9 @@ export function restrictAccess(
   });
   app.addHook('onRoute', (route) => {
     if (route.method !== 'OPTIONS') routes.push(route);
+    const { access = 'public' } = route.config ?? {};
+    if (isAsked && (access === 'orders:read' || AUDITED.some((scope) => scope === access)))
+      route.onResponse = [route.onResponse ?? [], onAnswered].flat();
   });
   app.addHook('onClose', async () => authenticator.close());
   app.addHook('onReady', (done) => {
@@ -73,20 +76,48 @@ export function restrictAccess(
     const tooMany = client ? undefined : chargeFailedLogin(reply.request);
     // Counted, and not logged: a flood of them must not fill the log.
     if (tooMany) return tooMany;
-    const { method, routeOptions, trace } = reply.request;
-    const about = {
-      audit: 'refused',
-      method,
-      route: routeOptions.url,
-      traceId: trace.traceId,
-      scope: access,
-    };
-    logger.info(client ? { ...about, client: client.id } : about, 'access refused');
+    writeDown('refused', reply.request, { client, scope: access, status: client ? 403 : 401 });
     if (client) return new ProblemError('forbidden', `this needs the scope ${access}`);
     reply.header('www-authenticate', authenticator.challenge);
     return new ProblemError('unauthorized');
   }
+
+  function onAnswered(request: FastifyRequest, { statusCode }: FastifyReply, done: () => void): void {
+    const { client, routeOptions } = request;
+    const { access } = routeOptions.config;
+    const scope = access === 'orders:read' ? 'orders:read:all' : access;
+    // Of a refused request there is a line already; whoever looks at its own orders needs none.
+    if (client && scope && scope !== 'public' && client.scopes.has(scope))
+      writeDown('granted', request, { client, scope, status: statusCode });
+    done();
+  }
+
+  function writeDown(
+    audit: 'granted' | 'refused',
+    { method, routeOptions, params, trace }: FastifyRequest,
+    { client, scope, status }: { client: Client | undefined; scope: Access | undefined; status: number },
+  ): void {
+    const { orderId } = (params ?? {}) as { orderId?: string };
+    authenticator.audit.info(
+      {
+        audit,
+        ...(client?.id === undefined ? {} : { client: client.id }),
+        scope,
+        method,
+        route: routeOptions.url,
+        // Anything else that stands there is a client's own text.
+        ...(orderId !== undefined && UUID.test(orderId) ? { orderId } : {}),
+        status,
+        traceId: trace.traceId,
+      },
+      `access ${audit}`,
+    );
+  }
 }
+
+/** Scopes that reach beyond a client's own orders. */
+const AUDITED: readonly Scope[] = ['orders:read:all', 'operations', 'operations:write'];
+const UUID = /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
 
 function credentialsOf({ headers }: FastifyRequest) {
   const apiKey = headers['x-api-key'];

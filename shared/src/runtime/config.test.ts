@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { z } from 'zod';
-import { commonFields, type Environment, integer, loadConfig, sqsEndpoint } from './config.ts';
+import { commonFields, type Environment, integer, loadConfig, sqsEndpoint, withRules } from './config.ts';
 import { StartupError } from './startup-error.ts';
 
 const schema = z.object({
@@ -93,5 +93,38 @@ describe('sqsEndpoint', () => {
     [{ AWS_ENDPOINT_URL: 'http://a:1', AWS_ENDPOINT_URL_SQS: 'http://b:2' }, 'http://b:2'],
   ])('sqsEndpoint, of %j, is %s', (env, endpoint) => {
     expect(sqsEndpoint(load(env))).toBe(endpoint);
+  });
+});
+
+describe('outside dev', () => {
+  const ruled = withRules(z.object(commonFields), []);
+  const staging = { APP_ENV: 'staging' };
+
+  it.each([
+    [{ ...staging, AWS_ENDPOINT_URL: 'http://sqs:1' }, 'AWS_ENDPOINT_URL: must begin with https:'],
+    [{ ...staging, AWS_ENDPOINT_URL: 'HTTP://sqs:1' }, 'AWS_ENDPOINT_URL: must begin with https:'],
+    [{ ...staging, AWS_ENDPOINT_URL_SQS: 'http://sqs:1' }, 'AWS_ENDPOINT_URL_SQS: must begin with https:'],
+    [
+      { ...staging, AWS_ENDPOINT_URL: 'http://sqs:1', ALLOW_PLAINTEXT: 'database' },
+      'AWS_ENDPOINT_URL: must begin with https:',
+    ],
+    [{ APP_ENV: 'production', AWS_ENDPOINT_URL: 'http://sqs:1' }, 'AWS_ENDPOINT_URL: must begin with https:'],
+    [{ APP_ENV: 'production', ALLOW_PLAINTEXT: 'sqs' }, 'ALLOW_PLAINTEXT: is for tests, and refused'],
+    [{ ...staging, ALLOW_PLAINTEXT: 'all' }, 'ALLOW_PLAINTEXT'],
+    [{ ...staging, NODE_TLS_REJECT_UNAUTHORIZED: '0' }, 'NODE_TLS_REJECT_UNAUTHORIZED: must not be 0'],
+  ])('loadConfig, of %j, refuses it and repeats no address: %s', (env, message) => {
+    const load = () => loadConfig(ruled, env);
+    expect(load).toThrow(StartupError);
+    expect(load).toThrow(message);
+    expect(load).not.toThrow('sqs:1');
+  });
+
+  it.each([
+    { ...staging, AWS_ENDPOINT_URL: 'https://sqs:1' },
+    { ...staging, AWS_ENDPOINT_URL: 'aws' },
+    { ...staging, AWS_ENDPOINT_URL: 'http://sqs:1', ALLOW_PLAINTEXT: 'sqs' },
+    { APP_ENV: 'dev', AWS_ENDPOINT_URL: 'http://sqs:1', NODE_TLS_REJECT_UNAUTHORIZED: '0' },
+  ])('loadConfig, of %j, takes it', (env) => {
+    expect(loadConfig(ruled, env)).toMatchObject({ APP_ENV: env.APP_ENV });
   });
 });

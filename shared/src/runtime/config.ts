@@ -50,6 +50,10 @@ export const TOKEN_ALGORITHMS = [
 ] as const;
 export type TokenAlgorithm = (typeof TOKEN_ALGORITHMS)[number];
 
+/** Connections that tests may have without TLS. */
+export const PLAINTEXT = ['sqs', 'database'] as const;
+export type Plaintext = (typeof PLAINTEXT)[number];
+
 /** What both services are told by their environment. AWS's own names are used where they exist. */
 export const commonFields = {
   APP_ENV: z.enum(['dev', 'staging', 'production']).default('dev').describe('the environment'),
@@ -130,6 +134,21 @@ export const commonFields = {
     .describe(
       "load balancers and other proxies, as addresses or networks separated by commas, whose X-Forwarded-For names a request's address; none by default",
     ),
+  ALLOW_PLAINTEXT: listOf(z.enum(PLAINTEXT))
+    .default([])
+    .describe(
+      'what may do without TLS outside dev, for tests: sqs, database (SQLite too); refused in production',
+    ),
+  NODE_EXTRA_CA_CERTS: z
+    .string()
+    .optional()
+    .describe(
+      "file of CAs to trust for SQS and the issuer's keys, besides those that come with Node; read by Node when it starts, so not from .env",
+    ),
+  NODE_TLS_REJECT_UNAUTHORIZED: z
+    .string()
+    .optional()
+    .describe('0 makes Node check no certificate; refused outside dev'),
   API_DOCS: z
     .enum(['on', 'off'])
     .optional()
@@ -207,10 +226,48 @@ export const ACCESS_RULES: ConfigRule<CommonConfig>[] = [
     holds: ({ JWT_JWKS, APP_ENV }) => APP_ENV === 'dev' || !JWT_JWKS?.startsWith('http:'),
     message: 'must begin with https: outside dev: who changes the keys on their way can make tokens',
   },
+  {
+    needs: ['JWT_ISSUER', 'APP_ENV'],
+    holds: ({ JWT_ISSUER, APP_ENV }) => APP_ENV === 'dev' || !JWT_ISSUER?.startsWith('http:'),
+    message: 'must begin with https: outside dev (RFC 8414, section 2)',
+  },
+];
+
+/** Whether a connection may do without TLS. */
+export const mayBePlaintext = (
+  { APP_ENV, ALLOW_PLAINTEXT }: Pick<CommonConfig, 'APP_ENV' | 'ALLOW_PLAINTEXT'>,
+  what: Plaintext,
+): boolean => APP_ENV === 'dev' || ALLOW_PLAINTEXT.includes(what);
+
+const endpointIsEncrypted = (
+  variable: 'AWS_ENDPOINT_URL_SQS' | 'AWS_ENDPOINT_URL',
+): ConfigRule<CommonConfig> => ({
+  needs: [variable, 'APP_ENV', 'ALLOW_PLAINTEXT'],
+  holds: ({ [variable]: url = 'aws', ...config }) =>
+    mayBePlaintext(config, 'sqs') || url === 'aws' || new URL(url).protocol === 'https:',
+  message: 'must begin with https: outside dev; for tests there is ALLOW_PLAINTEXT=sqs',
+});
+
+/** For all that speaks to SQS or the database. */
+const TLS_RULES: ConfigRule<CommonConfig>[] = [
+  {
+    needs: ['ALLOW_PLAINTEXT', 'APP_ENV'],
+    holds: ({ ALLOW_PLAINTEXT, APP_ENV }) => APP_ENV !== 'production' || ALLOW_PLAINTEXT.length === 0,
+    message: 'is for tests, and refused in production',
+  },
+  endpointIsEncrypted('AWS_ENDPOINT_URL_SQS'),
+  endpointIsEncrypted('AWS_ENDPOINT_URL'),
+  {
+    needs: ['NODE_TLS_REJECT_UNAUTHORIZED', 'APP_ENV'],
+    holds: ({ NODE_TLS_REJECT_UNAUTHORIZED, APP_ENV }) =>
+      APP_ENV === 'dev' || NODE_TLS_REJECT_UNAUTHORIZED !== '0',
+    message: 'must not be 0 outside dev: anybody could pose as SQS or as the database',
+  },
 ];
 
 /**
- * The schema with rules across its variables: its own, and that no minimum exceeds its maximum and the queues differ.
+ * The schema with rules across its variables: its own, those on TLS, and that no minimum exceeds its maximum and the
+ * queues differ.
  * Each is judged whenever the variables it needs are valid, so that one start shows all problems.
  */
 export function withRules<S extends typeof commonFields & z.core.$ZodShape>(
@@ -236,8 +293,9 @@ export function withRules<S extends typeof commonFields & z.core.$ZodShape>(
       config['ORDER_DLQ_NAME' as keyof Config] !== config['ORDER_QUEUE_NAME' as keyof Config],
     message: 'must differ from ORDER_QUEUE_NAME: a rejected message would come back for ever',
   };
+  const tlsRules = TLS_RULES as unknown as ConfigRule<Config>[];
   let checked = schema;
-  for (const { needs, holds, message } of [queuesDiffer, ...ranges, ...rules]) {
+  for (const { needs, holds, message } of [queuesDiffer, ...ranges, ...tlsRules, ...rules]) {
     checked = checked.refine((config) => holds(config as Config), {
       path: needs.slice(0, 1),
       error: message,

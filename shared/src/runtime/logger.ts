@@ -120,3 +120,15 @@ export function libraryLogger(
   const level = config.LIBRARY_LOG_LEVEL ?? (config.APP_ENV === 'production' ? 'warn' : 'debug');
   return logger.child({ library }, { level });
 }
+
+/** For lines on who did what. They are written whatever the log levels are. */
+export const auditLogger = (logger: Logger): Logger => logger.child({}, { level: 'info' });
+
+/** For whoever reads the log of an environment that was meant to be like production. */
+export function warnOfPlaintext(
+  { ALLOW_PLAINTEXT }: Pick<CommonConfig, 'ALLOW_PLAINTEXT'>,
+  logger: Logger,
+): void {
+  if (ALLOW_PLAINTEXT.length > 0)
+    logger.warn({ connections: ALLOW_PLAINTEXT }, 'connections may do without TLS: ALLOW_PLAINTEXT is set');
+}

@@ -2,6 +2,7 @@ import { SQSClient, type SQSClientConfig } from '@aws-sdk/client-sqs';
 import { type CommonConfig, sqsEndpoint } from '../runtime/config.ts';
 import type { Logger } from '../runtime/logger.ts';
 import type { CommonMetrics } from '../runtime/metrics.ts';
+import { MIN_TLS_VERSION } from '../runtime/tls.ts';
 import { createTunedSqsClient } from './tuned/tuned-client.ts';
 import { abortError, type HttpLimits } from './tuned/undici-handler.ts';
 
@@ -66,7 +67,7 @@ function createPlainSqsClient(
       requestTimeout: requestTimeoutMs,
       throwOnRequestTimeout: true,
       httpAgent: { maxSockets },
-      httpsAgent: { maxSockets },
+      httpsAgent: { maxSockets, minVersion: MIN_TLS_VERSION },
     },
   });
 }

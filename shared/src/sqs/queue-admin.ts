@@ -11,6 +11,7 @@ import {
 } from '@aws-sdk/client-sqs';
 import { type AppEnv, type CommonConfig, sqsEndpoint } from '../runtime/config.ts';
 import { StartupError } from '../runtime/startup-error.ts';
+import { tlsAdvice } from '../runtime/tls.ts';
 import { ENVIRONMENT_TAG, foreignTo, type QueueTags } from './queue-environment.ts';
 import {
   deadLetterQueueDefinition,
@@ -252,10 +253,14 @@ export function explainSqsError(
   const where = endpoint === undefined ? `SQS in ${config.AWS_REGION}` : new URL(endpoint).origin;
   const code = 'code' in error && typeof error.code === 'string' ? error.code : error.name;
   const isByDefault = endpoint !== undefined && !config.AWS_ENDPOINT_URL_SQS && !config.AWS_ENDPOINT_URL;
+  const variables = 'AWS_ENDPOINT_URL_SQS, AWS_ENDPOINT_URL, AWS_REGION';
   const hint = isByDefault
     ? 'nothing else is set: npm start runs an emulator there; AWS_ENDPOINT_URL=aws means AWS'
-    : 'AWS_ENDPOINT_URL_SQS, AWS_ENDPOINT_URL, AWS_REGION';
-  return new StartupError(`cannot work with ${where}: ${code}: ${error.message || 'no answer'} (${hint})`, {
-    cause: error,
-  });
+    : (tlsAdvice(code, { server: variables, ca: 'NODE_EXTRA_CA_CERTS' }) ?? variables);
+  return new StartupError(
+    `cannot work with ${where}: ${code}: ${error.message.trim() || 'no answer'} (${hint})`,
+    {
+      cause: error,
+    },
+  );
 }

@@ -1,5 +1,6 @@
 import type { SQSClientConfig } from '@aws-sdk/client-sqs';
 import { type Dispatcher, Pool } from 'undici';
+import { MIN_TLS_VERSION } from '../../runtime/tls.ts';
 
 type Handler = Extract<SQSClientConfig['requestHandler'], { handle: unknown }>;
 type Request = Parameters<Handler['handle']>[0];
@@ -64,7 +65,7 @@ export class UndiciHandler {
     if (!pool) {
       pool = new Pool(origin, {
         connections: this.#limits.maxSockets,
-        connect: { timeout: this.#limits.connectTimeoutMs },
+        connect: { timeout: this.#limits.connectTimeoutMs, minVersion: MIN_TLS_VERSION },
         keepAliveTimeout: KEEP_ALIVE_MS,
         // The time-out of the whole request is enough and exact.
         headersTimeout: 0,

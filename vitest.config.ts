@@ -16,7 +16,7 @@ const cluster = 'test/k8s/*.k8s.test.ts';
 const deployed = 'test/deployed/*.test.ts';
 
 /** unit: one part, fakes behind ports. integration: real services on the embedded defaults. containers: real engines.
- *  manifests: what is in k8s/. k8s: a real cluster. monitoring: real Prometheus and Alertmanager. deployed: services that run somewhere. `npm test` runs the first
+ *  manifests: what is in k8s/. infra: what is in infra/, by `npm run infra:test`. k8s: a real cluster. monitoring: real Prometheus and Alertmanager. deployed: services that run somewhere. `npm test` runs the first
  *  three. */
 export default defineConfig({
   test: {
@@ -60,6 +60,17 @@ export default defineConfig({
           include: ['test/k8s/*.test.ts'],
           exclude: [cluster],
           testTimeout: 120_000,
+        },
+      },
+      {
+        extends: true,
+        test: {
+          name: 'infra',
+          include: ['infra/test/*.test.ts'],
+          testTimeout: 120_000,
+          // One process for all files: loading the CDK and synthesising take longer than all tests.
+          isolate: false,
+          fileParallelism: false,
         },
       },
       {

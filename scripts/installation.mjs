@@ -5,10 +5,11 @@ import path from 'node:path';
 
 const MIN_NODE_MAJOR = 24;
 export const root = path.join(import.meta.dirname, '..');
-const lockFile = path.join(root, 'package-lock.json');
-const installedFile = path.join(root, 'node_modules', '.package-lock.json');
 
-export function isInstalled() {
+/** `folder` has a package-lock.json: the root's, or that of `infra`, which nothing else needs. */
+export function isInstalled(folder = root) {
+  const lockFile = path.join(folder, 'package-lock.json');
+  const installedFile = path.join(folder, 'node_modules', '.package-lock.json');
   if (!existsSync(installedFile)) return false;
   if (statSync(installedFile).mtimeMs >= statSync(lockFile).mtimeMs) return true;
   // A checkout or another npm command makes the lock file younger without a change that matters.

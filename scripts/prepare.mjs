@@ -1,22 +1,26 @@
-// Makes the project ready to run: installs what is missing and checks Node.
+// Makes the project ready to run: installs what is missing and checks Node. `prepare.mjs infra` also installs the packages
+// of that folder, which has a lock file of its own.
 import { spawnSync } from 'node:child_process';
 import path from 'node:path';
 import { isInstalled, nodeProblem, root } from './installation.mjs';
 
 const binaries = path.join(root, 'node_modules', '.bin');
 
-if (!isInstalled()) install();
+for (const folder of [root, ...process.argv.slice(2).map((name) => path.join(root, name))])
+  if (!isInstalled(folder)) install(folder);
 checkNode();
 
-function install() {
+function install(folder) {
   // Standard output is for what a command was asked for.
-  console.error('installing dependencies (once, about a minute)…');
+  console.error(
+    `installing dependencies${folder === root ? '' : ` of ${path.relative(root, folder)}`} (once, about a minute)…`,
+  );
   const args = ['ci', '--no-audit', '--no-fund', '--loglevel=error'];
   // The npm that runs this script; the one on the path where there is none.
   const npm = process.env.npm_execpath;
   const run = npm?.endsWith('.js') ? [process.execPath, [npm, ...args]] : ['npm', args];
   const { status, error, stdout } = spawnSync(run[0], run[1], {
-    cwd: root,
+    cwd: folder,
     stdio: ['ignore', 'pipe', 'inherit'],
   });
   if (status === 0) return;

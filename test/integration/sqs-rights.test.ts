@@ -5,6 +5,7 @@ import http from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
+import { DatabaseSync } from 'node:sqlite';
 import { text } from 'node:stream/consumers';
 import {
   CreateQueueCommand,
@@ -13,15 +14,22 @@ import {
   SendMessageCommand,
   type SQSClient,
 } from '@aws-sdk/client-sqs';
+import { startConsumer } from '@orders/consumer/app.ts';
+import { loadConsumerConfig } from '@orders/consumer/config.ts';
+import { startProducer } from '@orders/producer/app.ts';
+import { loadProducerConfig } from '@orders/producer/config.ts';
 import { ensureQueues } from '@orders/shared/sqs/queue-admin.ts';
 import { anOrderRequest } from '@orders/shared/testing/orders.ts';
+import { pino } from 'pino';
 import { afterAll, beforeAll, beforeEach, expect, it, vi } from 'vitest';
 import { startEmulator } from '../../dev/emulator.ts';
+import { SERVICE_RIGHTS } from '../../infra/rights.ts';
 import { RIGHTS as DLQ } from '../../scripts/dlq.ts';
 import { RIGHTS as MANAGE } from '../../scripts/manage-queues.ts';
 import { RIGHTS as RECONCILE } from '../../scripts/reconcile.ts';
 import type { SqsRights } from '../../scripts/sqs-tool.ts';
 import { sqsClient } from '../support/backends.ts';
+import { eventually } from '../support/eventually.ts';
 import { post, startPair } from '../support/pair.ts';
 
 const ROOT = path.join(import.meta.dirname, '..', '..');
@@ -172,6 +180,53 @@ it('reconcile.sh calls of SQS what its usage says, and nothing else', async () =
     without: asCalled(RECONCILE['one without']),
     'with --no-dlq': asCalled(RECONCILE['a run with --no-dlq']),
   });
+});
+
+it('each service calls of SQS what its role in infra/rights.ts allows, and nothing else', async () => {
+  const direct = { ...env, AWS_ENDPOINT_URL: emulator.endpoint };
+  const database = path.join(folder, 'services.db');
+  const common = {
+    PRODUCER_PORT: '0',
+    CONSUMER_PORT: '0',
+    DATABASE_URL: `sqlite:${database}`,
+    SQS_WAIT_TIME_SECONDS: '1',
+  };
+  const logger = pino({}, { write: () => {} });
+  const fail = (error: unknown) => {
+    throw error;
+  };
+  const startsProducer = (env: NodeJS.ProcessEnv) =>
+    startProducer(loadProducerConfig({ ...env, ...common, PUBLISH_PACKING: 'on' }), logger, 'test');
+  const startsConsumer = (env: NodeJS.ProcessEnv) =>
+    startConsumer(loadConsumerConfig({ ...env, ...common }), logger, 'test', fail);
+
+  const producerCalls = await callsOf(async () => {
+    const producer = await startsProducer(env);
+    await fetch(`${producer.url}/readyz`);
+    await post(`${producer.url}/orders`, anOrderRequest());
+    await producer.stop();
+  });
+  expect(producerCalls).toEqual(asCalled(SERVICE_RIGHTS.producer));
+
+  const consumerCalls = await callsOf(async () => {
+    const producer = await startsProducer(direct);
+    const consumer = await startsConsumer(env);
+    // One order of a packed message fails for a while, and so does one that is alone; one message is no order.
+    using store = new DatabaseSync(database);
+    store.exec(`CREATE TRIGGER refuse BEFORE INSERT ON orders WHEN NEW.customer_id = 'C-REFUSED'
+      BEGIN SELECT RAISE(ABORT, 'not now'); END`);
+    const refused = () => anOrderRequest({ orderId: randomUUID(), customerId: 'C-REFUSED' });
+    const others = Array.from({ length: 20 }, () => anOrderRequest({ orderId: randomUUID() }));
+    await post(`${producer.url}/orders/batch`, [refused(), ...others]);
+    await post(`${producer.url}/orders`, refused());
+    const { QueueUrl } = await client.send(new GetQueueUrlCommand({ QueueName: names.queue }));
+    await client.send(new SendMessageCommand({ QueueUrl, MessageBody: 'no order' }));
+    const expected = asCalled(SERVICE_RIGHTS.consumer);
+    await eventually(() => expect([...called]).toEqual(expect.arrayContaining(expected)));
+    await consumer.stop();
+    await producer.stop();
+  });
+  expect(consumerCalls).toEqual(asCalled(SERVICE_RIGHTS.consumer));
 });
 
 it("the pipeline's role may do to SQS what a redrive calls, and nothing else", async () => {

@@ -6,6 +6,7 @@ import {
   QueueDoesNotExist,
   SetQueueAttributesCommand,
   SQSClient,
+  TagQueueCommand,
 } from '@aws-sdk/client-sqs';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { startEmulator } from '../../../dev/emulator.ts';
@@ -166,6 +167,19 @@ describe('queues', () => {
       expect((await ensureQueues(client, 'dev', names)).queue.left).toEqual([
         { attribute: 'Policy', found: '{}', wanted: undefined },
       ]);
+    });
+
+    it('ensureQueues, given a queue that CloudFormation owns, leaves it, and reports how it differs', async () => {
+      const { queue } = await ensureQueues(client, 'staging', names);
+      await client.send(
+        new TagQueueCommand({ QueueUrl: queue.url, Tags: { 'order-pipeline/owner': 'infra' } }),
+      );
+      await set(queue.url, { VisibilityTimeout: '90' });
+      expect((await ensureQueues(client, 'staging', names)).queue).toMatchObject({
+        drift: [],
+        left: [{ attribute: 'VisibilityTimeout', found: '90', wanted: '60' }],
+      });
+      expect(await queueAttributes(client, queue.url)).toMatchObject({ VisibilityTimeout: '90' });
     });
 
     it('ensureQueues, of queues of another environment, changes nothing', async () => {

@@ -12,7 +12,7 @@ import {
 import { type AppEnv, type CommonConfig, sqsEndpoint } from '../runtime/config.ts';
 import { StartupError } from '../runtime/startup-error.ts';
 import { tlsAdvice } from '../runtime/tls.ts';
-import { ENVIRONMENT_TAG, foreignTo, type QueueTags } from './queue-environment.ts';
+import { ENVIRONMENT_TAG, foreignTo, OWNER_TAG, type QueueTags } from './queue-environment.ts';
 import {
   deadLetterQueueDefinition,
   orderQueueDefinition,
@@ -34,7 +34,8 @@ export type QueueChange = {
   created: boolean;
   /** Attributes that differed from the definition and were corrected. */
   drift: Difference[];
-  /** Attributes that differ and were left: a key that somebody chose, and what the definition does not mention. */
+  /** Attributes that differ and were left: those of a queue that CloudFormation owns, a key that somebody chose, and what
+   *  the definition does not mention. */
   left: Difference<string | undefined>[];
 };
 
@@ -79,7 +80,12 @@ async function ensureQueue(
   // A queue with neither tag nor key belongs to the first environment that claims it.
   if (foreign && (isTagged || found.KmsMasterKeyId)) throw new StartupError(`${name} ${foreign}`);
   if (!isTagged) await client.send(new TagQueueCommand({ QueueUrl: url, Tags: tags }));
-  const change = { name, url, created: false, ...compare(wanted.attributes, found) };
+  const differences = compare(wanted.attributes, found);
+  // What CloudFormation made, only it changes: the next deployment would undo a repair, or this one undo a deployment.
+  const { drift, left } = foundTags[OWNER_TAG]
+    ? { drift: [], left: [...differences.drift, ...differences.left] }
+    : differences;
+  const change = { name, url, created: false, drift, left };
   if (change.drift.length > 0) {
     beforeMend(change);
     const Attributes = Object.fromEntries(change.drift.map(({ attribute, wanted }) => [attribute, wanted]));

@@ -4,6 +4,10 @@ import { KEY_ALIAS, type QueueAttributes } from './queues.ts';
 /** Names the environment that a queue belongs to, because queues have the same names everywhere. */
 export const ENVIRONMENT_TAG = 'order-pipeline/environment';
 
+/** Says that CloudFormation owns a queue (infra/stacks/messaging.ts): what it made, only it changes. */
+export const OWNER_TAG = 'order-pipeline/owner';
+export const OWNER = 'infra';
+
 export type QueueTags = Readonly<Record<string, string>>;
 
 /**

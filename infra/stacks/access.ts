@@ -1,0 +1,126 @@
+import {
+  type IManagedPolicy,
+  ManagedPolicy,
+  PolicyStatement,
+  Role,
+  ServicePrincipal,
+} from 'aws-cdk-lib/aws-iam';
+import type { Key } from 'aws-cdk-lib/aws-kms';
+import type { LogGroup } from 'aws-cdk-lib/aws-logs';
+import type { ISecret } from 'aws-cdk-lib/aws-secretsmanager';
+import type { Construct } from 'constructs';
+import { KEDA_RIGHTS, SERVICE_RIGHTS } from '../rights.ts';
+import { acknowledge } from './acknowledge.ts';
+import type { MessagingStack } from './messaging.ts';
+import { OrderStack, type Place } from './order-stack.ts';
+import { sqsStatements } from './sqs-policy.ts';
+
+/** A role, and the pods that get it. */
+export type PodRole = { role: Role; namespace: string; serviceAccount: string };
+
+type Needs = {
+  messaging: MessagingStack;
+  /** What External Secrets copies into the cluster. */
+  secrets: readonly ISecret[];
+  secretsKey: Key;
+  logGroups: readonly LogGroup[];
+};
+
+/** Roles of pods: each service has one of its own, and may do what it does, on what is its own. */
+export class AccessStack extends OrderStack {
+  readonly producer: PodRole;
+  readonly consumer: PodRole;
+  readonly keda: PodRole;
+  readonly externalSecrets: PodRole;
+  /** Of the add-ons `vpc-cni` and `amazon-cloudwatch-observability`, which bind them themselves. */
+  readonly network: PodRole;
+  readonly agent: PodRole;
+
+  constructor(scope: Construct, place: Place, { messaging, secrets, secretsKey, logGroups }: Needs) {
+    super(scope, 'access', place, 'Roles of pods');
+    const of = (rights: Parameters<typeof sqsStatements>[0]) => sqsStatements(rights, messaging);
+    this.producer = this.podRole('producer', place.name, 'order-producer', of(SERVICE_RIGHTS.producer));
+    this.consumer = this.podRole('consumer', place.name, 'order-consumer', of(SERVICE_RIGHTS.consumer));
+    this.keda = this.podRole('keda', 'keda', 'keda-operator', of(KEDA_RIGHTS));
+    this.externalSecrets = this.podRole('secrets', 'external-secrets', 'external-secrets', [
+      new PolicyStatement({
+        actions: ['secretsmanager:GetSecretValue', 'secretsmanager:DescribeSecret'],
+        resources: secrets.map(({ secretArn }) => secretArn),
+      }),
+      new PolicyStatement({
+        actions: ['kms:Decrypt'],
+        resources: [secretsKey.keyArn],
+        conditions: { StringEquals: { 'kms:ViaService': `secretsmanager.${this.region}.amazonaws.com` } },
+      }),
+    ]);
+    this.network = this.podRole(
+      'network',
+      'kube-system',
+      'aws-node',
+      [],
+      ManagedPolicy.fromAwsManagedPolicyName('AmazonEKS_CNI_Policy'),
+    );
+    acknowledge(this.network.role, {
+      'AwsSolutions-IAM4[Policy::arn:<AWS::Partition>:iam::aws:policy/AmazonEKS_CNI_Policy]':
+        "The add-on's own needs change with its version; AWS keeps this policy in step: https://docs.aws.amazon.com/eks/latest/userguide/cni-iam-role.html",
+    });
+    this.agent = this.agentRole(logGroups);
+  }
+
+  /** Narrower than CloudWatchAgentServerPolicy: these groups alone, and only metrics of containers. */
+  private agentRole(logGroups: readonly LogGroup[]): PodRole {
+    const agent = this.podRole('agent', 'amazon-cloudwatch', 'cloudwatch-agent', [
+      new PolicyStatement({
+        // It creates a group before it writes to it, also where it exists.
+        actions: [
+          'logs:CreateLogGroup',
+          'logs:CreateLogStream',
+          'logs:DescribeLogStreams',
+          'logs:PutLogEvents',
+        ],
+        resources: logGroups.map(({ logGroupArn }) => logGroupArn),
+      }),
+      new PolicyStatement({
+        actions: ['cloudwatch:PutMetricData'],
+        resources: ['*'],
+        conditions: { StringEquals: { 'cloudwatch:namespace': 'ContainerInsights' } },
+      }),
+      new PolicyStatement({ actions: ['ec2:DescribeTags', 'ec2:DescribeVolumes'], resources: ['*'] }),
+    ]);
+    acknowledge(agent.role, {
+      'AwsSolutions-IAM5[Resource::*]':
+        'Metrics and descriptions of EC2 have no resource to name; the namespace of the metrics is a condition: https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazoncloudwatch.html',
+    });
+    return agent;
+  }
+
+  /**
+   * A role that only EKS Pod Identity hands out, and only to the pods of one service account of this cluster:
+   * https://docs.aws.amazon.com/eks/latest/userguide/pod-id-role.html
+   */
+  private podRole(
+    name: string,
+    namespace: string,
+    serviceAccount: string,
+    statements: PolicyStatement[],
+    managedPolicy?: IManagedPolicy,
+  ): PodRole {
+    const principal = new ServicePrincipal('pods.eks.amazonaws.com', {
+      conditions: {
+        StringEquals: {
+          'aws:RequestTag/eks-cluster-name': this.clusterName,
+          'aws:RequestTag/kubernetes-namespace': namespace,
+          'aws:RequestTag/kubernetes-service-account': serviceAccount,
+        },
+      },
+    }).withSessionTags();
+    const role = new Role(this, name, {
+      roleName: this.named(name),
+      description: `Pods of ${namespace}/${serviceAccount}`,
+      assumedBy: principal,
+      managedPolicies: managedPolicy ? [managedPolicy] : [],
+    });
+    for (const statement of statements) role.addToPolicy(statement);
+    return { role, namespace, serviceAccount };
+  }
+}

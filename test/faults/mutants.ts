@@ -54,8 +54,8 @@ export const MUTATIONS: readonly Mutation[] = [
     edits: [
       {
         file: READ,
-        find: 'return { body, order, contentHash, traceId',
-        replace: 'return { messageId: message.messageId, body, order, contentHash, traceId',
+        find: '    return {\n      body,\n      order,\n',
+        replace: '    return {\n      messageId: message.messageId,\n      body,\n      order,\n',
       },
       {
         file: ROW,
@@ -218,10 +218,17 @@ export type SqsOrderPublisherOptions`,
     edits: [
       {
         file: 'producer/src/domain/place-order.ts',
-        find: 'await journal.record({ orderId, contentHash: hash, acceptedAt: new Date(), messageId, traceId, clientId });',
+        find: `    await journal.record({
+      orderId,
+      contentHash: hash,
+      acceptedAt: new Date(),
+      messageId,
+      traceId,
+      clientId,
+    });`,
         // As a journal that is buffered would write it.
         replace:
-          'setTimeout(() => journal.record({ orderId, contentHash: hash, acceptedAt: new Date(), messageId, traceId, clientId }), 250);',
+          '    setTimeout(() => journal.record({ orderId, contentHash: hash, acceptedAt: new Date(), messageId, traceId, clientId }), 250);',
       },
     ],
   },
@@ -384,9 +391,12 @@ export type SqsOrderPublisherOptions`,
     edits: [
       {
         file: READ,
-        find: '    return { body, order, contentHash, traceId',
+        find: '    return {\n      body,\n      order,\n',
         replace: `    ((globalThis as any).kept ??= []).push(Buffer.alloc(4_000_000, 1));
-    return { body, order, contentHash, traceId`,
+    return {
+      body,
+      order,
+`,
       },
     ],
   },

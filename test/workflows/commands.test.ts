@@ -102,7 +102,7 @@ const TRIALS: Trial[] = [
   { command: /^\.ci\/roll-back /, env: { ROLL_BACK_PAUSES: '0' }, ...NO_CLUSTER },
   {
     command: /^scripts\/performance-test\.sh --namespace=/,
-    env: { AWS_ENDPOINT_URL: 'http://127.0.0.1:1' },
+    env: { AWS_ENDPOINT_URL: 'https://127.0.0.1:1' },
     status: [1],
     says: /ECONNREFUSED|kubectl/,
   },

@@ -1,3 +1,4 @@
+import type { DatabaseSync } from 'node:sqlite';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { OrderRequest } from '@orders/shared/order/order.ts';
 import type { Fault, FaultScene } from './faults.ts';
@@ -8,6 +9,8 @@ import { envelope, sendMessages } from './workload.ts';
 export const PAGE_LIMIT = 400;
 /** Stored orders that are sent again while another transaction has their rows. */
 const DUPLICATES = 20;
+
+const LOCK_TIMEOUT_MS = 30_000;
 
 export const STORE_FAULTS: readonly Fault[] = [
   { name: 'database locked', needs: { store: 'sqlite' }, run: lockSqlite },
@@ -36,7 +39,7 @@ function ofPostgres(name: string, run: Fault['run']): Fault {
 export async function lockSqlite({ random, store, note }: FaultScene): Promise<number> {
   const db = (store as SqliteStore).open();
   try {
-    db.exec('BEGIN IMMEDIATE');
+    await execUnlocked(db, 'BEGIN IMMEDIATE');
     note('database locked');
     await sleep(random.between(1_000, 3_000));
     db.exec('ROLLBACK');
@@ -47,18 +50,33 @@ export async function lockSqlite({ random, store, note }: FaultScene): Promise<n
   }
 }
 
+/**
+ * Waits for the lock without keeping this process: who holds it may be stalled, until this process lets it go on.
+ * @throws what SQLite says, after {@link LOCK_TIMEOUT_MS}
+ */
+async function execUnlocked(db: DatabaseSync, sql: string): Promise<void> {
+  db.exec('PRAGMA busy_timeout = 0');
+  for (const deadline = performance.now() + LOCK_TIMEOUT_MS; ; await sleep(20)) {
+    try {
+      return db.exec(sql);
+    } catch (error) {
+      if (!/database is locked/.test(String(error)) || performance.now() > deadline) throw error;
+    }
+  }
+}
 /** Fills the file up to the bound that `limited-disk.ts` gives the consumers, and empties it again. */
 async function fillDisk({ random, store, note }: FaultScene): Promise<number> {
   const db = (store as SqliteStore).open();
   try {
     const [size] = db.prepare('PRAGMA page_count').all();
     const bytes = Math.max(0, PAGE_LIMIT - Number(size?.['page_count'])) * 4_096;
-    db.exec(
-      `CREATE TABLE filler (filler BLOB) STRICT; INSERT INTO filler (filler) VALUES (zeroblob(${bytes}))`,
+    await execUnlocked(
+      db,
+      `CREATE TABLE IF NOT EXISTS filler (filler BLOB) STRICT; INSERT INTO filler (filler) VALUES (zeroblob(${bytes}))`,
     );
     note('disk full');
     await sleep(random.between(1_000, 3_000));
-    db.exec('DROP TABLE filler');
+    await execUnlocked(db, 'DROP TABLE filler');
     note('disk has room again');
     return 1;
   } finally {

@@ -192,13 +192,18 @@ describe.each(['dev', 'staging', 'production'])('overlay %s', (overlay) => {
 
   it("has Prometheus's pages in production on a port that no Service shows, where Prometheus looks", () => {
     const metricsPort = overlay === 'production' ? 'management' : 'http';
+    // From the Secret.
+    const DATABASE_URL = 'postgres://orders:orders@database/orders?sslmode=verify-full';
     for (const [name, load] of [
       ['order-producer', loadProducerConfig],
       ['order-consumer', loadConsumerConfig],
     ] as const) {
       const { ports } = one('Deployment', name)['spec'].template.spec.containers[0];
       const shown = ports.find((port: { name: string }) => port.name === 'management')?.containerPort;
-      expect([name, shown]).toEqual([name, managementPort(load(one('ConfigMap', name)['data']))]);
+      expect([name, shown]).toEqual([
+        name,
+        managementPort(load({ ...one('ConfigMap', name)['data'], DATABASE_URL })),
+      ]);
       expect(one('Service', name)['spec'].ports.map(targetOf)).toEqual(['http']);
     }
     for (const { spec } of all('PodMonitor'))

@@ -1,6 +1,7 @@
-import { SendMessageBatchCommand, type SQSClient } from '@aws-sdk/client-sqs';
+import type { SQSClient } from '@aws-sdk/client-sqs';
 import { encodeOrderMessage } from '@orders/shared/order/message.ts';
 import { contentHash, type Order } from '@orders/shared/order/order.ts';
+import { MessageSender } from '@orders/shared/sqs/message-sender.ts';
 import { resolveQueues } from '@orders/shared/sqs/queue-admin.ts';
 import { anOrderRequest } from '@orders/shared/testing/orders.ts';
 import { defineCommand, runCommand, type ValuesOf, wholeNumber } from '../scripts/command.ts';
@@ -39,13 +40,12 @@ async function main({ count }: ValuesOf<typeof command>): Promise<number> {
 
 /** Sends so many messages, of each kind of fault alike. */
 export async function sendFaulty(client: SQSClient, queueUrl: string, count: number): Promise<void> {
-  for (let sent = 0; sent < count; sent += 10) {
-    const bodies = await Promise.all(
-      Array.from({ length: Math.min(10, count - sent) }, (_, n) => faultyMessage(sent + n)),
-    );
-    const Entries = bodies.map((MessageBody, n) => ({ Id: String(n), MessageBody }));
-    await client.send(new SendMessageBatchCommand({ QueueUrl: queueUrl, Entries }));
-  }
+  const sender = new MessageSender(client, queueUrl);
+  await Promise.all(
+    Array.from({ length: count }, async (_, n) =>
+      sender.send({ MessageBody: await faultyMessage(n), MessageAttributes: {} }),
+    ),
+  );
 }
 
 async function faultyMessage(n: number): Promise<string> {

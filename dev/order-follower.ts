@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { DeadLetterQueue } from '@orders/consumer/dlq/dead-letter-queue.ts';
 import { readableOrders } from '@orders/shared/order/packed-message.ts';
+import { UUID } from '@orders/shared/runtime/uuid.ts';
 import { apiKeyHeader } from './api-key.ts';
 
 export type FollowOptions = {
@@ -22,7 +23,6 @@ export type Followed = {
 
 const IDS_A_REQUEST = 100;
 const LOOK_UP_TIMEOUT_MS = 10_000;
-const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
 const POLL_INTERVAL_MS = 200;
 const LOOK_INTO_DLQ_AFTER_MS = 3_000;
 const DLQ_LOOK_LIMIT = 10_000;

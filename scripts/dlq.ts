@@ -3,7 +3,7 @@ import {
   DeadLetterQueue,
   ofRelease,
 } from '@orders/consumer/dlq/dead-letter-queue.ts';
-import { Groups, MOVED_BY_SQS, read } from '@orders/consumer/dlq/diagnosis.ts';
+import { Groups, isReadable, MOVED_BY_SQS, read } from '@orders/consumer/dlq/diagnosis.ts';
 import { StartupError } from '@orders/shared/runtime/startup-error.ts';
 import { depthIn, queueAttributes, queueDepth, resolveQueues } from '@orders/shared/sqs/queue-admin.ts';
 import { z } from 'zod';
@@ -129,7 +129,7 @@ async function main(values: Values): Promise<number> {
       }
       case 'peek': {
         const messages = await deadLetterQueue.peek(values.limit ?? 10);
-        for (const message of messages) console.log(asLine(factsOf(message)));
+        for (const message of messages) console.log(asLine(factsOf(message, read(message))));
         console.log(`${messages.length} shown`);
         return 0;
       }
@@ -144,7 +144,7 @@ async function main(values: Values): Promise<number> {
         const { visible, inFlight } = depthIn(attributes);
         const retentionSeconds = Number(attributes.MessageRetentionPeriod);
         const queue = { name: config.ORDER_DLQ_NAME, waiting: visible, inFlight, retentionSeconds };
-        return look(deadLetterQueue, queue, values, signal);
+        return (values.action === 'summary' ? summarise : list)(deadLetterQueue, queue, values, signal);
       }
     }
   }
@@ -171,48 +171,62 @@ function checkCombination(values: Values): void {
 
 type Queue = { name: string; waiting: number; inFlight: number; retentionSeconds: number };
 
-/** Reads the whole queue, and leaves it as it was. */
-async function look(
+/** Counts the whole queue, and leaves it as it was. */
+async function summarise(
+  deadLetterQueue: DeadLetterQueue,
+  queue: Queue,
+  { environment, json }: Values,
+  signal: AbortSignal,
+): Promise<number> {
+  const { name, waiting, inFlight, retentionSeconds } = queue;
+  const groups = new Groups(queue);
+  let seen = 0;
+  for await (const letters of deadLetterQueue.readAll()) {
+    seen += letters.length;
+    for (const letter of letters) groups.add(letter);
+    if (signal.aborted) break;
+  }
+  if (json) {
+    console.log(JSON.stringify({ ...queue, seen, groups: groups.list() }, null, 2));
+    return 0;
+  }
+  console.log(
+    `${name}: ${waiting} waiting, ${inFlight} in flight, kept for ${retentionSeconds / 86_400} days`,
+  );
+  for (const group of groups.list()) console.log(`\n${groupAsText(group, environment)}`);
+  console.log(`\n${account(queue, seen)}`);
+  return 0;
+}
+
+/** Prints the messages that are asked for, and leaves the queue as it was. */
+async function list(
   deadLetterQueue: DeadLetterQueue,
   queue: Queue,
   values: Values,
   signal: AbortSignal,
 ): Promise<number> {
   const { action, environment, id, json, limit = Number.POSITIVE_INFINITY } = values;
-  const groups = new Groups(queue);
-  const wanted = chosen(values);
+  const isShow = action === 'show';
+  const isWanted = isShow ? (letter: DeadLetteredMessage) => hasId(letter, id) : chosen(values);
   let seen = 0;
   let shown = 0;
   for await (const letters of deadLetterQueue.readAll()) {
     seen += letters.length;
-    for (const letter of letters) {
-      if (action === 'summary') groups.add(letter);
-      else if (shown < limit && (action === 'list' ? wanted(letter) : hasId(letter, id))) {
-        shown++;
-        const facts = factsOf(letter, queue.retentionSeconds);
-        if (json)
-          console.log(JSON.stringify(action === 'list' ? facts : { ...facts, body: letter.message.body }));
-        else console.log(action === 'list' ? asLine(facts) : asText(letter, facts, environment));
-      }
+    for (const letter of letters.filter(isWanted).slice(0, limit - shown)) {
+      shown++;
+      const readings = read(letter);
+      const facts = factsOf(letter, readings, queue.retentionSeconds);
+      if (json) console.log(JSON.stringify(isShow ? { ...facts, body: letter.message.body } : facts));
+      else console.log(isShow ? asText(letter, readings, facts, environment) : asLine(facts));
     }
     if (signal.aborted || shown >= limit) break;
   }
-  const { name, waiting, inFlight, retentionSeconds } = queue;
-  const account = `${seen} of about ${waiting + inFlight} seen`;
-  if (action === 'summary') {
-    if (json) {
-      console.log(JSON.stringify({ ...queue, seen, groups: groups.list() }, null, 2));
-      return 0;
-    }
-    console.log(
-      `${name}: ${waiting} waiting, ${inFlight} in flight, kept for ${retentionSeconds / 86_400} days`,
-    );
-    for (const group of groups.list()) console.log(`\n${groupAsText(group, environment)}`);
-    console.log(`\n${account}`);
-    return 0;
-  }
-  if (!json) console.log(`${shown} shown, ${account}`);
-  return action === 'show' && shown === 0 ? 1 : 0;
+  if (!json) console.log(`${shown} shown, ${account(queue, seen)}`);
+  return isShow && shown === 0 ? 1 : 0;
+}
+
+function account({ waiting, inFlight }: Queue, seen: number): string {
+  return `${seen} of about ${waiting + inFlight} seen`;
 }
 
 /** What `--reason`, `--readable` and `--code-version` ask for. */
@@ -222,7 +236,7 @@ function chosen(values: Values): (letter: DeadLetteredMessage) => boolean {
   return (letter) =>
     byRelease(letter) &&
     (reason === undefined || (letter.deadLetter?.reason ?? MOVED_BY_SQS) === reason) &&
-    (!readable || read(letter).every(({ order }) => order !== undefined));
+    (!readable || isReadable(read(letter)));
 }
 
 function hasId(letter: DeadLetteredMessage, id: string | undefined): boolean {

@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { SendMessageCommand } from '@aws-sdk/client-sqs';
 import { findQueueUrl } from '@orders/shared/sqs/queue-admin.ts';
+import { anOrderRequest } from '@orders/shared/testing/orders.ts';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { stringify } from 'yaml';
 import { freePorts } from '../../dev/port-owner.ts';
@@ -23,14 +24,6 @@ const prometheus = findTool('prometheus');
 /** Cannot be had without the engine behind it. */
 const ONLY_WITH: Readonly<Record<string, string>> = {
   'Connections to the database': 'PostgreSQL: the embedded store has no pool',
-};
-
-const ORDER = {
-  customerId: 'C-1',
-  items: [{ productId: 'P-1', name: 'CD', quantity: 1, unitPrice: 1_000 }],
-  currency: 'KRW',
-  totalAmount: 1_000,
-  createdAt: '2026-11-22T09:00:00Z',
 };
 
 describe.skipIf(!prometheus.program)(`panels on a real Prometheus (${prometheus.reason})`, () => {
@@ -89,7 +82,7 @@ describe.skipIf(!prometheus.program)(`panels on a real Prometheus (${prometheus.
     const queueUrl = await findQueueUrl(client, 'order-queue');
     // Something of everything: an order, one that is refused, one that is rejected.
     traffic = setInterval(() => {
-      void post(`${pair.producerUrl}/orders`, ORDER).catch(() => {});
+      void post(`${pair.producerUrl}/orders`, anOrderRequest()).catch(() => {});
       void post(`${pair.producerUrl}/orders`, { nonsense: true }).catch(() => {});
       void client
         .send(new SendMessageCommand({ QueueUrl: queueUrl, MessageBody: 'no order' }))

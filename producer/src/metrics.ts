@@ -8,17 +8,19 @@ import {
 } from '@orders/shared/runtime/metrics.ts';
 import type { RefusalCode } from './domain/errors.ts';
 
-/** Label of `orders_refused_total`: a refusal of the use case, or a request that never got there. */
-export type RefusalReason = Lowercase<RefusalCode> | 'invalid' | 'busy' | 'rate_limited';
+/** Each refusal of the use case: a new one does not compile until it is here. */
+const OF_USE_CASE = {
+  order_too_large: true,
+  order_not_sendable: true,
+  buffer_full: true,
+  queue_unavailable: true,
+} as const satisfies Record<Lowercase<RefusalCode>, true>;
+/** Of requests that never got there. */
+const BEFORE_USE_CASE = { invalid: true, busy: true, rate_limited: true } as const;
 
-const REFUSAL_REASONS = [
-  'invalid',
-  'busy',
-  'buffer_full',
-  'order_too_large',
-  'order_not_sendable',
-  'queue_unavailable',
-] as const satisfies RefusalReason[];
+const REFUSAL_REASONS = { ...OF_USE_CASE, ...BEFORE_USE_CASE };
+/** Label of `orders_refused_total`. */
+export type RefusalReason = keyof typeof REFUSAL_REASONS;
 
 /** docs/metrics.md, generated from this, says which panel and which alert uses each. */
 export type ProducerMetrics = CommonMetrics & {
@@ -42,7 +44,7 @@ export function createProducerMetrics(version: string, bufferedOrders: () => num
     registers,
   });
   // From the start, so that a rate sees the first one too.
-  for (const reason of REFUSAL_REASONS) ordersRefused.inc({ reason }, 0);
+  for (const reason of Object.keys(REFUSAL_REASONS)) ordersRefused.inc({ reason }, 0);
   return {
     ...common,
     ordersAccepted: new Counter({

@@ -1,14 +1,17 @@
 import type { DeadLetteredMessage } from '@orders/consumer/dlq/dead-letter-queue.ts';
-import { type Group, MOVED_BY_SQS, type Reading, read } from '@orders/consumer/dlq/diagnosis.ts';
+import { type Group, isReadable, MOVED_BY_SQS, type Reading } from '@orders/consumer/dlq/diagnosis.ts';
 import { REJECTION_REASONS } from '@orders/consumer/domain/outcome.ts';
 
 /**
  * All that is known of a dead letter without its content, for a line of text or of JSON.
+ * @param readings of it
  * @param retentionSeconds of the queue, where it is known
  */
-export function factsOf(letter: DeadLetteredMessage, retentionSeconds?: number) {
-  const { message, deadLetter } = letter;
-  const readings = read(letter);
+export function factsOf(
+  { message, deadLetter }: DeadLetteredMessage,
+  readings: readonly Reading[],
+  retentionSeconds?: number,
+) {
   return {
     messageId: message.messageId,
     originalMessageId: deadLetter?.messageId,
@@ -31,7 +34,7 @@ export function factsOf(letter: DeadLetteredMessage, retentionSeconds?: number) 
 type Facts = ReturnType<typeof factsOf>;
 
 /** What this release makes of it. */
-function verdict(readings: Reading[]): string {
+function verdict(readings: readonly Reading[]): string {
   const problems = readings.flatMap(({ problem }) => problem ?? []);
   const [first] = problems;
   if (!first) return 'readable';
@@ -44,7 +47,12 @@ export const asLine = ({ messageId, orderIds, reason, detail, now, deadLetteredA
     `${messageId} ${deadLetteredAt ?? ''} ${reason} (${detail || meaningOf(reason)}); order ${orderIds.join(', ') || 'unreadable'}; now ${now}`,
   );
 
-export function asText(letter: DeadLetteredMessage, facts: Facts, environment: string): string {
+export function asText(
+  { message }: DeadLetteredMessage,
+  readings: readonly Reading[],
+  facts: Facts,
+  environment: string,
+): string {
   const { reason, detail, deadLetteredAt, codeVersion, traceId, originalMessageId } = facts;
   const lines: [string, string][] = [
     [
@@ -64,12 +72,11 @@ export function asText(letter: DeadLetteredMessage, facts: Facts, environment: s
         ] as [string, string][])
       : []),
     ['expires', facts.expiresAt ?? 'unknown'],
-    ['now', facts.now === 'readable' ? 'this release reads it' : facts.now],
+    ['now', isReadable(readings) ? 'this release reads it' : facts.now],
   ];
-  const shown = read(letter).map(({ order }) => order && JSON.stringify(order, null, 2));
-  const body = shown.every((text) => text !== undefined)
-    ? shown.join('\n')
-    : letter.message.body.slice(0, MAX_BODY_CHARACTERS);
+  const body = isReadable(readings)
+    ? readings.map(({ order }) => JSON.stringify(order, null, 2)).join('\n')
+    : message.body.slice(0, MAX_BODY_CHARACTERS);
   return printable(`${lines.map(([name, text]) => `${name.padEnd(10)}${text}`).join('\n')}\n${body}`);
 }
 

@@ -2,6 +2,7 @@ import { createReadStream } from 'node:fs';
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { createGunzip } from 'node:zlib';
+import { UUID } from '@orders/shared/runtime/uuid.ts';
 
 /** A line of the producer's acceptance journal. */
 export type JournalLine = {
@@ -20,7 +21,6 @@ const GZIP = '\x1f\x8b\x08';
 const MARK = '{"journal":"accepted",';
 /** Fields under which log collectors keep the line of a program. */
 const WRAPPERS = ['log', 'message', 'MESSAGE', 'msg'];
-const UUID = /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
 
 /**
  * The lines of a journal, many at a time. It may be packed with gzip.

@@ -218,17 +218,9 @@ export type SqsOrderPublisherOptions`,
     edits: [
       {
         file: 'producer/src/domain/place-order.ts',
-        find: `    await journal.record({
-      orderId,
-      contentHash: hash,
-      acceptedAt: new Date(),
-      messageId,
-      traceId,
-      clientId,
-    });`,
+        find: 'await journal.record({',
         // As a journal that is buffered would write it.
-        replace:
-          '    setTimeout(() => journal.record({ orderId, contentHash: hash, acceptedAt: new Date(), messageId, traceId, clientId }), 250);',
+        replace: 'setTimeout(journal.record.bind(journal), 250, {',
       },
     ],
   },

@@ -3,6 +3,7 @@ import net from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { anOrderRequest } from '@orders/shared/testing/orders.ts';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import {
   type PipelineEvent,
@@ -10,14 +11,6 @@ import {
   PipelineSupervisor,
   startPipeline,
 } from '../../dev/pipeline.ts';
-
-const ORDER = {
-  customerId: 'C-1001',
-  items: [{ productId: 'SKU-1', name: 'CD', quantity: 2, unitPrice: 1499 }],
-  currency: 'USD',
-  totalAmount: 2998,
-  createdAt: '2026-11-22T09:00:00Z',
-};
 
 vi.setConfig({ testTimeout: 60_000, hookTimeout: 60_000 });
 
@@ -36,7 +29,7 @@ async function placeOrder(producerUrl: string): Promise<string> {
   const response = await fetch(`${producerUrl}/orders`, {
     method: 'POST',
     headers: { 'content-type': 'application/json' },
-    body: JSON.stringify(ORDER),
+    body: JSON.stringify(anOrderRequest()),
   });
   expect(response.status).toBe(202);
   return ((await response.json()) as { orderId: string }).orderId;
@@ -70,7 +63,7 @@ describe('startPipeline', () => {
     const response = await fetch(`${producerUrl}/orders`, {
       method: 'POST',
       headers: { 'content-type': 'application/json' },
-      body: JSON.stringify(ORDER),
+      body: JSON.stringify(anOrderRequest()),
     }).catch(() => undefined);
     expect(response?.status).not.toBe(202);
     await vi.waitFor(

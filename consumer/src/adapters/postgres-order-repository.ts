@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { backoffMs } from '@orders/shared/runtime/backoff.ts';
 import type { Logger } from '@orders/shared/runtime/logger.ts';
+import { UUID } from '@orders/shared/runtime/uuid.ts';
 import { Client, DatabaseError, Pool, type PoolClient } from 'pg';
 import {
   OrderLockedError,
@@ -78,34 +79,41 @@ const INSERT = `
 const READ_IDENTITIES =
   'SELECT order_id, content_hash, client_id FROM orders WHERE order_id = ANY ($1::uuid[])';
 const COLUMNS = `content_hash, trace_id, client_id, ${POSTGRES_STORED_AT}, order_id, created_at_ms`;
-/** Whose orders a statement reads, as a condition on a parameter. */
-const whose = (owner: string | undefined, parameter: string) =>
-  owner === undefined ? `${parameter}::text IS NULL` : `client_id = ${parameter}`;
-// Both step from row to row until $2 bytes are there: a window over the sizes of all would unpack each order to know
-// its size, however few are returned.
-const readByIds = (ownedBy?: string) => `
+/** Statements that read, of one client's orders or of everybody's; `owner` is a parameter of each. */
+const readsOf = (isOwner: (parameter: string) => string) => {
+  // They step from row to row until $2 bytes are there: a window over the sizes of all would unpack each order to know
+  // its size, however few are returned.
+  const page = (start: string) => `
+  WITH RECURSIVE step AS (
+    (SELECT 1 AS n, octet_length(data::text) AS bytes, data::text, ${COLUMNS}
+     FROM orders WHERE customer_id = $1 AND ${isOwner('$4')} ${start} ORDER BY created_at_ms DESC, order_id DESC LIMIT 1)
+    UNION ALL
+    SELECT n + 1, bytes + octet_length(found.data), found.*
+    FROM step CROSS JOIN LATERAL (
+      SELECT data::text, ${COLUMNS} FROM orders
+      WHERE customer_id = $1 AND ${isOwner('$4')} AND (created_at_ms, order_id) < (step.created_at_ms, step.order_id)
+      ORDER BY created_at_ms DESC, order_id DESC LIMIT 1
+    ) AS found
+    WHERE bytes < $2 AND n < $3)
+  SELECT * FROM step ORDER BY n`;
+  return {
+    byIds: `
   WITH RECURSIVE step AS (
     SELECT 0 AS n, 0 AS bytes, NULL::text AS data, ${COLUMNS} FROM (SELECT) AS start LEFT JOIN orders ON false
     UNION ALL
     SELECT n + 1, bytes + coalesce(octet_length(found.data), 0), found.*
     FROM step LEFT JOIN LATERAL (
-      SELECT data::text, ${COLUMNS} FROM orders WHERE order_id = ($1::uuid[])[n + 1] AND ${whose(ownedBy, '$3')} LIMIT 1
+      SELECT data::text, ${COLUMNS} FROM orders WHERE order_id = ($1::uuid[])[n + 1] AND ${isOwner('$3')} LIMIT 1
     ) AS found ON true
     WHERE n < cardinality($1::uuid[]) AND bytes < $2)
-  SELECT * FROM step WHERE data IS NOT NULL ORDER BY n`;
-const readPage = (start: string, ownedBy: string | undefined) => `
-  WITH RECURSIVE step AS (
-    (SELECT 1 AS n, octet_length(data::text) AS bytes, data::text, ${COLUMNS}
-     FROM orders WHERE customer_id = $1 AND ${whose(ownedBy, '$4')} ${start} ORDER BY created_at_ms DESC, order_id DESC LIMIT 1)
-    UNION ALL
-    SELECT n + 1, bytes + octet_length(found.data), found.*
-    FROM step CROSS JOIN LATERAL (
-      SELECT data::text, ${COLUMNS} FROM orders
-      WHERE customer_id = $1 AND ${whose(ownedBy, '$4')} AND (created_at_ms, order_id) < (step.created_at_ms, step.order_id)
-      ORDER BY created_at_ms DESC, order_id DESC LIMIT 1
-    ) AS found
-    WHERE bytes < $2 AND n < $3)
-  SELECT * FROM step ORDER BY n`;
+  SELECT * FROM step WHERE data IS NOT NULL ORDER BY n`,
+    page: page(''),
+    pageAfter: page('AND (created_at_ms, order_id) < ($5, $6)'),
+  };
+};
+const OWN = readsOf((parameter) => `client_id = ${parameter}`);
+const EVERYBODYS = readsOf((parameter) => `${parameter}::text IS NULL`);
+const readsFor = (ownedBy: string | undefined) => (ownedBy === undefined ? EVERYBODYS : OWN);
 const READ_ANY = `SELECT data::text, ${COLUMNS} FROM orders LIMIT 1`;
 const NO_LIMIT_BYTES = 2 ** 31 - 1;
 const READ_ONLY = `SELECT pg_is_in_recovery() OR current_setting('transaction_read_only')::boolean AS "readOnly"`;
@@ -150,7 +158,7 @@ async function prepareDatabase(client: Client, logger: PostgresOptions['logger']
     await migratePostgres(client, logger);
     // Planned and not run: a column, a unique index or a right that is missing shows.
     await client.query(`EXPLAIN ${INSERT}`, ['[]', '0']);
-    await client.query(`EXPLAIN ${readByIds()}`, [[], 0, null]);
+    await client.query(`EXPLAIN ${EVERYBODYS.byIds}`, [[], 0, null]);
   } finally {
     await client.end();
   }
@@ -240,7 +248,7 @@ export class PostgresOrderRepository implements OrderRepository {
     { maxBytes = NO_LIMIT_BYTES, ownedBy }: ReadLimit & OwnedBy = {},
   ): Promise<FoundOrder[]> {
     const ids = new Set(orderIds.filter((id) => UUID.test(id)).map((id) => id.toLowerCase()));
-    return ids.size === 0 ? [] : this.#read(readByIds(ownedBy), [[...ids], maxBytes, ownedBy ?? null]);
+    return ids.size === 0 ? [] : this.#read(readsFor(ownedBy).byIds, [[...ids], maxBytes, ownedBy ?? null]);
   }
 
   async findAny(): Promise<StoredOrder | undefined> {
@@ -257,13 +265,10 @@ export class PostgresOrderRepository implements OrderRepository {
     }: ReadLimit & OwnedBy & { limit: number; after?: OrderCursor | undefined },
   ): Promise<FoundOrder[]> {
     const values = [customerId, maxBytes, limit, ownedBy ?? null];
+    const { page, pageAfter } = readsFor(ownedBy);
     return after
-      ? this.#read(readPage('AND (created_at_ms, order_id) < ($5, $6)', ownedBy), [
-          ...values,
-          after.createdAtMs,
-          after.orderId,
-        ])
-      : this.#read(readPage('', ownedBy), values);
+      ? this.#read(pageAfter, [...values, after.createdAtMs, after.orderId])
+      : this.#read(page, values);
   }
 
   async ping(): Promise<void> {
@@ -346,8 +351,6 @@ export class PostgresOrderRepository implements OrderRepository {
     }
   }
 }
-
-const UUID = /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
 
 /** Serialization failure and deadlock: PostgreSQL undid the transaction and says to try again. */
 const UNDONE = new Set(['40001', '40P01']);

@@ -35,6 +35,9 @@ export function read(letter: DeadLetteredMessage): Reading[] {
   });
 }
 
+/** Whether this release reads every order in it. */
+export const isReadable = (readings: readonly Reading[]): boolean => readings.every(({ order }) => order);
+
 /** In place of a reason: SQS moved the letter, after its `maxReceiveCount`. */
 export const MOVED_BY_SQS = 'MOVED_BY_SQS';
 

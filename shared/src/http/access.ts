@@ -1,6 +1,7 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest, FastifySchema, RouteOptions } from 'fastify';
 import type { Authenticator } from '../auth/authenticator.ts';
-import { ANYONE, type Client, mayDo, type Scope } from '../auth/client.ts';
+import { ANYONE, type Client, mayDo, type Scope, widest } from '../auth/client.ts';
+import { UUID } from '../runtime/uuid.ts';
 import { ProblemError, problemAnswers } from './problem.ts';
 import type { ChargeFailedLogin } from './rate-limits.ts';
 
@@ -34,7 +35,6 @@ export function restrictAccess(
   }: { authenticator: Authenticator; chargeFailedLogin: ChargeFailedLogin },
 ): void {
   const routes: RouteOptions[] = [];
-  const isAsked = authenticator.methods.some((method) => method !== 'none');
   app.decorateRequest('client', null as unknown as Client);
   app.decorate('identify', async (request) => {
     const credentials = credentialsOf(request);
@@ -45,7 +45,7 @@ export function restrictAccess(
   app.addHook('onRoute', (route) => {
     if (route.method !== 'OPTIONS') routes.push(route);
     const { access = 'public' } = route.config ?? {};
-    if (isAsked && (access === 'orders:read' || AUDITED.some((scope) => scope === access)))
+    if (isAsked(authenticator) && access !== 'public' && AUDITED.includes(widest(access)))
       route.onResponse = [route.onResponse ?? [], onAnswered].flat();
   });
   app.addHook('onClose', async () => authenticator.close());
@@ -84,18 +84,16 @@ export function restrictAccess(
 
   function onAnswered(request: FastifyRequest, { statusCode }: FastifyReply, done: () => void): void {
     const { client, routeOptions } = request;
-    const { access } = routeOptions.config;
-    const scope = access === 'orders:read' ? 'orders:read:all' : access;
+    const scope = widest(routeOptions.config.access as Scope);
     // Of a refused request there is a line already; whoever looks at its own orders needs none.
-    if (client && scope && scope !== 'public' && client.scopes.has(scope))
-      writeDown('granted', request, { client, scope, status: statusCode });
+    if (client?.scopes.has(scope)) writeDown('granted', request, { client, scope, status: statusCode });
     done();
   }
 
   function writeDown(
     audit: 'granted' | 'refused',
     { method, routeOptions, params, trace }: FastifyRequest,
-    { client, scope, status }: { client: Client | undefined; scope: Access | undefined; status: number },
+    { client, scope, status }: { client: Client | undefined; scope: Scope; status: number },
   ): void {
     const { orderId } = (params ?? {}) as { orderId?: string };
     authenticator.audit.info(
@@ -115,9 +113,10 @@ export function restrictAccess(
   }
 }
 
+const isAsked = ({ methods }: Authenticator) => methods.some((method) => method !== 'none');
+
 /** Scopes that reach beyond a client's own orders. */
 const AUDITED: readonly Scope[] = ['orders:read:all', 'operations', 'operations:write'];
-const UUID = /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
 
 function credentialsOf({ headers }: FastifyRequest) {
   const apiKey = headers['x-api-key'];
@@ -131,16 +130,16 @@ const SCHEMES = {
 } as const;
 
 /** How the API's description shows who may use a route: the schemes, and a route's schema with what belongs to it. */
-export function describeAccess({ methods }: Authenticator) {
+export function describeAccess(authenticator: Authenticator) {
+  const { methods } = authenticator;
   const security = methods.map((method) =>
     Object.fromEntries(Object.keys(SCHEMES[method]).map((name) => [name, []])),
   );
-  const isAsked = methods.some((method) => method !== 'none');
   return {
     components: { securitySchemes: Object.assign({}, ...methods.map((method) => SCHEMES[method])) },
     withAccess: <T extends { schema: FastifySchema; route: RouteOptions }>(shown: T): T => {
       const access = shown.route.config?.access ?? 'public';
-      if (!isAsked || access === 'public') return shown;
+      if (!isAsked(authenticator) || access === 'public') return shown;
       const response = { ...(shown.schema?.response ?? {}), ...problemAnswers('unauthorized', 'forbidden') };
       return { ...shown, schema: { ...shown.schema, security, response } };
     },

@@ -25,6 +25,7 @@ export type RateLimitsConfig = Pick<
 type RateLimitMetrics = Pick<CommonMetrics, 'rateLimited'>;
 
 const SECONDS_PER_MINUTE = 60;
+const FAILED_LOGINS = 'failed-logins';
 
 type Limit = { name: 'orders' | 'bytes'; buckets: TokenBuckets; policy: string };
 
@@ -56,6 +57,8 @@ export function limitRates(
   const bytes = bytesPerMinute
     ? limitOf('bytes', bytesPerMinute, bytesPerMinute / SECONDS_PER_MINUTE)
     : undefined;
+  // So that a rate sees the first one.
+  for (const limit of ['orders', 'bytes'] satisfies Limit['name'][]) metrics.rateLimited.inc({ limit }, 0);
   const limits = [orders, bytes].filter((limit) => limit !== undefined);
   const policies = limits.map(({ policy }) => policy).join(', ');
 
@@ -115,6 +118,7 @@ export function limitFailedLogins({
   rateLimits: RateLimitsConfig;
   metrics: RateLimitMetrics;
 }): ChargeFailedLogin {
+  metrics.rateLimited.inc({ limit: FAILED_LOGINS }, 0);
   if (!perMinute) return () => undefined;
   const buckets = new TokenBuckets({ capacity: perMinute, perSecond: perMinute / SECONDS_PER_MINUTE });
   return ({ ip }) => {
@@ -123,7 +127,7 @@ export function limitFailedLogins({
       buckets.take(ip, 1);
       return undefined;
     }
-    metrics.rateLimited.inc({ limit: 'failed-logins' });
+    metrics.rateLimited.inc({ limit: FAILED_LOGINS });
     return tooMany('the limit of failed logins of this address', waitMs);
   };
 }

@@ -32,14 +32,6 @@ export function createMetrics(service: string, version: string): CommonMetrics {
     labelNames: ['version'],
     registers,
   }).set({ version }, 1);
-  const rateLimited = new Counter({
-    name: 'http_rate_limited_total',
-    help: 'requests refused because their client, or the address of failed logins, has used up a limit',
-    labelNames: ['limit'] as const,
-    registers,
-  });
-  // So that a rate sees the first one.
-  for (const limit of ['orders', 'bytes', 'failed-logins']) rateLimited.inc({ limit }, 0);
   return {
     registry,
     httpRequestDuration: new Histogram({
@@ -55,7 +47,12 @@ export function createMetrics(service: string, version: string): CommonMetrics {
       labelNames: ['method', 'result'],
       registers,
     }),
-    rateLimited,
+    rateLimited: new Counter({
+      name: 'http_rate_limited_total',
+      help: 'requests refused because their client, or the address of failed logins, has used up a limit',
+      labelNames: ['limit'],
+      registers,
+    }),
     apiKeyFileErrors: new Counter({
       name: 'api_key_file_errors_total',
       help: 'changes of the file of API keys that could not be used; the keys before stay in force',

@@ -8,7 +8,7 @@ import { StartupError } from '@orders/shared/runtime/startup-error.ts';
 import { depthIn, queueAttributes, queueDepth, resolveQueues } from '@orders/shared/sqs/queue-admin.ts';
 import { z } from 'zod';
 import { defineCommand, flag, runCommand, time, UsageError, type ValuesOf, wholeNumber } from './command.ts';
-import { asLine, asText, factsOf, groupAsText } from './dlq/describe.ts';
+import { asLine, asText, factsOf, groupAsText, oneLine, printable } from './dlq/describe.ts';
 import { createTool, environment, rightsText, SQS_VARIABLES, type SqsRights } from './sqs-tool.ts';
 
 /** Held to what is called by a test. SQS itself does the rest of a move task, with the rights of who starts it. */
@@ -187,7 +187,7 @@ async function summarise(
     if (signal.aborted) break;
   }
   if (json) {
-    console.log(JSON.stringify({ ...queue, seen, groups: groups.list() }, null, 2));
+    console.log(printable(JSON.stringify({ ...queue, seen, groups: groups.list() }, null, 2)));
     return 0;
   }
   console.log(
@@ -216,7 +216,8 @@ async function list(
       shown++;
       const readings = read(letter);
       const facts = factsOf(letter, readings, queue.retentionSeconds);
-      if (json) console.log(JSON.stringify(isShow ? { ...facts, body: letter.message.body } : facts));
+      if (json)
+        console.log(printable(JSON.stringify(isShow ? { ...facts, body: letter.message.body } : facts)));
       else console.log(isShow ? asText(letter, readings, facts, environment) : asLine(facts));
     }
     if (signal.aborted || shown >= limit) break;
@@ -226,7 +227,9 @@ async function list(
 }
 
 function account({ waiting, inFlight }: Queue, seen: number): string {
-  return `${seen} of about ${waiting + inFlight} seen`;
+  const all = waiting + inFlight;
+  const held = seen < all ? '; others may hold the rest: try again in two minutes' : '';
+  return `${seen} of about ${all} seen${held}`;
 }
 
 /** What `--reason`, `--readable` and `--code-version` ask for. */
@@ -268,7 +271,7 @@ async function redrive(
       left[because]++;
     },
     onMoved: ({ message, deadLetter }) =>
-      console.log(`${message.messageId} ${deadLetter?.reason ?? MOVED_BY_SQS}`),
+      console.log(oneLine(`${message.messageId} ${deadLetter?.reason ?? MOVED_BY_SQS}`)),
   });
   console.log(`${moved} ${dryRun ? 'would be moved' : 'moved'}`);
   if (left.LATER > 0) console.log(`${left.LATER} left: dead-lettered since this began`);

@@ -1,6 +1,6 @@
 import type { DeadLetteredMessage } from '@orders/consumer/dlq/dead-letter-queue.ts';
 import { type Group, isReadable, MOVED_BY_SQS, type Reading } from '@orders/consumer/dlq/diagnosis.ts';
-import { REJECTION_REASONS } from '@orders/consumer/domain/outcome.ts';
+import { REJECTION_REASONS, type RejectionReason } from '@orders/consumer/domain/outcome.ts';
 
 /**
  * All that is known of a dead letter without its content, for a line of text or of JSON.
@@ -43,7 +43,7 @@ function verdict(readings: readonly Reading[]): string {
 }
 
 export const asLine = ({ messageId, orderIds, reason, detail, now, deadLetteredAt }: Facts): string =>
-  printable(
+  oneLine(
     `${messageId} ${deadLetteredAt ?? ''} ${reason} (${detail || meaningOf(reason)}); order ${orderIds.join(', ') || 'unreadable'}; now ${now}`,
   );
 
@@ -76,15 +76,15 @@ export function asText(
   ];
   const body = isReadable(readings)
     ? readings.map(({ order }) => JSON.stringify(order, null, 2)).join('\n')
-    : message.body.slice(0, MAX_BODY_CHARACTERS);
-  return printable(`${lines.map(([name, text]) => `${name.padEnd(10)}${text}`).join('\n')}\n${body}`);
+    : JSON.stringify(message.body.slice(0, MAX_BODY_CHARACTERS));
+  return [...lines.map(([name, text]) => `${name.padEnd(10)}${oneLine(text)}`), printable(body)].join('\n');
 }
 
 /** Of a body that is not shown as orders. */
 const MAX_BODY_CHARACTERS = 4_000;
 
 const logsOf = (environment: string, traceId: string) =>
-  environment === 'dev'
+  environment === 'dev' || !/^[0-9a-f]{32}$/.test(traceId)
     ? ''
     : `; log lines: kubectl -n ${environment} logs -l app.kubernetes.io/part-of=order-pipeline --tail=-1 | grep ${traceId}`;
 
@@ -92,18 +92,20 @@ export function groupAsText(group: Group, environment: string): string {
   const { letters, reason, detail, readable, expiring, first, last, releases, example } = group;
   const rejected = first ? `rejected ${first} to ${last} by ${releases.slice(0, 5).join(', ')}` : '';
   const soon = expiring > 0 ? `${expiring} EXPIRE WITHIN 24 HOURS` : '';
-  return printable(
-    [
-      `${String(letters).padStart(7)}  ${reason}: ${detail || meaningOf(reason)}`,
-      ...[[rejected, soon].filter(Boolean).join('; ')].filter(Boolean),
-      `this release reads ${readable} of ${letters}. ${advice(group, environment)}`,
-      `example: scripts/dlq.sh show ${environment} ${example}`,
-    ].join('\n         '),
-  );
+  return [
+    `${String(letters).padStart(7)}  ${reason}: ${detail || meaningOf(reason)}`,
+    ...[[rejected, soon].filter(Boolean).join('; ')].filter(Boolean),
+    `this release reads ${readable} of ${letters}. ${advice(group, environment)}`,
+    `example: scripts/dlq.sh show ${environment} ${example}`,
+  ]
+    .map(oneLine)
+    .join('\n         ');
 }
 
 /** What to do next about letters of one kind. */
 function advice({ reason, letters, readable }: Group, environment: string): string {
+  // Whoever can send wrote it, and a command is pasted into a shell.
+  if (!isOurs(reason)) return 'No release of ours writes this reason: look at one of them first.';
   const redrive = `scripts/dlq.sh redrive ${environment} --reason=${reason}`;
   if (reason === 'CONFLICT')
     return 'Another order with their id is stored: compare each with GET /orders/ID. Redriven, they come back.';
@@ -115,14 +117,27 @@ function advice({ reason, letters, readable }: Group, environment: string): stri
   return 'Redriven as they are, they come back: whoever sent them must send correct ones.';
 }
 
-const meaningOf = (reason: string): string =>
-  (REJECTION_REASONS as Record<string, string>)[reason] ??
-  (reason === MOVED_BY_SQS
-    ? 'received too often, most likely because it kills its consumer'
-    : 'a reason that this release does not know');
+const isOurs = (reason: string): reason is RejectionReason | typeof MOVED_BY_SQS =>
+  reason === MOVED_BY_SQS || Object.hasOwn(REJECTION_REASONS, reason);
 
-/** Control characters and marks of direction could steer the terminal. */
-const printable = (text: string): string =>
+function meaningOf(reason: string): string {
+  if (!isOurs(reason)) return 'a reason that this release does not know';
+  return reason === MOVED_BY_SQS
+    ? 'received too often, most likely because it kills its consumer'
+    : REJECTION_REASONS[reason];
+}
+
+const MAX_LINE_CHARACTERS = 500;
+
+/** A line of its own: what came with a message can neither begin another nor push the rest off the screen. */
+export const oneLine = (text: string): string =>
+  printable(text.length > MAX_LINE_CHARACTERS ? `${text.slice(0, MAX_LINE_CHARACTERS)}…` : text).replaceAll(
+    '\n',
+    '\\n',
+  );
+
+/** Control characters and marks of direction could steer the terminal. JSON stays JSON of the same meaning. */
+export const printable = (text: string): string =>
   text.replaceAll(/(?!\n)[\p{Cc}\p{Cf}]/gu, (character) =>
     Array.from(
       { length: character.length },

@@ -94,13 +94,56 @@ test('dlq.sh list and show tell what is known of a message, and print nothing th
   await visible(FAULTY + 1);
 });
 
+test('dlq.sh, of a letter that somebody forged, prints no line of its making and no command with its words', async () => {
+  const forged = {
+    ...{
+      reason: 'X; touch /tmp/x\n#',
+      detail: 'one\ntwo\u009b2J',
+      errorClass: 'E',
+      attempts: 1,
+      failures: 0,
+    },
+    ...{
+      firstSeenAt: '',
+      deadLetteredAt: 'no\ndate',
+      codeVersion: '\u202e',
+      traceId: '$(id)',
+      messageId: 'forged',
+    },
+  };
+  await client.send(
+    new SendMessageCommand({
+      QueueUrl: deadLetterQueueUrl,
+      MessageBody: 'first\nsecond',
+      MessageAttributes: { deadLetter: { DataType: 'String', StringValue: JSON.stringify(forged) } },
+    }),
+  );
+  await visible(FAULTY + 2);
+  const printed = [
+    await dlq('summary'),
+    await dlq('list', '--reason', forged.reason),
+    await dlq('show', 'forged'),
+    await dlq('list', '--json', '--reason', forged.reason),
+    await dlq('redrive', '--reason', forged.reason),
+  ].map(({ out }) => out);
+  for (const out of printed) {
+    expect(out).not.toMatch(/[\u0080-\u009f\u202e]/);
+    expect(out).not.toMatch(/^(#|two|date|second)/m);
+  }
+  expect(printed[0]).not.toContain('--reason=X');
+  expect(printed[0]).toContain('No release of ours writes this reason');
+  expect(JSON.parse(printed[3] ?? '')).toMatchObject({ detail: forged.detail, reason: forged.reason });
+  expect(printed[4]).toContain('1 moved');
+  await visible(FAULTY + 2);
+});
+
 test('dlq.sh redrive of one reason moves those, and of what is readable nothing here', async () => {
   expect((await dlq('redrive', '--reason=UNKNOWN', '--dry-run')).out).toContain('0 would be moved');
   expect((await dlq('redrive', '--readable', '--dry-run')).out).toContain('0 would be moved');
   expect((await dlq('redrive', '--reason=CONTENT_HASH_MISMATCH', '--dry-run')).out).toContain(
     '10 would be moved',
   );
-  await visible(FAULTY + 1);
+  await visible(FAULTY + 2);
 });
 
 test.each([
@@ -117,5 +160,5 @@ test.each([
   const [status] = await once(child, 'close');
   expect({ status, error }).toEqual({ status: 1, error: 'interrupted\n' });
   // What was redriven has come back.
-  await visible(FAULTY + 1);
+  await visible(FAULTY + 2);
 });

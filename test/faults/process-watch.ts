@@ -38,6 +38,7 @@ export function peakBytes(pid: number | undefined): number | undefined {
 export class ProcessWatch {
   readonly #samples = new Map<string, number[]>();
   readonly #peaks = new Map<string, number>();
+  readonly #survivors = new Set<string>();
   readonly #sampleMs: number;
 
   /** @param sampleMs between two counts; by default five a second */
@@ -56,11 +57,14 @@ export class ProcessWatch {
   }
 
   /**
-   * By process: the least of its last five counts, less its first one. Only of those that were counted 15 times: at five
-   * a second, the last second of those that were ready for three.
+   * By process that ran until the watch was stopped: the least of its last five counts, less its first one. Only of those
+   * that were counted 15 times: at five a second, the last second of those that were ready for three. What a process has
+   * open that was ended before, under load, are its clients' connections, and tells nothing.
    */
   growths(): Record<string, number> {
-    const lives = [...this.#samples].filter(([, samples]) => samples.length >= MIN_SAMPLES);
+    const lives = [...this.#samples].filter(
+      ([name, samples]) => this.#survivors.has(name) && samples.length >= MIN_SAMPLES,
+    );
     return Object.fromEntries(
       lives.map(([name, samples]) => [
         name,
@@ -82,5 +86,6 @@ export class ProcessWatch {
       samples.push(count);
       this.#samples.set(name, samples);
     }
+    this.#survivors.add(`${service.name} (pid ${service.pid})`);
   }
 }

@@ -157,6 +157,8 @@ class Trial {
   #services: ServiceProcess[] = [];
   readonly #struck: Record<string, number> = {};
   readonly #watch = new ProcessWatch();
+  readonly #watching = new AbortController();
+  readonly #permitting = new AbortController();
   readonly #ledger = new DeliveryLedger(VISIBILITY_SECONDS);
   readonly #toolFailures: string[] = [];
   #credentials: CredentialServer | undefined;
@@ -170,10 +172,8 @@ class Trial {
 
   async run(): Promise<TrialResult> {
     const { store, sqs, queues, producer, consumers, client, scene } = await this.#start();
-    const settled = new AbortController();
-    const permitting = new AbortController();
-    const permitted = this.#permitAfterFailure(store, permitting.signal);
-    const watched = this.#watch.watch(this.#services, settled.signal);
+    const permitted = this.#permitAfterFailure(store, this.#permitting.signal);
+    const watched = this.#watch.watch(this.#services, this.#watching.signal);
 
     const [{ faultsEndedAt, notReady, recoveryMs }] = await Promise.all([
       this.#sufferFaults(scene),
@@ -184,7 +184,7 @@ class Trial {
     const unsettled = await this.#untilSettled(sqs, queues, store, consumers, faultsEndedAt);
     const settledMs = performance.now() - faultsEndedAt;
     this.#note(`settled after ${Math.round(settledMs)} ms`);
-    permitting.abort();
+    this.#permitting.abort();
     await permitted;
 
     const askedFor = this.#acceptedIds();
@@ -194,7 +194,7 @@ class Trial {
       askedFor,
       sized ? SIZED_CUSTOMER : undefined,
     );
-    settled.abort();
+    this.#watching.abort();
     await watched;
     const openFilesGrowth = this.#watch.growths();
     const peakBytes = this.#watch.peaks();
@@ -250,6 +250,9 @@ class Trial {
   }
 
   async close(): Promise<void> {
+    // Also after a failure of the campaign's own; else they would keep the process alive.
+    this.#watching.abort();
+    this.#permitting.abort();
     await Promise.all(this.#services.map((service) => service.kill()));
     await this.#deleteQueues();
     this.#sqs?.destroy();

@@ -30,6 +30,7 @@ const PRODUCER = 'order-producer';
 const BATCH_HANDLER = 'sqs-consumer, batch handler';
 const NOOP = 'Consume, nothing done with the order';
 const STORED = 'Consume into the embedded store';
+const IN_POSTGRES = 'Consume into PostgreSQL';
 const FROM_SENDING = 'From sending to commit';
 const ALL_THAT_SAVES = 'all that saves memory';
 
@@ -86,6 +87,30 @@ const BARS: Bar[] = [
     against: BATCH_HANDLER,
     ...cpu,
     most: 0.5,
+  },
+  {
+    what: 'consume into PostgreSQL: orders/s against the batch handler',
+    contest: IN_POSTGRES,
+    of: CONSUMER,
+    against: BATCH_HANDLER,
+    ...rate,
+    least: 2,
+  },
+  {
+    what: 'consume into PostgreSQL: CPU of the batch handler',
+    contest: IN_POSTGRES,
+    of: CONSUMER,
+    against: BATCH_HANDLER,
+    ...cpu,
+    most: 0.45,
+  },
+  {
+    what: 'consume into PostgreSQL 2 ms away: orders/s against the batch handler',
+    contest: `${IN_POSTGRES} 2 ms away`,
+    of: CONSUMER,
+    against: BATCH_HANDLER,
+    ...rate,
+    least: 2,
   },
   {
     what: 'one poller, 15 ms away: orders/s against the batch handler',

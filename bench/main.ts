@@ -36,7 +36,8 @@ export const command = defineCommand({
     rounds: { takes: 'N', description: 'number of rounds', schema: wholeNumber(1, 100).optional() },
     report: flag('keeps the results and writes docs/performance.md with its plots'),
   },
-  changes: '--report writes to bench/results and docs.',
+  changes:
+    '--report writes to bench/results and docs. With BENCH_DATABASE_URL, store deletes all orders of that database, whose name must contain bench; without it, it starts a PostgreSQL of its own where binaries of one are installed.',
   exitStatuses: {
     0: 'everything ran',
     1: 'something failed, or takes too many requests; never because it is slow',

@@ -42,7 +42,7 @@ async function consume(): Promise<void> {
     constructor() {
       const handlers = new MessageHandlerConfigBuilder<Envelope, undefined>()
         .addConfig(envelope, async (message) => {
-          await handle([{ Body: job.storeFile ? JSON.stringify(message) : '' }]);
+          await handle([{ Body: job.database ? JSON.stringify(message) : '' }]);
           return { result: 'success' };
         })
         .build();

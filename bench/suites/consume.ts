@@ -87,16 +87,16 @@ const LIMIT: ConsumePeer = {
 export function consumerOf(
   { script, args = [], env = {}, ...peer }: ConsumePeer,
   backend: () => Promise<Backend>,
-  options: { pollers?: number; waiting?: number; storeFile?: () => string } = {},
+  options: { pollers?: number; waiting?: number; database?: () => Promise<string> } = {},
 ): Contestant {
-  const { pollers = POLLERS, waiting, storeFile } = options;
+  const { pollers = POLLERS, waiting, database } = options;
   const run = async (pace: Pace) => {
     const { endpoint, sink, stop } = await backend();
     const job: ConsumeJob = {
       endpoint,
       queueUrl: queueUrlOf(endpoint),
       pollers,
-      ...(storeFile ? { storeFile: storeFile() } : {}),
+      ...(database ? { database: await database() } : {}),
     };
     const worker = await MeasuredProcess.start(script, {
       args: [JSON.stringify(job), ...args],

@@ -17,6 +17,7 @@ export class DeliveryLedger {
   readonly #messageIds = new Map<string, string>();
   readonly #explained = new Map<string, Explained>();
   readonly #peaks = new Map<string, number>();
+  readonly #sent = new Set<string>();
   #interruptions = 0;
 
   /** @param visibilitySeconds what a consumer asks for when it keeps a message; any other time gives it back */
@@ -81,8 +82,21 @@ export class DeliveryLedger {
     }
   }
 
-  /** What a consumer asked for was refused, or done without its knowing. */
+  /**
+   * A consumer sends copies. One and the same request again is one whose answer it did not see in time, such as one that
+   * stood still: its client repeats it before anything could ask whether the lease still lasts.
+   */
+  sent(consumer: string, entries: readonly Entry[]): void {
+    const request = requestOf(consumer, entries);
+    if (this.#sent.has(request))
+      for (const id of new Set(entries.map((entry) => messageOf(entry, this.#messageIds))))
+        if (id !== undefined) this.#of(id).extra++;
+    this.#sent.add(request);
+  }
+
+  /** What a consumer asked for was refused, or done without its knowing. That it repeats it is no news then. */
   disturbed(consumer: string, operation: string, entries: readonly Entry[]): void {
+    this.#sent.delete(requestOf(consumer, entries));
     const held = this.#inWork.get(consumer) ?? new Map<string, { messageId: string }>();
     // What goes back to the order queue by itself does not say which packed message it was in: any of those in work.
     const messageIds = entries.some((entry) => messageOf(entry, this.#messageIds) === undefined)
@@ -99,6 +113,8 @@ export class DeliveryLedger {
     return explained;
   }
 }
+
+const requestOf = (consumer: string, entries: readonly Entry[]) => `${consumer} ${JSON.stringify(entries)}`;
 
 /** Of an entry with a receipt, or of a copy on its way to the DLQ, which names the message that it was. */
 function messageOf(entry: Entry, messageIds: ReadonlyMap<string, string>): string | undefined {

@@ -235,8 +235,10 @@ class FaultProxy {
   }
 
   #see(request: Request): void {
-    if (!request.operation.startsWith('SendMessage'))
-      this.#ledgerOf(request)?.asked(request.client, request.operation, entriesOf(request));
+    const { client, operation } = request;
+    const ledger = this.#ledgerOf(request);
+    if (operation.startsWith('SendMessage')) ledger?.sent(client, entriesOf(request));
+    else ledger?.asked(client, operation, entriesOf(request));
   }
 
   #blame(request: Request, entries = entriesOf(request)): void {

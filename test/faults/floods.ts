@@ -3,7 +3,7 @@ import net from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { packMessages } from '@orders/shared/order/packed-message.ts';
 import { queueDepth } from '@orders/shared/sqs/queue-admin.ts';
-import type { Fault, FaultScene } from './faults.ts';
+import type { Fault, FaultScene } from './fault.ts';
 import type { Poison } from './invariants.ts';
 import type { SqsFault } from './sqs-fault-proxy.ts';
 import { createSubmission, envelope, type Message, type Submission, sendMessages } from './workload.ts';

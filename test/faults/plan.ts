@@ -1,4 +1,5 @@
-import { FAULTS, type Fault } from './faults.ts';
+import type { Fault } from './fault.ts';
+import { FAULTS } from './faults.ts';
 import { createRandom } from './random.ts';
 import { REFUSALS, type Store } from './store.ts';
 import type { TrialPlan } from './trial.ts';

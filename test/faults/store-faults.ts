@@ -1,7 +1,7 @@
 import type { DatabaseSync } from 'node:sqlite';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { OrderRequest } from '@orders/shared/order/order.ts';
-import type { Fault, FaultScene } from './faults.ts';
+import type { Fault, FaultScene } from './fault.ts';
 import type { PostgresStore, SqliteStore } from './store.ts';
 import { envelope, sendMessages } from './workload.ts';
 

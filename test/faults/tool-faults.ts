@@ -4,7 +4,7 @@ import { mkdirSync } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { contentHash } from '@orders/shared/order/order.ts';
-import type { Fault, FaultScene } from './faults.ts';
+import type { Fault, FaultScene } from './fault.ts';
 import { pour } from './floods.ts';
 import { createSubmission } from './workload.ts';
 

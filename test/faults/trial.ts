@@ -10,7 +10,7 @@ import { freePorts } from '../../dev/port-owner.ts';
 import type { PostgresServer } from '../../dev/postgres-server.ts';
 import { type CredentialServer, startCredentialServer } from './credential-server.ts';
 import { DeliveryLedger } from './delivery-ledger.ts';
-import type { Fault, FaultScene } from './faults.ts';
+import type { Fault, FaultScene } from './fault.ts';
 import { SIZED_CUSTOMER } from './floods.ts';
 import {
   type CountedFailure,

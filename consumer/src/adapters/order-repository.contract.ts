@@ -168,6 +168,38 @@ export function describeOrderRepository(
         expect([a[1]?.[1], b[0]?.[1]].sort()).toEqual(['duplicate', 'stored']);
       });
 
+      it('saveAll, called by many at once, returns to each caller the results of its own orders, whatever those of the others are', async () => {
+        const shared = anOrder();
+        const rival = withOtherContent(shared);
+        // The first ones keep the store busy: what comes meanwhile may share a statement.
+        const busy = Array.from({ length: 4 }, () => repository.saveAll([anOrder()]));
+        const own = Array.from({ length: 12 }, () => anOrder());
+        const others = own.map((_, index) => (index % 3 === 0 ? rival : shared));
+        const calls = own.map((mine, index) => repository.saveAll([mine, others[index] as typeof shared]));
+        const results = await Promise.all(calls);
+        expect(resultsOf((await Promise.all(busy)).flat())).toEqual(Array(4).fill('stored'));
+        expect(results.map(([first]) => first)).toEqual(own.map((mine) => [mine, 'stored']));
+        const [kept] = await repository.findByIds(idsOf([shared]));
+        const [same, other] = [true, false].map((isSame) =>
+          results
+            .filter((_, index) => (others[index]?.contentHash === kept?.contentHash) === isSame)
+            .map(([, second]) => second?.[1])
+            .sort(),
+        );
+        expect(same).toEqual([...Array(Number(same?.length) - 1).fill('duplicate'), 'stored']);
+        expect(other).toEqual(Array(12 - Number(same?.length)).fill('conflict'));
+      });
+
+      it('saveAll, called by many at once, rejects those alone whose orders cannot be stored', async () => {
+        const saves = Array.from({ length: 12 }, (_, index) =>
+          repository.saveAll([anOrder(), anOrder(index % 5 === 4 ? { createdAt: 'no time at all' } : {})]),
+        );
+        const refused = (await Promise.allSettled(saves)).flatMap(({ status }, index) =>
+          status === 'rejected' ? index : [],
+        );
+        expect(refused).toEqual([4, 9]);
+      });
+
       it('saveAll, with an order that cannot be stored among others, rejects with ORDER_NOT_STORABLE and stores none', async () => {
         const good = anOrder();
         const bad = anOrder({ createdAt: 'no time at all' });

@@ -31,6 +31,7 @@ const BATCH_HANDLER = 'sqs-consumer, batch handler';
 const NOOP = 'Consume, nothing done with the order';
 const STORED = 'Consume into the embedded store';
 const IN_POSTGRES = 'Consume into PostgreSQL';
+const BY_WHO_ASKS = 'HTTP by who asks';
 const FROM_SENDING = 'From sending to commit';
 const ALL_THAT_SAVES = 'all that saves memory';
 
@@ -135,6 +136,30 @@ const BARS: Bar[] = [
     against: 'bare Fastify',
     ...rate,
     least: 0.4,
+  },
+  {
+    what: 'HTTP with API keys: CPU of AUTH=none',
+    contest: BY_WHO_ASKS,
+    of: 'AUTH=api-key',
+    against: 'AUTH=none',
+    ...cpu,
+    most: 1.05,
+  },
+  {
+    what: 'HTTP with tokens: CPU of AUTH=none',
+    contest: BY_WHO_ASKS,
+    of: 'AUTH=jwt',
+    against: 'AUTH=none',
+    ...cpu,
+    most: 1.12,
+  },
+  {
+    what: 'HTTP with limits: CPU of the same without',
+    contest: BY_WHO_ASKS,
+    of: 'AUTH=api-key, limits',
+    against: 'AUTH=api-key',
+    ...cpu,
+    most: 1.05,
   },
   {
     what: 'HTTP: orders/s against one SendMessage each',

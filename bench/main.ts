@@ -4,6 +4,7 @@ import { judge } from './bars.ts';
 import { writeReport } from './report.ts';
 import { keep, load, machine, type Results } from './results.ts';
 import { contextOf, type Suite } from './suite.ts';
+import { auth } from './suites/auth.ts';
 import { consume } from './suites/consume.ts';
 import { e2e } from './suites/e2e.ts';
 import { growth } from './suites/growth.ts';
@@ -15,7 +16,7 @@ import { store } from './suites/store.ts';
 import { barsTable, contestTable } from './tables.ts';
 
 const BY_DEFAULT: Record<string, Suite> = { consume, publish, http, store, e2e, memory };
-const SUITES: Record<string, Suite> = { ...BY_DEFAULT, steps, growth };
+const SUITES: Record<string, Suite> = { ...BY_DEFAULT, auth, steps, growth };
 
 export const command = defineCommand({
   name: 'npm run bench --',
@@ -26,7 +27,7 @@ export const command = defineCommand({
     suites: {
       schema: z.array(z.enum(Object.keys(SUITES))),
       description:
-        'consume publish http store e2e memory, all of them by default (20 minutes); steps (6 minutes) and growth (up to 2 hours) only if named, or with --quick',
+        'consume publish http store e2e memory, all of them by default (20 minutes); auth (4 minutes), steps (6 minutes) and growth (up to 2 hours) only if named, or with --quick',
     },
   },
   options: {

@@ -5,15 +5,16 @@ import { count, ready } from '../probe.ts';
 /**
  * Posts orders over so many connections, on each one after the other, and counts the answers of 202. Bare sockets and one
  * constant request: a load generator that burns the processor measures itself (autocannon takes twice as much).
- * Arguments: URL of the server, connections.
+ * Arguments: URL of the server, connections, headers besides as JSON.
  */
 const { hostname, port } = new URL(String(process.argv[2]));
 const connections = Number(process.argv[3]);
+const headers = Object.entries<string>(JSON.parse(process.argv[4] ?? '{}'));
 
 const { orderId: _, ...order } = orderOf('');
 const body = JSON.stringify(order);
 const request = Buffer.from(
-  `POST /orders HTTP/1.1\r\nhost: ${hostname}\r\ncontent-type: application/json\r\ncontent-length: ${body.length}\r\n\r\n${body}`,
+  `POST /orders HTTP/1.1\r\nhost: ${hostname}\r\ncontent-type: application/json\r\ncontent-length: ${body.length}\r\n${headers.map(([name, value]) => `${name}: ${value}\r\n`).join('')}\r\n${body}`,
 );
 const ACCEPTED = Buffer.from('HTTP/1.1 202');
 const CLOSE = Buffer.from('\r\nconnection: close');

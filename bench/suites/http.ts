@@ -7,7 +7,7 @@ import type { Suite } from '../suite.ts';
 
 const CONNECTIONS = 50;
 /** More code takes longer until all of it is optimised: order-producer's rate still grows in its third second. */
-const WARM_MS = 4_000;
+export const WARM_MS = 4_000;
 
 type Server = { url: string; process: MeasuredProcess };
 
@@ -36,10 +36,11 @@ export function underPosts(
   contestant: Omit<Contestant, 'run'>,
   backend: Backend,
   start: (endpoint: string) => Promise<Server>,
+  headers: Readonly<Record<string, string>> = {},
 ): Contestant {
   const run = async (pace: Pace) => {
     const server = await start(backend.endpoint);
-    const args = [server.url, String(CONNECTIONS)];
+    const args = [server.url, String(CONNECTIONS), JSON.stringify(headers)];
     const load = await MeasuredProcess.start('bench/servers/http-load.ts', { args });
     try {
       return await measure(

@@ -24,7 +24,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: 'packed message deleted though some of its orders are not stored',
     expected: 'LOST',
-    fault: 'producer stopped',
+    fault: 'flood of conflicts, packed',
     edits: [
       {
         file: PACKED_SETTLER,

@@ -8,6 +8,7 @@ import { command as faults } from '../test/faults/campaign.ts';
 import { command as mutations } from '../test/faults/mutations.ts';
 import { command as faultsReport } from '../test/faults/report.ts';
 import { command as soak } from '../test/soak/soak.ts';
+import { command as assignClient } from './assign-client.ts';
 import { command as imagesCheck } from './check-images.ts';
 import { command as clientKey } from './client-key.ts';
 import { type Command, defineCommand, flag } from './command.ts';
@@ -47,6 +48,7 @@ export const COMMANDS: readonly Command[] = [
   dlq,
   reconcile,
   retention,
+  assignClient,
   deploy,
   verifyDeployment,
   rollback,

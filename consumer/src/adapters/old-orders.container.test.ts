@@ -7,6 +7,7 @@ import { eventually } from '../../../test/support/eventually.ts';
 import { openOldOrders } from './old-orders.ts';
 import { openOrderRepository } from './open-order-repository.ts';
 import { anOrder } from './order-repository.contract.ts';
+import { openOwnerlessOrders } from './ownerless-orders.ts';
 
 const PASSWORD = 's3cret-p4ssword';
 const DAY_MS = 24 * 60 * 60 * 1_000;
@@ -61,6 +62,36 @@ describe.skipIf(!engine.available)(`openOldOrders of PostgreSQL 17 (${engine.rea
     await repository.close();
   });
 
+  it('openOwnerlessOrders, page by page, assigns what a rule chooses and nobody owns, beside a consumer', async () => {
+    const limits = { poolSize: 2, connectTimeoutMs: 5_000, statementTimeoutMs: 5_000 };
+    const repository = await openOrderRepository(url, limits);
+    const mine = { customerId: 'owner%1' };
+    const orders = Array.from({ length: 2_500 }, () => anOrder({ ...mine, orderId: randomUUID() }));
+    const owned = { ...anOrder({ ...mine, orderId: randomUUID() }), clientId: 'other-shop' };
+    const other = anOrder({ customerId: 'owner_2', orderId: randomUUID() });
+    await repository.saveAll([...orders, owned, other]);
+    const ownerless = await openOwnerlessOrders(url);
+    await expect(openOldOrders(url, 0)).rejects.toThrow(/assign-client is at work there$/);
+    const rule = { prefix: 'owner%' };
+    const { others } = await ownerless.count(rule);
+    expect(others).toBeGreaterThan(0);
+    const [assigned, saved] = await Promise.all([
+      ownerless.assign('web-shop', rule),
+      repository.saveAll([{ ...anOrder({ ...mine, orderId: randomUUID() }), clientId: 'other-shop' }]),
+    ]);
+    expect(assigned).toEqual({ chosen: 2_500, others });
+    expect(saved[0]?.[1]).toBe('stored');
+    expect(await ownerless.assign('web-shop', { customer: 'owner%1' })).toEqual({
+      chosen: 0,
+      others: others,
+    });
+    await ownerless.close();
+    const seen = await repository.findByCustomer('owner%1', { limit: 5_000, ownedBy: 'web-shop' });
+    expect(seen).toHaveLength(2_500);
+    await admin.query("DELETE FROM orders WHERE customer_id LIKE 'owner%'");
+    await repository.close();
+  });
+
   it('pages, of large orders, hold some megabytes of them each, whatever their number may be', async () => {
     const orders = await openOldOrders(url, 30);
     await admin.query(
@@ -90,7 +121,9 @@ describe.skipIf(!engine.available)(`openOldOrders of PostgreSQL 17 (${engine.rea
       ...orders,
       [Symbol.asyncDispose]: orders.close,
     }));
-    await expect(openOldOrders(url, 0)).rejects.toThrow(/another run of retention is at work there$/);
+    await expect(openOldOrders(url, 0)).rejects.toThrow(
+      /another run of retention or of assign-client is at work there$/,
+    );
     await admin.query(
       "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'order-retention%'",
     );

@@ -6,6 +6,7 @@ import type { StoredOrder } from '../domain/order-repository.ts';
 import { openDatabase } from './open-order-repository.ts';
 import { fromRow, POSTGRES_STORED_AT, type ReadRow } from './order-row.ts';
 import { connectTool, runStatement } from './postgres-connection.ts';
+import { lockPostgres, lockSqlite } from './store-lock.ts';
 
 const BUSY_TIMEOUT_MS = 10_000;
 /** So much of the table is looked at in one statement: 2 MB, in blocks of 8 KiB. */
@@ -57,17 +58,13 @@ export function openOldOrders(
   });
 }
 
-/** Result code: somebody else has the lock (sqlite.org/rescode.html). */
-const SQLITE_BUSY = 5;
-const ANOTHER_RUN = 'another run of retention is at work there';
-
 function openSqlite(path: string, before: Date): OldOrders {
   // Without creating it (sqlite.org/uri.html).
   const url = pathToFileURL(path);
   url.searchParams.set('mode', 'rw');
   const db = new DatabaseSync(url, { timeout: BUSY_TIMEOUT_MS });
   // By its real name: a link would have a lock of its own.
-  const lock = lockSqlite(`${realpathSync(path)}-retention`);
+  const lock = lockSqlite(realpathSync(path));
   // Rows are numbered in the order of their insertion.
   const read = db.prepare(
     `SELECT rowid, data, content_hash, trace_id, client_id, stored_at FROM orders WHERE rowid > ? AND stored_at < ? ORDER BY rowid LIMIT ?`,
@@ -100,19 +97,7 @@ function openSqlite(path: string, before: Date): OldOrders {
   };
 }
 
-/** The system keeps the lock for as long as the process lives; the empty file stays. */
-function lockSqlite(path: string): DatabaseSync {
-  const lock = new DatabaseSync(path, { timeout: 0 });
-  try {
-    lock.exec('BEGIN EXCLUSIVE');
-    return lock;
-  } catch (cause) {
-    lock.close();
-    throw (cause as { errcode?: number }).errcode === SQLITE_BUSY ? new Error(ANOTHER_RUN, { cause }) : cause;
-  }
-}
-
-// By place (PostgreSQL, 5.6: ctid), since a row stays where it is: an order is never updated.
+// By place (PostgreSQL, 5.6: ctid), since a row stays where it is: only what has the same lock updates orders.
 const READ_PLACES = `
   SELECT ctid::text AS place, octet_length(data::text) AS bytes FROM orders
   WHERE ctid > $1::tid AND ctid < $2::tid AND stored_at < $3 ORDER BY ctid LIMIT $4`;
@@ -124,26 +109,6 @@ const REMOVE = 'DELETE FROM orders WHERE order_id = ANY ($1::uuid[]) AND stored_
 const COUNT_BLOCKS = `
   SELECT (pg_relation_size('orders') / current_setting('block_size')::int)::int AS blocks`;
 const firstOf = (block: number) => `(${block},0)`;
-
-/** Any number that nothing else in the database uses as an advisory lock. */
-const ADVISORY_LOCK = 7_203_615_005;
-
-/**
- * A lock of a transaction, since a pooler may give the sessions of a client away between them. It reads nothing, so it
- * keeps no snapshot (PostgreSQL, 13.3.5).
- */
-async function lockPostgres(url: string): Promise<Client> {
-  const client = await connectTool(url, { name: 'order-retention-lock' });
-  try {
-    await client.query('BEGIN; SET LOCAL idle_in_transaction_session_timeout = 0');
-    const { rows } = await client.query('SELECT pg_try_advisory_xact_lock($1) AS locked', [ADVISORY_LOCK]);
-    if (!rows[0]?.locked) throw new Error(ANOTHER_RUN);
-    return client;
-  } catch (error) {
-    await client.end();
-    throw error;
-  }
-}
 
 /** How many of the first make a page. */
 function countOfPage(places: readonly { bytes: number }[]): number {

@@ -57,15 +57,17 @@ describe('DeliveryLedger', () => {
     expect(['m0', 'm1', 'm2', 'm3'].map((id) => ledger.explains(id))).toEqual([1, 1, 1, 0]);
   });
 
-  test('explains a second copy by the same request sent again, but not by that of what was disturbed', () => {
+  test('explains a second copy by the same request of a consumer that stood still meanwhile, and by no other', () => {
     const ledger = new DeliveryLedger(5);
-    ledger.delivered('a', messages(3));
-    for (const consumer of ['a', 'b', 'a']) ledger.sent(consumer, [copyOf('m0'), copyOf('m0')]);
-    ledger.sent('a', [copyOf('m1')]);
-    ledger.disturbed('a', 'SendMessageBatch', [copyOf('m1')]);
-    ledger.sent('a', [copyOf('m1')]);
-    ledger.sent('a', [copyOf('m2')]);
-    expect(['m0', 'm1', 'm2'].map((id) => ledger.explains(id))).toEqual([1, 1, 0]);
+    ledger.delivered('a', messages(4));
+    const send = (...given: [consumer: string, messageId: string][]) => {
+      for (const [consumer, id] of given) ledger.sent(consumer, [copyOf(id), copyOf(id)]);
+    };
+    send(['a', 'm0'], ['b', 'm1'], ['a', 'm2'], ['a', 'm3'], ['a', 'm3']);
+    ledger.disturbed('a', 'SendMessageBatch', [copyOf('m2'), copyOf('m2')]);
+    ledger.interrupted('a');
+    send(['a', 'm0'], ['b', 'm1'], ['a', 'm2'], ['a', 'm0']);
+    expect(['m0', 'm1', 'm2', 'm3'].map((id) => ledger.explains(id))).toEqual([1, 0, 1, 0]);
   });
 
   test('of an order on its way back to the queue by itself, blames any packed message in work', () => {

@@ -17,7 +17,9 @@ export class DeliveryLedger {
   readonly #messageIds = new Map<string, string>();
   readonly #explained = new Map<string, Explained>();
   readonly #peaks = new Map<string, number>();
-  readonly #sent = new Set<string>();
+  /** Requests that sent copies, each with how often its consumer had been interrupted by then. */
+  readonly #sent = new Map<string, number>();
+  readonly #interruptionsOf = new Map<string, number>();
   #interruptions = 0;
 
   /** @param visibilitySeconds what a consumer asks for when it keeps a message; any other time gives it back */
@@ -41,8 +43,11 @@ export class DeliveryLedger {
     return this.#interruptions;
   }
 
-  interrupted(): void {
+  /** @param consumer that died or stood still; without one, SQS was away from all */
+  interrupted(consumer?: string): void {
     this.#interruptions++;
+    if (consumer !== undefined)
+      this.#interruptionsOf.set(consumer, (this.#interruptionsOf.get(consumer) ?? 0) + 1);
   }
 
   /** Its process ended, and has nothing in work any more. */
@@ -83,15 +88,16 @@ export class DeliveryLedger {
   }
 
   /**
-   * A consumer sends copies. One and the same request again is one whose answer it did not see in time, such as one that
-   * stood still: its client repeats it before anything could ask whether the lease still lasts.
+   * A consumer sends copies. One that stood still meanwhile did not see the answer in time: its client repeats the request
+   * before anything could ask whether the lease still lasts.
    */
   sent(consumer: string, entries: readonly Entry[]): void {
     const request = requestOf(consumer, entries);
-    if (this.#sent.has(request))
+    const interruptions = this.#interruptionsOf.get(consumer) ?? 0;
+    if (interruptions > (this.#sent.get(request) ?? interruptions))
       for (const id of new Set(entries.map((entry) => messageOf(entry, this.#messageIds))))
         if (id !== undefined) this.#of(id).extra++;
-    this.#sent.add(request);
+    this.#sent.set(request, interruptions);
   }
 
   /** What a consumer asked for was refused, or done without its knowing. That it repeats it is no news then. */

@@ -194,8 +194,8 @@ export const MUTATIONS: readonly Mutation[] = [
     edits: [
       {
         file: 'producer/src/adapters/sqs-order-publisher.ts',
-        find: 'const receipt = await this.#batcher.add({',
-        replace: 'const receipt = await early(this.#batcher).add({',
+        find: 'const receipt = await (packs ? this.#packer : this.#batcher).add({',
+        replace: 'const receipt = await early(packs ? this.#packer : this.#batcher).add({',
       },
       {
         file: 'producer/src/adapters/sqs-order-publisher.ts',

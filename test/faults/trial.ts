@@ -337,7 +337,7 @@ class Trial {
         graceMs: GRACE_MS,
         note: (event) => this.#note(event),
         ...(role === 'consumer'
-          ? { onInterrupted: () => this.#ledger.interrupted(), onEnd: () => this.#ledger.ended(name) }
+          ? { onInterrupted: () => this.#ledger.interrupted(name), onEnd: () => this.#ledger.ended(name) }
           : {}),
       });
     const producer = service('producer', 'producer', ports[0]);

@@ -1,9 +1,11 @@
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import { DEAD_LETTER_ATTRIBUTE, deadLetterSchema } from '@orders/consumer/queue/dead-letter.ts';
+import { encryptedEnvelopeSchema } from '@orders/shared/order/encrypted-message.ts';
 import {
   CONTENT_ENCODINGS,
   CONTENT_TYPE,
+  ENCRYPTED_TYPE,
   envelopeSchema,
   MAX_ORDER_BYTES,
   MESSAGE_VERSIONS,
@@ -82,6 +84,26 @@ export function asyncApiDocument(version: string): object {
       },
       payload: jsonSchema(packedEnvelopeSchema),
       examples: [recorded('v2-zstd')],
+    },
+  ]);
+  messages.push([
+    'ordersEncrypted',
+    {
+      name: ENCRYPTED_TYPE,
+      title: `1 to ${MAX_PACKED_ORDERS} messages in one, a line each, under zstd, encrypted`,
+      description: `data_base64 is a message of the AWS Encryption SDK in base64, with the algorithm suite 0x0478 and the encryption context {environment, schema: "3"}; decrypted, it is text in UTF-8, compressed with zstd (RFC 8878), of at most ${MAX_ORDER_BYTES} bytes uncompressed. Its lines are those of ${PACKED_TYPE}; a single line may be compressed itself.`,
+      contentType: CONTENT_TYPE,
+      headers: {
+        type: 'object',
+        description: ATTRIBUTES,
+        properties: {
+          contentType: { const: CONTENT_TYPE },
+          contentEncoding: { const: encryptedEnvelopeSchema.shape.contentencoding.value },
+          schemaVersion: { const: '3' },
+        },
+      },
+      payload: jsonSchema(encryptedEnvelopeSchema),
+      examples: [recorded('v3-zstd')],
     },
   ]);
   const refs = messages.map(([name]) => [name, { $ref: `#/components/messages/${name}` }]);

@@ -3,7 +3,14 @@ import path from 'node:path';
 const domainKnows = ['shared/order', 'shared/runtime/trace-context.ts', 'shared/runtime/random.ts'];
 const service = (name: string) =>
   ['domain', 'http', 'adapters', 'config.ts', 'metrics.ts'].map((room) => `${name}/${room}`);
-const shared = ['shared/auth', 'shared/runtime', 'shared/sqs', 'shared/order', 'shared/http'];
+const shared = [
+  'shared/auth',
+  'shared/runtime',
+  'shared/sqs',
+  'shared/encryption',
+  'shared/order',
+  'shared/http',
+];
 
 /**
  * What each room of the product may import, other rooms and packages alike; `shared/order` stands for
@@ -13,7 +20,11 @@ export const LAYERS: Readonly<Record<string, readonly string[]>> = {
   'shared/runtime': ['node:', 'cockatiel', 'dotenv', 'pino', 'prom-client', 'zod'],
   'shared/sqs': ['shared/runtime', 'node:', '@aws-sdk/client-sqs', 'undici'],
   'shared/auth': ['shared/runtime', 'node:', 'jose', 'lru-cache'],
-  'shared/order': ['shared/auth/client.ts', 'shared/sqs/queues.ts', 'node:', 'cockatiel', 'zod'],
+  'shared/encryption': ['shared/runtime', 'node:', '@aws-crypto/client-node'],
+  'shared/order': [
+    ...['shared/auth/client.ts', 'shared/sqs/queues.ts', 'shared/encryption'],
+    ...['node:', 'cockatiel', 'zod'],
+  ],
   'shared/http': [
     ...['shared/auth', 'shared/runtime', 'node:', 'lru-cache', 'prom-client', 'zod'],
     ...['fastify', 'fastify-type-provider-zod', '@fastify/cors', '@fastify/helmet'],

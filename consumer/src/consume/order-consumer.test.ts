@@ -127,7 +127,7 @@ describe('outcomes', () => {
   });
 
   test('consumer, with a message of a newer version, releases it for a minute and counts no failure', async () => {
-    const body = (await bodyOf(anOrder())).replace('order.placed.v1', 'order.placed.v3');
+    const body = (await bodyOf(anOrder())).replace('order.placed.v1', 'order.placed.v4');
     const harness = start({}, ({ sqs }) => sqs.put(body));
     await eventually(() => expect(harness.sqs.entries('ChangeMessageVisibilityBatch')).toHaveLength(1));
     expect(harness.sqs.entries('ChangeMessageVisibilityBatch')[0]?.VisibilityTimeout).toBe(60);

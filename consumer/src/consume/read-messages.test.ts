@@ -17,7 +17,7 @@ test('readMessages, of a plain message, returns the order in it, which waits for
 
 test('readMessages, of a packed message, returns each order with its own line, and an outcome for what is none', async () => {
   const order = anOrder();
-  const newer = (await bodyOf(anOrder())).replace('order.placed.v1', 'order.placed.v3');
+  const newer = (await bodyOf(anOrder())).replace('order.placed.v1', 'order.placed.v4');
   const lines = [await bodyOf(order), '{"truncated', newer];
   const [message] = await readMessages([leaseOf((await packMessages(lines)).body)]);
   expect(message?.orders.map(({ body }) => body)).toEqual(lines);

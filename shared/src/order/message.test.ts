@@ -10,6 +10,7 @@ import {
   CONTENT_ENCODINGS,
   type ContentEncoding,
   decodeOrderMessage,
+  ENCRYPTED_TYPE,
   encodeOrderMessage,
   MAX_ORDER_BYTES,
   MESSAGE_VERSIONS,
@@ -196,6 +197,8 @@ describe('recorded samples', () => {
   // What was ever sent may still lie in a queue or a DLQ: these files are never changed, only added to.
   it.each(names)('recorded sample %s, decoded by this release, is the order that was sent', async (name) => {
     const { body, attributes, decoded } = read(name);
+    // Needs a key: encrypted-message.test.ts
+    if (JSON.parse(body).type === ENCRYPTED_TYPE) return;
     if (!Array.isArray(decoded)) return expect(decodeOrderMessage(body, attributes)).toEqual(decoded);
     expect(unpackMessages(body).map((part) => decodeOrderMessage(part))).toEqual(decoded);
   });
@@ -300,7 +303,7 @@ describe('decodeOrderMessage', () => {
     expect((await refusalOf(anEnvelope({ type: 'x'.repeat(100_000) }))).message.length).toBeLessThan(100);
   });
 
-  it.each([3, 17, 999_999])(
+  it.each([4, 17, 999_999])(
     'decodeOrderMessage, of version %i, says that it is newer, not wrong',
     async (version) => {
       const newer = decode(

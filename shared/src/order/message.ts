@@ -3,6 +3,7 @@ import zlib from 'node:zlib';
 import { bulkhead } from 'cockatiel';
 import { z } from 'zod';
 import { CLIENT_ID } from '../auth/client.ts';
+import { NoKeyError } from '../encryption/errors.ts';
 import { contentHash, type Order, orderSchema } from './order.ts';
 
 // The message on the queue: one CloudEvents 1.0 event in JSON (https://github.com/cloudevents/spec), its data plain
@@ -14,7 +15,9 @@ export const MESSAGE_VERSIONS = [1] as const;
 export type MessageVersion = (typeof MESSAGE_VERSIONS)[number];
 /** Version 2 is many messages in one (`packed-message.ts`); each of them is of version 1. */
 export const PACKED_TYPE = 'order.placed.v2';
-const NEWEST_VERSION = 2;
+/** Version 3 is one or more messages, encrypted (`encrypted-message.ts`); each of them is of version 1. */
+export const ENCRYPTED_TYPE = 'order.placed.v3';
+const NEWEST_VERSION = 3;
 
 /** How an order may be compressed in its message. */
 export const CONTENT_ENCODINGS = ['identity', 'gzip', 'zstd'] as const;
@@ -168,6 +171,7 @@ type Envelope = z.infer<typeof envelopeSchema>;
  * expand to a hundred megabytes.
  * @throws {UnreadableMessageError} it can never be read, by this release or an older one
  * @throws {NewerVersionError} a newer release may be able to read it
+ * @throws {NoKeyError} it is encrypted
  */
 export function decodeOrderMessage(
   body: string,
@@ -179,7 +183,11 @@ export function decodeOrderMessage(
     return readMessage(json, attributes, packed);
   } catch (error) {
     const { traceparent } = Object(json) as { traceparent?: unknown };
-    if (error instanceof UnreadableMessageError || error instanceof NewerVersionError) {
+    if (
+      error instanceof UnreadableMessageError ||
+      error instanceof NewerVersionError ||
+      error instanceof NoKeyError
+    ) {
       error.traceparent = typeof traceparent === 'string' ? traceparent : undefined;
     }
     throw error;
@@ -220,6 +228,7 @@ function readVersion(json: unknown): MessageVersion {
   if (type === PACKED_TYPE) {
     throw new UnreadableMessageError('UNREADABLE_CONTENT', 'packed orders that cannot be unpacked');
   }
+  if (type === ENCRYPTED_TYPE) throw new NoKeyError('encrypted, and no key was given');
   const version = Number(/^order\.placed\.v([1-9]\d{0,5})$/.exec(type)?.[1] ?? Number.NaN);
   if (version > NEWEST_VERSION) {
     throw new NewerVersionError(`version ${version} is newer than ${NEWEST_VERSION}`);

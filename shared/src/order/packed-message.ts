@@ -19,8 +19,8 @@ import type { Order } from './order.ts';
 
 /** More are not unpacked: each order that is not stored becomes a message of its own. */
 export const MAX_PACKED_ORDERS = 100;
-/** Limit of all bodies together: base64 (4 bytes for 3) and the envelope fit even if zstd gains nothing. */
-export const MAX_PACKED_BYTES = Math.floor(((MAX_MESSAGE_BYTES - 2_048) * 3) / 4);
+/** Limit of all bodies together: base64 (4 bytes for 3) and the envelope, with ids, fit even if zstd gains nothing. */
+export const MAX_PACKED_BYTES = Math.floor(((MAX_MESSAGE_BYTES - 8_192) * 3) / 4);
 
 const CONTENT_ENCODING = 'zstd';
 const ATTRIBUTES = attributesOf(2, CONTENT_ENCODING);

@@ -50,6 +50,10 @@ export const TOKEN_ALGORITHMS = [
 ] as const;
 export type TokenAlgorithm = (typeof TOKEN_ALGORITHMS)[number];
 
+export const MESSAGE_ENCRYPTION = ['off', 'kms', 'local'] as const;
+/** As a message names its key: never an alias. */
+const KMS_KEY_ARN = /^arn:[\w-]+:kms:[\w-]+:\d{12}:key\/[\w-]+$/;
+
 /** Connections that tests may have without TLS. */
 export const PLAINTEXT = ['sqs', 'database'] as const;
 export type Plaintext = (typeof PLAINTEXT)[number];
@@ -65,6 +69,9 @@ export const commonFields = {
   AWS_ENDPOINT_URL: sqsEndpointUrl
     .optional()
     .describe('URL of an AWS emulator, or aws; if unset: AWS, in dev the emulator of npm start'),
+  AWS_ENDPOINT_URL_KMS: sqsEndpointUrl
+    .optional()
+    .describe('URL of a KMS emulator, or aws; takes precedence over AWS_ENDPOINT_URL'),
   ORDER_QUEUE_NAME: queueName.default('order-queue').describe('name of the order queue'),
   ORDER_DLQ_NAME: queueName.default('order-dlq').describe('name of the dead-letter queue'),
   RELEASE_VERSION: z
@@ -138,6 +145,32 @@ export const commonFields = {
     .default([])
     .describe(
       'what may do without TLS outside dev, for tests: sqs, database (SQLite too); refused in production',
+    ),
+  MESSAGE_ENCRYPTION: z
+    .enum(MESSAGE_ENCRYPTION)
+    .default('off')
+    .describe(
+      'how orders are encrypted in messages: off; kms, with a key of AWS KMS; local, with a key in a file, for dev and tests. Turn it on for order-consumer first; messages are read with any key that is given, also when it is off',
+    ),
+  MESSAGE_ENCRYPTION_KEY_FILE: z
+    .string()
+    .optional()
+    .describe(
+      'file of the keys for MESSAGE_ENCRYPTION=local, one per line: id and 32 bytes in base64; the first encrypts, all decrypt; read again when it changes',
+    ),
+  MESSAGE_ENCRYPTION_KMS_KEYS: listOf(
+    z
+      .string()
+      .regex(KMS_KEY_ARN, 'must be ARNs of keys, such as arn:aws:kms:ap-northeast-2:111122223333:key/ID'),
+  )
+    .default([])
+    .describe(
+      'ARNs of the keys for MESSAGE_ENCRYPTION=kms, separated by commas; the first encrypts, all decrypt',
+    ),
+  MESSAGE_ENCRYPTION_LOST_KEYS: listOf(z.string())
+    .default([])
+    .describe(
+      'ids or ARNs of keys that are gone for good, separated by commas: their messages go to the DLQ as UNDECRYPTABLE',
     ),
   NODE_EXTRA_CA_CERTS: z
     .string()
@@ -240,13 +273,28 @@ export const mayBePlaintext = (
 ): boolean => APP_ENV === 'dev' || ALLOW_PLAINTEXT.includes(what);
 
 const endpointIsEncrypted = (
-  variable: 'AWS_ENDPOINT_URL_SQS' | 'AWS_ENDPOINT_URL',
+  variable: 'AWS_ENDPOINT_URL_SQS' | 'AWS_ENDPOINT_URL_KMS' | 'AWS_ENDPOINT_URL',
 ): ConfigRule<CommonConfig> => ({
   needs: [variable, 'APP_ENV', 'ALLOW_PLAINTEXT'],
   holds: ({ [variable]: url = 'aws', ...config }) =>
     mayBePlaintext(config, 'sqs') || url === 'aws' || new URL(url).protocol === 'https:',
   message: 'must begin with https: outside dev; for tests there is ALLOW_PLAINTEXT=sqs',
 });
+
+/** For all that reads or writes messages. */
+const ENCRYPTION_RULES: ConfigRule<CommonConfig>[] = [
+  {
+    needs: ['MESSAGE_ENCRYPTION_KMS_KEYS', 'MESSAGE_ENCRYPTION'],
+    holds: (config) => config.MESSAGE_ENCRYPTION !== 'kms' || config.MESSAGE_ENCRYPTION_KMS_KEYS.length > 0,
+    message: 'is needed for MESSAGE_ENCRYPTION=kms',
+  },
+  {
+    needs: ['MESSAGE_ENCRYPTION_KEY_FILE', 'MESSAGE_ENCRYPTION'],
+    holds: (config) =>
+      config.MESSAGE_ENCRYPTION !== 'local' || config.MESSAGE_ENCRYPTION_KEY_FILE !== undefined,
+    message: 'is needed for MESSAGE_ENCRYPTION=local',
+  },
+];
 
 /** For all that speaks to SQS or the database. */
 const TLS_RULES: ConfigRule<CommonConfig>[] = [
@@ -256,6 +304,7 @@ const TLS_RULES: ConfigRule<CommonConfig>[] = [
     message: 'is for tests, and refused in production',
   },
   endpointIsEncrypted('AWS_ENDPOINT_URL_SQS'),
+  endpointIsEncrypted('AWS_ENDPOINT_URL_KMS'),
   endpointIsEncrypted('AWS_ENDPOINT_URL'),
   {
     needs: ['NODE_TLS_REJECT_UNAUTHORIZED', 'APP_ENV'],
@@ -266,7 +315,7 @@ const TLS_RULES: ConfigRule<CommonConfig>[] = [
 ];
 
 /**
- * The schema with rules across its variables: its own, those on TLS, and that no minimum exceeds its maximum and the
+ * The schema with rules across its variables: its own, those on TLS and encryption, and that no minimum exceeds its maximum and the
  * queues differ.
  * Each is judged whenever the variables it needs are valid, so that one start shows all problems.
  */
@@ -293,9 +342,9 @@ export function withRules<S extends typeof commonFields & z.core.$ZodShape>(
       config['ORDER_DLQ_NAME' as keyof Config] !== config['ORDER_QUEUE_NAME' as keyof Config],
     message: 'must differ from ORDER_QUEUE_NAME: a rejected message would come back for ever',
   };
-  const tlsRules = TLS_RULES as unknown as ConfigRule<Config>[];
+  const commonRules = [...TLS_RULES, ...ENCRYPTION_RULES] as unknown as ConfigRule<Config>[];
   let checked = schema;
-  for (const { needs, holds, message } of [queuesDiffer, ...ranges, ...tlsRules, ...rules]) {
+  for (const { needs, holds, message } of [queuesDiffer, ...ranges, ...commonRules, ...rules]) {
     checked = checked.refine((config) => holds(config as Config), {
       path: needs.slice(0, 1),
       error: message,
@@ -345,10 +394,23 @@ export const authMethods = ({ AUTH, APP_ENV }: Pick<CommonConfig, 'AUTH' | 'APP_
  * Where SQS is, undefined for AWS. The more specific name wins. Without either it is AWS; but in development, where
  * credentials for AWS may be around for other work, the emulator of `npm start`: AWS must be asked for there, by `aws`.
  */
-export function sqsEndpoint(
+export const sqsEndpoint = (
   config: Pick<CommonConfig, 'APP_ENV' | 'AWS_ENDPOINT_URL_SQS' | 'AWS_ENDPOINT_URL'>,
+): string | undefined => endpoint(config, config.AWS_ENDPOINT_URL_SQS);
+
+/** Where KMS is, in the same way. The emulator of `npm start` has none. */
+export const kmsEndpoint = (
+  config: Pick<CommonConfig, 'APP_ENV' | 'AWS_ENDPOINT_URL_KMS' | 'AWS_ENDPOINT_URL'>,
+): string | undefined => endpoint(config, config.AWS_ENDPOINT_URL_KMS);
+
+function endpoint(
+  { APP_ENV, AWS_ENDPOINT_URL }: Pick<CommonConfig, 'APP_ENV' | 'AWS_ENDPOINT_URL'>,
+  ofService: string | undefined,
 ): string | undefined {
-  const given = config.AWS_ENDPOINT_URL_SQS ?? config.AWS_ENDPOINT_URL;
+  const given = ofService ?? AWS_ENDPOINT_URL;
   if (given === 'aws') return undefined;
-  return given ?? (config.APP_ENV === 'dev' ? `http://127.0.0.1:${EMULATOR_PORT}` : undefined);
+  return given ?? (APP_ENV === 'dev' ? `http://127.0.0.1:${EMULATOR_PORT}` : undefined);
 }
+
+/** An emulator accepts any, so nobody has to set them in development. */
+export const emulatorCredentials = { accessKeyId: 'emulator', secretAccessKey: 'emulator' };

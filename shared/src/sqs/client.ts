@@ -1,5 +1,5 @@
 import { SQSClient, type SQSClientConfig } from '@aws-sdk/client-sqs';
-import { type CommonConfig, sqsEndpoint } from '../runtime/config.ts';
+import { type CommonConfig, emulatorCredentials, sqsEndpoint } from '../runtime/config.ts';
 import type { Logger } from '../runtime/logger.ts';
 import type { CommonMetrics } from '../runtime/metrics.ts';
 import { MIN_TLS_VERSION } from '../runtime/tls.ts';
@@ -38,7 +38,7 @@ export function createSqsClient({ config, logger, metrics }: SqsClientOptions): 
     maxAttempts: config.SQS_MAX_ATTEMPTS,
     logger: sdkLogger(logger),
     ...(endpoint ? { endpoint } : {}),
-    // An emulator accepts any credentials, so nobody has to set them in development. Elsewhere the default chain applies.
+    // Elsewhere the default chain applies.
     ...(endpoint && config.APP_ENV === 'dev' ? { credentials: emulatorCredentials } : {}),
   };
   const limits = {
@@ -71,8 +71,6 @@ function createPlainSqsClient(
     },
   });
 }
-
-const emulatorCredentials = { accessKeyId: 'emulator', secretAccessKey: 'emulator' };
 
 /**
  * The SDK logs whole inputs, including message bodies: only the command, its outcome and warnings are logged here.

@@ -39,8 +39,8 @@ export const LAYERS: Readonly<Record<string, readonly string[]>> = {
     ...['node:timers/promises', 'fastify', 'zod'],
   ],
   'producer/adapters': [
-    ...['producer/domain', 'producer/metrics.ts', 'shared/runtime', 'shared/sqs', 'shared/order'],
-    ...['node:', '@aws-sdk/client-sqs'],
+    ...['producer/domain', 'producer/metrics.ts', 'shared/runtime', 'shared/sqs', 'shared/encryption'],
+    ...['shared/order', 'node:', '@aws-sdk/client-sqs'],
   ],
   'producer/app.ts': [...service('producer'), ...shared, 'node:timers/promises'],
   'producer/main.ts': ['producer/app.ts', 'producer/config.ts', 'shared/runtime', 'node:fs'],
@@ -57,7 +57,8 @@ export const LAYERS: Readonly<Record<string, readonly string[]>> = {
   ],
   'consumer/consume': [
     ...['consumer/domain', 'consumer/queue', 'consumer/metrics.ts'],
-    ...['shared/runtime', 'shared/sqs', 'shared/order', 'node:', '@aws-sdk/client-sqs', 'lru-cache'],
+    ...['shared/runtime', 'shared/sqs', 'shared/encryption', 'shared/order'],
+    ...['node:', '@aws-sdk/client-sqs', 'lru-cache'],
   ],
   'consumer/dlq': [
     ...['consumer/domain', 'consumer/queue', 'shared/order', 'shared/sqs'],
@@ -65,10 +66,10 @@ export const LAYERS: Readonly<Record<string, readonly string[]>> = {
   ],
   'consumer/create-order-consumer.ts': [
     ...['consumer/consume', 'consumer/queue', 'consumer/domain', 'consumer/config.ts', 'consumer/metrics.ts'],
-    ...['shared/runtime', 'shared/sqs', '@aws-sdk/client-sqs'],
+    ...['shared/runtime', 'shared/sqs', 'shared/encryption', '@aws-sdk/client-sqs'],
   ],
   'consumer/app.ts': [
-    ...['consumer/create-order-consumer.ts', 'consumer/queue'],
+    ...['consumer/create-order-consumer.ts', 'consumer/queue', 'consumer/consume'],
     ...[...service('consumer'), ...shared],
   ],
   'consumer/main.ts': ['consumer/app.ts', 'consumer/config.ts', 'shared/runtime', 'node:fs'],

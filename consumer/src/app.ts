@@ -1,6 +1,8 @@
 import { createAuthenticator } from '@orders/shared/auth/authenticator.ts';
+import { hasCipher, openMessageCipher } from '@orders/shared/encryption/message-cipher.ts';
 import { Health } from '@orders/shared/http/health.ts';
 import { createHttpServer, type HttpServerOptions, openPorts } from '@orders/shared/http/server.ts';
+import { MAX_ORDER_BYTES } from '@orders/shared/order/message.ts';
 import { hasApiDocs, managementPort } from '@orders/shared/runtime/config.ts';
 import { type Logger, libraryLogger, warnOfPlaintext } from '@orders/shared/runtime/logger.ts';
 import type { FatalHandler } from '@orders/shared/runtime/service.ts';
@@ -10,6 +12,8 @@ import { redrivePolicyOf } from '@orders/shared/sqs/queues.ts';
 import { openOrderRepository } from './adapters/open-order-repository.ts';
 import { OpeningOrderRepository } from './adapters/opening-order-repository.ts';
 import { type ConsumerConfig, databaseUrl, SHUTDOWN_RESERVE_MS } from './config.ts';
+import { Condition } from './consume/condition.ts';
+import { KeyGate } from './consume/key-gate.ts';
 import { createOrderConsumer, createReceiveClient } from './create-order-consumer.ts';
 import { orderRoutes } from './http/order-routes.ts';
 import { createConsumerMetrics, registerGauges } from './metrics.ts';
@@ -44,6 +48,8 @@ export async function startConsumer(
   for (const finding of auditQueues({ queue, deadLetterQueue }, handling))
     logger.warn({ finding }, 'queue audit');
 
+  const changed = new Condition();
+  const decryption = hasCipher(config) ? await openDecryption() : undefined;
   const store = new OpeningOrderRepository();
   const { consumer, repository, watchdog, leases, workLimit } = createOrderConsumer({
     config,
@@ -57,6 +63,8 @@ export async function startConsumer(
     metrics,
     logger,
     onFatal,
+    decryption,
+    changed,
   });
   registerGauges(metrics.registry, { leases, workLimit, store });
 
@@ -147,8 +155,27 @@ export async function startConsumer(
       stopSampler();
       await ports.close();
       await store.close();
+      decryption?.gate.stop();
+      decryption?.cipher.close();
       receiveClient.destroy();
       client.destroy();
     },
   };
+
+  async function openDecryption() {
+    const gate = new KeyGate({
+      shutMs: { min: config.BREAKER_MIN_OPEN_MS, max: config.BREAKER_MAX_OPEN_MS },
+      changed,
+      logger,
+      metrics,
+    });
+    const cipher = await openMessageCipher({
+      config,
+      logger,
+      maxBytes: MAX_ORDER_BYTES,
+      guard: (call) => gate.pass(call),
+      onKeyFileError: () => metrics.encryptionKeyFileErrors.inc(),
+    });
+    return { gate, cipher };
+  }
 }

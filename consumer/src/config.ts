@@ -143,7 +143,13 @@ export const consumerConfigSchema = withRules(
     NEWER_VERSION_REJECT_SECONDS: integer(0, 1_209_600)
       .default(3_600)
       .describe(
-        'how long messages of a newer version are released for a newer consumer before they go to the DLQ; both the clock and the sum of delays must have reached it',
+        'how long messages of a newer version, or of a key that this consumer does not have, are released for another consumer before they go to the DLQ; both the clock and the sum of delays must have reached it',
+      ),
+    MESSAGE_ENCRYPTION_REQUIRED: z
+      .enum(['on', 'off'])
+      .default('off')
+      .describe(
+        'whether messages that are not encrypted go to the DLQ, as UNENCRYPTED; turn it on only after all producers encrypt and what they sent before is stored',
       ),
     QUEUE_SAMPLE_SECONDS: integer(1, 3_600)
       .default(15)
@@ -163,6 +169,11 @@ export const consumerConfigSchema = withRules(
         config.VISIBILITY_TIMEOUT_SECONDS >
         config.SQS_WAIT_TIME_SECONDS + config.HANDLING_TIMEOUT_SECONDS + config.LEASE_MARGIN_SECONDS,
       message: 'must exceed SQS_WAIT_TIME_SECONDS + HANDLING_TIMEOUT_SECONDS + LEASE_MARGIN_SECONDS',
+    },
+    {
+      needs: ['MESSAGE_ENCRYPTION_REQUIRED', 'MESSAGE_ENCRYPTION'],
+      holds: (config) => config.MESSAGE_ENCRYPTION_REQUIRED === 'off' || config.MESSAGE_ENCRYPTION !== 'off',
+      message: 'must be off while MESSAGE_ENCRYPTION is off: nothing could be read',
     },
     {
       needs: ['MIN_IN_WORK', 'MAX_IN_WORK'],

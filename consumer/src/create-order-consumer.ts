@@ -1,12 +1,14 @@
 import type { SQSClient } from '@aws-sdk/client-sqs';
+import type { MessageCipher } from '@orders/shared/encryption/message-cipher.ts';
 import { sqsEndpoint } from '@orders/shared/runtime/config.ts';
 import type { Logger } from '@orders/shared/runtime/logger.ts';
 import { createSqsClient } from '@orders/shared/sqs/client.ts';
 import { type ConsumerConfig, SHUTDOWN_RESERVE_MS } from './config.ts';
 import { Condition } from './consume/condition.ts';
+import type { KeyGate } from './consume/key-gate.ts';
 import { LeaseKeeper } from './consume/lease.ts';
 import { OrderConsumer } from './consume/order-consumer.ts';
-import { type ReadMessages, readMessages } from './consume/read-messages.ts';
+import { type ReadMessages, readMessages, readWith } from './consume/read-messages.ts';
 import { Admission } from './consume/receive/admission.ts';
 import { RECEIVE_MARGIN_MS } from './consume/receive/poller.ts';
 import { PollerScale } from './consume/receive/poller-scale.ts';
@@ -43,6 +45,10 @@ export type OrderConsumerDependencies = {
   logger: Logger;
   /** The loop itself broke: a bug, after which the process must not stay up and do nothing. */
   onFatal: (error: unknown) => void;
+  /** For messages that are encrypted, and its gate. */
+  decryption?: { cipher: MessageCipher; gate: KeyGate } | undefined;
+  /** The one that the gate of `decryption` notifies. */
+  changed?: Condition;
   /** How messages are read; a benchmark may do without. */
   read?: ReadMessages;
 };
@@ -50,10 +56,13 @@ export type OrderConsumerDependencies = {
 /** Puts together all that stands between the queue and the store. Nothing runs before `consumer.start()`. */
 export function createOrderConsumer(dependencies: OrderConsumerDependencies) {
   const { config, client, receiveClient, queueUrl, store, metrics, logger } = dependencies;
-  const { maxReceiveCount = Number.POSITIVE_INFINITY, read = readMessages } = dependencies;
+  const { maxReceiveCount = Number.POSITIVE_INFINITY, decryption } = dependencies;
+  const required = config.MESSAGE_ENCRYPTION_REQUIRED === 'on';
+  const { read = decryption ? readWith({ cipher: decryption.cipher, required }) : readMessages } =
+    dependencies;
   const timedStore = timeOrderRepository(store, metrics);
   const trial = new SaveTrial(timedStore);
-  const changed = new Condition();
+  const { changed = new Condition() } = dependencies;
   const gate = new StoreGate({
     trial,
     changed,
@@ -77,7 +86,7 @@ export function createOrderConsumer(dependencies: OrderConsumerDependencies) {
     leases,
     acknowledger,
     deadLetters,
-    packed: new PackedSettler({ ...dependencies, deadLetters }),
+    packed: new PackedSettler({ ...dependencies, deadLetters, cipher: decryption?.cipher }),
     failures,
     retryPolicy: new RetryPolicy({
       maxReceiveCount,
@@ -113,7 +122,13 @@ export function createOrderConsumer(dependencies: OrderConsumerDependencies) {
       gate,
       holdMs: config.OUTAGE_HOLD_SECONDS * 1_000,
     }),
-    admission: new Admission({ scale: new PollerScale(config.POLLERS), gate, limit: workLimit, changed }),
+    admission: new Admission({
+      scale: new PollerScale(config.POLLERS),
+      gate,
+      keys: decryption?.gate,
+      limit: workLimit,
+      changed,
+    }),
     workLimit,
     gate,
     watchdog,

@@ -1,7 +1,7 @@
 import { pino } from 'pino';
 import { onTestFinished } from 'vitest';
 import { type ConsumerConfig, loadConsumerConfig } from '../src/config.ts';
-import { createOrderConsumer } from '../src/create-order-consumer.ts';
+import { createOrderConsumer, type OrderConsumerDependencies } from '../src/create-order-consumer.ts';
 import type { OrderRepository } from '../src/domain/order-repository.ts';
 import { createConsumerMetrics } from '../src/metrics.ts';
 import { DEAD_LETTER_ATTRIBUTE } from '../src/queue/dead-letter.ts';
@@ -14,8 +14,9 @@ export type Harness = ReturnType<typeof createHarness>;
 export function startHarness(
   overrides: Parameters<typeof createHarness>[0] = {},
   prepare: (harness: Harness) => void = () => {},
+  dependencies: Parameters<typeof createHarness>[1] = {},
 ): Harness {
-  const harness = createHarness(overrides);
+  const harness = createHarness(overrides, dependencies);
   prepare(harness);
   harness.consumer.start();
   onTestFinished(async () => {
@@ -29,7 +30,10 @@ export const deadLetterOf = ({ sqs }: Harness, index = 0) =>
   JSON.parse(sqs.deadLetters[index]?.MessageAttributes?.[DEAD_LETTER_ATTRIBUTE]?.StringValue ?? '{}');
 
 /** The real consumer, between a fake SQS and a fake store. */
-export function createHarness(overrides: Partial<ConsumerConfig> = {}) {
+export function createHarness(
+  overrides: Partial<ConsumerConfig> = {},
+  dependencies: Partial<OrderConsumerDependencies> = {},
+) {
   const config = {
     ...loadConsumerConfig({}),
     SQS_WAIT_TIME_SECONDS: 0.05,
@@ -58,6 +62,7 @@ export function createHarness(overrides: Partial<ConsumerConfig> = {}) {
     metrics,
     logger,
     onFatal: (error) => fatal.push(error),
+    ...dependencies,
   });
   return { ...parts, config, sqs, repository, metrics, lines, fatal };
 }

@@ -1,7 +1,9 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { createAuthenticator } from '@orders/shared/auth/authenticator.ts';
+import { openMessageCipher } from '@orders/shared/encryption/message-cipher.ts';
 import { Health } from '@orders/shared/http/health.ts';
 import { createHttpServer, type HttpServerOptions, openPorts } from '@orders/shared/http/server.ts';
+import { MAX_ORDER_BYTES } from '@orders/shared/order/message.ts';
 import { createCircuitBreaker } from '@orders/shared/runtime/circuit-breaker.ts';
 import { authMethods, hasApiDocs, managementPort, sqsEndpoint } from '@orders/shared/runtime/config.ts';
 import { type Logger, libraryLogger, warnOfPlaintext } from '@orders/shared/runtime/logger.ts';
@@ -28,17 +30,30 @@ export async function startProducer(
   const journal = openAcceptanceJournal(config.ACCEPTANCE_JOURNAL, { metrics, logger });
   const client = createSqsClient({ config, metrics, logger: libraryLogger(logger, 'aws-sdk', config) });
   const { queueUrl } = await resolveQueues(client, config);
-  const breaker = createCircuitBreaker({
-    name: 'sqs',
-    failures: config.BREAKER_FAILURES,
-    openMs: { min: config.BREAKER_MIN_OPEN_MS, max: config.BREAKER_MAX_OPEN_MS },
-    logger,
-    metrics,
-  });
+  const breakerOf = (name: string) =>
+    createCircuitBreaker({
+      name,
+      failures: config.BREAKER_FAILURES,
+      openMs: { min: config.BREAKER_MIN_OPEN_MS, max: config.BREAKER_MAX_OPEN_MS },
+      logger,
+      metrics,
+    });
+  const breaker = breakerOf('sqs');
+  const cipher =
+    config.MESSAGE_ENCRYPTION === 'off'
+      ? undefined
+      : await openMessageCipher({
+          config,
+          logger,
+          guard: breakerOf('kms').execute,
+          maxBytes: MAX_ORDER_BYTES,
+          onKeyFileError: () => metrics.encryptionKeyFileErrors.inc(),
+        });
   const publisher = new SqsOrderPublisher({
     client,
     queueUrl,
     breaker,
+    cipher,
     metrics,
     encode: {
       version: config.MESSAGE_VERSION,
@@ -120,6 +135,7 @@ export async function startProducer(
       await ports.close();
       await publisher.idle();
       await journal.close();
+      cipher?.close();
       client.destroy();
     },
   };

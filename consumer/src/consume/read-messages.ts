@@ -1,4 +1,7 @@
 import { setImmediate } from 'node:timers/promises';
+import { KeyUnavailableError, NoKeyError, UndecryptableError } from '@orders/shared/encryption/errors.ts';
+import type { MessageCipher } from '@orders/shared/encryption/message-cipher.ts';
+import { decryptMessages, readableOf } from '@orders/shared/order/encrypted-message.ts';
 import {
   decodeOrderMessage,
   NewerVersionError,
@@ -27,29 +30,64 @@ export type ReadMessages = (leases: readonly Lease[]) => Promise<MessageInWork[]
 /** How long decoding may keep the event loop, which also extends leases and answers probes. */
 const TURN_MS = 50;
 
+export type Decryption = {
+  cipher: MessageCipher;
+  /** What is not encrypted is rejected. */
+  required: boolean;
+};
+
 /** Unpacks and decodes messages. Never rejects: what cannot be read is an outcome. */
-export const readMessages: ReadMessages = async (leases) => {
+export const readMessages: ReadMessages = (leases) => readAll(leases);
+
+/** The same, of messages that may be encrypted. */
+export const readWith =
+  (decryption: Decryption): ReadMessages =>
+  (leases) =>
+    readAll(leases, decryption);
+
+async function readAll(leases: readonly Lease[], decryption?: Decryption): Promise<MessageInWork[]> {
   const read: MessageInWork[] = [];
   let turnEndsAt = performance.now() + TURN_MS;
   for (const lease of leases) {
     const { message } = lease;
+    const decrypted = decryption && (await decrypt(message.body, decryption.cipher));
+    if (decrypted && 'outcome' in decrypted) {
+      read.push({ lease, orders: [decrypted] });
+      continue;
+    }
     const orders: ReceivedOrder[] = [];
-    for (const body of unpackMessages(message.body)) {
-      orders.push(readOrder(body, message));
+    const bodies = decrypted ?? unpackMessages(message.body);
+    const packed = bodies.length > 1 || (!decrypted && bodies[0] !== message.body);
+    for (const body of bodies) {
+      // The attributes of the message say nothing about what is in it.
+      orders.push(readOrder(body, decrypted || packed ? {} : message.attributes, packed));
       if (performance.now() < turnEndsAt) continue;
       await setImmediate();
       turnEndsAt = performance.now() + TURN_MS;
     }
-    read.push({ lease, orders });
+    const unencrypted = decryption?.required && !decrypted && orders.find(({ order }) => order);
+    read.push({ lease, orders: unencrypted ? [unencryptedMessage(message, unencrypted)] : orders });
   }
   return read;
-};
+}
 
-function readOrder(body: string, message: ReceivedMessage): ReceivedOrder {
-  const packed = body !== message.body;
+/** The bodies in an encrypted message, or why it has none; undefined for any other message. */
+async function decrypt(body: string, cipher: MessageCipher): Promise<string[] | UnreadableOrder | undefined> {
   try {
-    // The attributes of a packed message say nothing about its lines.
-    const decoded = decodeOrderMessage(body, packed ? {} : message.attributes, { packed });
+    return await decryptMessages(body, cipher);
+  } catch (error) {
+    return { body, traceId: traceIdOf(readableOf(body)?.traceparent), outcome: outcomeOf(error) };
+  }
+}
+
+function unencryptedMessage({ body }: ReceivedMessage, { traceId }: ReceivedOrder): UnreadableOrder {
+  const error = new Error('not encrypted, and MESSAGE_ENCRYPTION_REQUIRED is on');
+  return { body, traceId, outcome: { kind: 'rejected', reason: 'UNENCRYPTED', error } };
+}
+
+function readOrder(body: string, attributes: ReceivedMessage['attributes'], packed: boolean): ReceivedOrder {
+  try {
+    const decoded = decodeOrderMessage(body, attributes, { packed });
     const { order, contentHash, traceparent, clientId } = decoded;
     return {
       body,
@@ -66,7 +104,10 @@ function readOrder(body: string, message: ReceivedMessage): ReceivedOrder {
 }
 
 function outcomeOf(error: unknown): Outcome {
-  if (error instanceof UnreadableMessageError) return { kind: 'rejected', reason: error.code, error };
+  if (error instanceof UnreadableMessageError || error instanceof UndecryptableError)
+    return { kind: 'rejected', reason: error.code, error };
   if (error instanceof NewerVersionError) return { kind: 'released', cause: 'newer-version' };
+  if (error instanceof NoKeyError) return { kind: 'released', cause: 'no-key' };
+  if (error instanceof KeyUnavailableError) return { kind: 'released', cause: 'key-unavailable' };
   return { kind: 'retry', error: asError(error) };
 }

@@ -14,7 +14,9 @@ export const REJECTION_REASONS = {
   MAX_FAILURES: 'failed MAX_FAILURES times',
   MAX_RECEIVES: 'failed at the last receive before SQS moves it without a reason',
   ORDER_LOCKED: 'another transaction held its row at that receive',
-  NEWER_VERSION: 'no newer consumer took it',
+  NEWER_VERSION: 'no newer consumer, or none with the key of an encrypted message, took it',
+  UNDECRYPTABLE: 'encrypted content that fails its authentication, or of a key that was declared lost',
+  UNENCRYPTED: 'not encrypted, where MESSAGE_ENCRYPTION_REQUIRED is on',
 } as const satisfies Record<UnreadableReason, string> & Record<string, string>;
 
 export type RejectionReason = keyof typeof REJECTION_REASONS;
@@ -32,7 +34,15 @@ export type Outcome =
   /** Not its fault, nothing is counted: this consumer cannot work on it now. */
   | { kind: 'released'; cause: ReleaseCause };
 
-export type ReleaseCause = 'stopping' | 'store-unavailable' | 'order-locked' | 'newer-version';
+export type ReleaseCause =
+  | 'stopping'
+  | 'store-unavailable'
+  | 'order-locked'
+  | 'newer-version'
+  /** Encrypted with a key that this consumer does not have, or not yet. */
+  | 'no-key'
+  /** KMS cannot work now. */
+  | 'key-unavailable';
 
 type Stored = Outcome & { kind: 'processed' | 'duplicate' };
 

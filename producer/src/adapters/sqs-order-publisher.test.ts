@@ -1,10 +1,14 @@
 import { GetQueueAttributesCommand, type SendMessageBatchCommand, type SQSClient } from '@aws-sdk/client-sqs';
+import { KeyUnavailableError } from '@orders/shared/encryption/errors.ts';
+import type { MessageCipher } from '@orders/shared/encryption/message-cipher.ts';
+import { decryptMessages } from '@orders/shared/order/encrypted-message.ts';
 import { decodeOrderMessage, encodeOrderMessage, type OrderMessage } from '@orders/shared/order/message.ts';
 import { contentHash } from '@orders/shared/order/order.ts';
 import { MAX_PACKED_ORDERS, readableOrders, unpackMessages } from '@orders/shared/order/packed-message.ts';
 import { createCircuitBreaker } from '@orders/shared/runtime/circuit-breaker.ts';
 import { messageSizeBytes } from '@orders/shared/sqs/message-limits.ts';
 import { MAX_MESSAGE_BYTES, MAX_REQUEST_BYTES } from '@orders/shared/sqs/queues.ts';
+import { aCipher, aKeyFile } from '@orders/shared/testing/cipher.ts';
 import { captureLog } from '@orders/shared/testing/log-lines.ts';
 import { anOrder } from '@orders/shared/testing/orders.ts';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
@@ -419,6 +423,69 @@ describe('SqsOrderPublisher', () => {
     await expect(refused).rejects.toThrow(QueueUnavailableError);
     await expect(refused).rejects.toMatchObject({ cause: { name: 'AbortError' } });
     expect(sqs.requests).toHaveLength(1);
+  });
+
+  describe('publish, with encryption,', () => {
+    const confirmAny: Answer = (entries) => ({
+      Successful: entries.map(({ Id }) => ({ Id, MessageId: 'm' })),
+    });
+    const bodiesIn = async (sqs: FakeSqs, cipher: MessageCipher) =>
+      Promise.all(sqs.requests.flat().map(({ MessageBody }) => decryptMessages(MessageBody, cipher)));
+    const failing: MessageCipher = {
+      encrypt: () => Promise.reject(new KeyUnavailableError('KMS is away')),
+      decrypt: () => Promise.reject(new KeyUnavailableError('KMS is away')),
+      close: () => {},
+    };
+
+    it('of orders one by one, sends each in a message of its own, of which only id and trace can be read', async () => {
+      using keys = aKeyFile();
+      const cipher = await aCipher(keys.env);
+      const { sqs, publisher } = subject({ cipher });
+      sqs.answers.push(confirmAny);
+      const messages = [aMessage('alice'), aMessage('bob')];
+      expect(await fatesOf(messages.map((message) => publisher.publish(message)))).toEqual(['m', 'm']);
+      const [first, ...others] = sqs.requests.flat();
+      expect(others).toHaveLength(1);
+      expect(first?.MessageBody).not.toContain('alice');
+      expect(JSON.parse(first?.MessageBody ?? '').id).toBe(messages[0]?.order.orderId);
+      expect(first?.MessageAttributes['schemaVersion']?.StringValue).toBe('3');
+      const read = (await bodiesIn(sqs, cipher)).flatMap((bodies) => bodies ?? []);
+      expect(read.map((body) => decodeOrderMessage(body))).toEqual(messages);
+      cipher.close();
+    });
+
+    it('and packing, of bulk orders, encrypts once; where SQS refuses that message, each order by itself', async () => {
+      using keys = aKeyFile();
+      const cipher = await aCipher(keys.env);
+      const encrypt = vi.spyOn(cipher, 'encrypt');
+      const { sqs, publisher } = subject({ cipher, packing: true });
+      sqs.answers.push(confirmAny);
+      const publishAll = (names: string[]) =>
+        fatesOf(names.map((name) => publisher.publish(aMessage(name), { bulk: true })));
+      expect(await publishAll(['a', 'b', 'c'])).toEqual(['m', 'm', 'm']);
+      expect(encrypt).toHaveBeenCalledTimes(1);
+      expect((await bodiesIn(sqs, cipher)).map((bodies) => bodies?.length)).toEqual([3]);
+      sqs.requests.length = 0;
+      sqs.answers.push(
+        ([entry]) => ({ Failed: [failWith('InvalidMessageContents', true)(entry as Entry)] }),
+        confirmAny,
+      );
+      expect(await publishAll(['d', 'e'])).toEqual(['m', 'm']);
+      expect((await bodiesIn(sqs, cipher)).map((bodies) => bodies?.length)).toEqual([2, 1, 1]);
+      cipher.close();
+    });
+
+    it('when KMS is away, refuses the order as not sent, and sends nothing', async () => {
+      const { sqs, publisher, counted } = subject({ cipher: failing, packing: true });
+      const names = ['a', 'b'];
+      const orders = names.flatMap((name) =>
+        [false, true].map((bulk) => publisher.publish(aMessage(name), { bulk })),
+      );
+      expect(new Set(await fatesOf(orders))).toEqual(new Set(['QUEUE_UNAVAILABLE']));
+      expect(await counted()).toEqual({ not_sent: 4 });
+      expect(sqs.requests).toEqual([]);
+      expect(publisher.size).toBe(0);
+    });
   });
 
   describe('publish, with packing,', () => {

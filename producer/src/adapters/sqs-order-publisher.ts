@@ -1,5 +1,8 @@
 import { hash } from 'node:crypto';
 import { GetQueueAttributesCommand, SendMessageBatchCommand, type SQSClient } from '@aws-sdk/client-sqs';
+import { KeyUnavailableError } from '@orders/shared/encryption/errors.ts';
+import type { MessageCipher } from '@orders/shared/encryption/message-cipher.ts';
+import { encryptMessages, type Line } from '@orders/shared/order/encrypted-message.ts';
 import {
   type EncodedMessage,
   type EncodeOptions,
@@ -28,6 +31,8 @@ export type SqsOrderPublisherOptions = {
   breaker: CircuitBreaker;
   metrics: Pick<ProducerMetrics, 'ordersPublished' | 'publishDuration' | 'batchSize'>;
   encode: EncodeOptions;
+  /** Without one, messages are not encrypted. */
+  cipher?: MessageCipher | undefined;
   /** Whether bulk orders share messages. */
   packing: boolean;
   /** Whether messages say whose they are, for a queue that is shared out fairly. */
@@ -41,12 +46,13 @@ export type SqsOrderPublisherOptions = {
 /** Share of an order's time reserved for its request: an order with less left is not sent. */
 const REQUEST_SHARE = 1 / 4;
 
-type Entry = EncodedMessage & {
-  sizeBytes: number;
-  deadline: number;
-  clientId: string | undefined;
-  groupId: string | undefined;
-};
+type Entry = EncodedMessage &
+  Line & {
+    sizeBytes: number;
+    deadline: number;
+    clientId: string | undefined;
+    groupId: string | undefined;
+  };
 type Receipt = { messageId: string };
 
 /** Publishes to SQS. Coalesces the orders of concurrent callers into batches, and bulk orders into messages too. */
@@ -58,13 +64,13 @@ export class SqsOrderPublisher implements OrderPublisher {
 
   constructor(options: SqsOrderPublisherOptions) {
     this.#options = options;
-    const sizeOf = ({ sizeBytes }: Entry) => sizeBytes;
+    const entryBytes = ({ sizeBytes }: Entry) => sizeBytes;
     const { maxInFlight, lingerMs } = options;
     this.#batcher = new Batcher<Entry, Receipt>({
       execute: (entries) => this.#sendLive(entries),
       maxEntries: MAX_BATCH_ENTRIES,
       maxBytes: MAX_REQUEST_BYTES,
-      sizeOf,
+      sizeOf: entryBytes,
       maxInFlight,
       lingerMs,
     });
@@ -72,7 +78,7 @@ export class SqsOrderPublisher implements OrderPublisher {
       execute: (entries) => this.#sendPacked(entries),
       maxEntries: MAX_PACKED_ORDERS,
       maxBytes: MAX_PACKED_BYTES,
-      sizeOf,
+      sizeOf: entryBytes,
       maxInFlight: maxInFlight * MAX_BATCH_ENTRIES,
       lingerMs,
     });
@@ -90,21 +96,18 @@ export class SqsOrderPublisher implements OrderPublisher {
     const startedAt = performance.now();
     try {
       const encoded = await encodeOrderMessage(message, encode);
-      const sizeBytes = messageSizeBytes(encoded.body, encoded.attributes);
-      if (sizeBytes > MAX_MESSAGE_BYTES) {
-        throw new OrderTooLargeError(
-          `the message would have ${sizeBytes} bytes, more than ${MAX_MESSAGE_BYTES}`,
-        );
-      }
       // An order large enough to be compressed by itself is not packed: nothing is compressed twice.
       const packs = packing && bulk && encoded.attributes['contentEncoding'] === 'identity';
-      const receipt = await (packs ? this.#packer : this.#batcher).add({
+      const entry: Entry = {
         ...encoded,
-        sizeBytes,
+        sizeBytes: sizeOf(encoded),
+        orderId: message.order.orderId,
+        traceparent: message.traceparent,
         deadline: startedAt + timeoutMs,
         clientId: message.clientId,
         groupId: fairQueues ? groupOf(message) : undefined,
-      });
+      };
+      const receipt = await (packs ? this.#packer.add(entry) : this.#sendAlone(entry));
       metrics.ordersPublished.inc({ result: 'confirmed' });
       metrics.publishDuration.observe((performance.now() - startedAt) / 1_000);
       return receipt;
@@ -115,7 +118,8 @@ export class SqsOrderPublisher implements OrderPublisher {
         metrics.ordersPublished.inc({ result: 'refused' });
         throw new OrderNotSendableError('the queue refuses the order', { cause });
       }
-      metrics.ordersPublished.inc({ result: isBreakerOpen(cause) ? 'not_sent' : 'unconfirmed' });
+      const notSent = isBreakerOpen(cause) || cause instanceof KeyUnavailableError;
+      metrics.ordersPublished.inc({ result: notSent ? 'not_sent' : 'unconfirmed' });
       throw new QueueUnavailableError(
         'the queue did not confirm the order; send it again with the same id or key',
         { cause },
@@ -156,13 +160,32 @@ export class SqsOrderPublisher implements OrderPublisher {
     return entries.map((entry) => results.get(entry) as Receipt | Error);
   }
 
+  /** In a message of its own. */
+  #sendAlone(entry: Entry): Promise<Receipt> {
+    return this.#options.cipher ? this.#sendEncrypted(entry, this.#options.cipher) : this.#batcher.add(entry);
+  }
+
+  async #sendEncrypted(entry: Entry, cipher: MessageCipher): Promise<Receipt> {
+    const encrypted = await encryptMessages([entry], cipher);
+    return this.#batcher.add({ ...entry, ...encrypted, sizeBytes: sizeOf(encrypted) });
+  }
+
+  #sendEachAlone(entries: Entry[]): Promise<(Receipt | Error)[]> {
+    if (!this.#options.cipher) return this.#batcher.addAll(entries);
+    return Promise.all(entries.map((entry) => this.#sendAlone(entry).catch((error: Error) => error)));
+  }
+
   async #sendOneClients(entries: Entry[]): Promise<(Receipt | Error)[]> {
+    const { cipher } = this.#options;
     const [first] = entries;
-    if (!first || entries.length === 1) return this.#batcher.addAll(entries);
+    if (!first || entries.length === 1) return this.#sendEachAlone(entries);
     const { clientId } = first;
-    const packed = await packMessages(entries.map(({ body }) => body));
+    const packed = await (cipher
+      ? encryptMessages(entries, cipher)
+      : packMessages(entries.map(({ body }) => body)));
     try {
       const receipt = await this.#batcher.add({
+        ...first,
         ...packed,
         sizeBytes: messageSizeBytes(packed.body, packed.attributes),
         deadline: Math.min(...entries.map(({ deadline }) => deadline)),
@@ -174,7 +197,7 @@ export class SqsOrderPublisher implements OrderPublisher {
     } catch (error) {
       if (!isFaultOfMessage(error)) throw error;
       // SQS's reason, such as the size of the message, need not apply to each order by itself.
-      return this.#batcher.addAll(entries);
+      return this.#sendEachAlone(entries);
     }
   }
 
@@ -211,6 +234,13 @@ export class SqsOrderPublisher implements OrderPublisher {
       result instanceof Error ? result : { messageId: result.MessageId ?? '' },
     );
   }
+}
+
+/** @throws {OrderTooLargeError} SQS would not take it */
+function sizeOf({ body, attributes }: EncodedMessage): number {
+  const sizeBytes = messageSizeBytes(body, attributes);
+  if (sizeBytes <= MAX_MESSAGE_BYTES) return sizeBytes;
+  throw new OrderTooLargeError(`the message would have ${sizeBytes} bytes, more than ${MAX_MESSAGE_BYTES}`);
 }
 
 /**

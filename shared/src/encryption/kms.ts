@@ -13,10 +13,14 @@ const ATTEMPTS = 2;
 const CALL_TIMEOUT_MS = 4_000;
 
 /**
- * What KMS says of a data key that it did not encrypt, or not for this context. All else is an outage:
+ * What KMS says of a data key that it did not encrypt, or not for this context, or that is none. All else is an outage:
  * https://docs.aws.amazon.com/kms/latest/APIReference/API_Decrypt.html#API_Decrypt_Errors
  */
-const FAULTS_OF_MESSAGE = new Set(['InvalidCiphertextException', 'IncorrectKeyException']);
+const FAULTS_OF_MESSAGE = new Set([
+  'InvalidCiphertextException',
+  'IncorrectKeyException',
+  'ValidationException',
+]);
 
 /** What a keyring needs of KMS. Its type is made for SDK 2 as well, and no client of SDK 3 fits it exactly. */
 type ClientProvider = NonNullable<

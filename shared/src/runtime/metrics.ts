@@ -15,6 +15,8 @@ export type CommonMetrics = {
   rateLimited: Counter<'limit'>;
   /** The keys before stay in force. */
   apiKeyFileErrors: Counter;
+  /** The keys before stay in force. */
+  encryptionKeyFileErrors: Counter;
   /** Every attempt, retries of the SDK included. */
   sqsRequestDuration: Histogram<'operation' | 'result'>;
   breakerState: Gauge<'breaker'>;
@@ -56,6 +58,11 @@ export function createMetrics(service: string, version: string): CommonMetrics {
     apiKeyFileErrors: new Counter({
       name: 'api_key_file_errors_total',
       help: 'changes of the file of API keys that could not be used; the keys before stay in force',
+      registers,
+    }),
+    encryptionKeyFileErrors: new Counter({
+      name: 'encryption_key_file_errors_total',
+      help: 'changes of the file of encryption keys that could not be used; the keys before stay in force',
       registers,
     }),
     sqsRequestDuration: new Histogram({

@@ -7,7 +7,9 @@ export type AdmissionOptions = {
   scale: PollerScale;
   gate: StoreGate;
   limit: WorkLimit;
-  /** The one that the gate notifies. */
+  /** Open while messages can be decrypted; without one, none need to be. */
+  keys?: { readonly open: boolean } | undefined;
+  /** The one that the gates notify. */
   changed: Condition;
 };
 
@@ -49,8 +51,8 @@ export class Admission {
   }
 
   #grant(poller: number, most: number): number | undefined {
-    const { scale, gate, limit } = this.#options;
-    const allowed = scale.wants(poller) ? Math.min(most, gate.allowance(poller)) : 0;
+    const { scale, gate, keys, limit } = this.#options;
+    const allowed = scale.wants(poller) && keys?.open !== false ? Math.min(most, gate.allowance(poller)) : 0;
     if (allowed === 0) return undefined;
     const places = Math.min(allowed, limit.value - this.#placesTaken);
     if (places > 0) {

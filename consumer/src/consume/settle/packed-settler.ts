@@ -1,5 +1,8 @@
 import type { SQSClient } from '@aws-sdk/client-sqs';
+import type { MessageCipher } from '@orders/shared/encryption/message-cipher.ts';
+import { encryptMessages, isEncrypted } from '@orders/shared/order/encrypted-message.ts';
 import type { Logger } from '@orders/shared/runtime/logger.ts';
+import { traceIdOf } from '@orders/shared/runtime/trace-context.ts';
 import { BatchEntryError, isFaultOfMessage } from '@orders/shared/sqs/batch.ts';
 import { isMessageBody } from '@orders/shared/sqs/message-limits.ts';
 import { MessageSender, NotWantedError } from '@orders/shared/sqs/message-sender.ts';
@@ -15,6 +18,7 @@ export type PackedSettlerOptions = {
   client: SQSClient;
   queueUrl: string;
   deadLetters: DeadLetterSender;
+  cipher?: MessageCipher | undefined;
   metrics: Pick<ConsumerMetrics, 'outcomes' | 'ordersStoredLate'>;
   logger: Logger;
 };
@@ -22,7 +26,7 @@ export type PackedSettlerOptions = {
 /**
  * Takes packed messages apart of which not all is stored. Each order that can never be stored goes to the DLQ, as if it
  * had come alone. Each that may be stored later is requeued as a message of its own. A line that SQS takes in no message (a control character, too long) goes to the DLQ in the message that it came
- * in. Only then the packed message may be deleted.
+ * in. What came encrypted goes on encrypted. Only then the packed message may be deleted.
  */
 export class PackedSettler {
   readonly #options: PackedSettlerOptions;
@@ -39,8 +43,9 @@ export class PackedSettler {
    * @throws what SQS did not confirm; the message comes again, and what is stored or sent by then is a duplicate
    */
   async sendUnstored(lease: Lease, orders: readonly ReceivedOrder[]): Promise<void> {
-    const { metrics, logger } = this.#options;
+    const { metrics, logger, cipher } = this.#options;
     const { message } = lease;
+    const cipherOfCopies = isEncrypted(message.body) ? cipher : undefined;
     const unstored = [...orders.entries()].filter(([, { outcome }]) => !isStored(outcome));
     countStored(
       metrics,
@@ -49,8 +54,10 @@ export class PackedSettler {
     countLate(metrics, [{ lease, orders }]);
     const sent = await Promise.all(
       unstored.map(async ([line, order]) => {
-        const part = { ...message, body: order.body, attributes: {}, rawAttributes: {} };
-        const sending = this.#send({ lease, message: part, line }, order);
+        const sending = copyOf(order, cipherOfCopies).then((body) => {
+          const part = { ...message, body, attributes: {}, rawAttributes: {} };
+          return this.#send({ lease, message: part, line }, order);
+        });
         return { order, error: await sending.then(() => undefined, asError) };
       }),
     );
@@ -65,7 +72,8 @@ export class PackedSettler {
   }
 
   async #send(piece: Piece, order: ReceivedOrder): Promise<void> {
-    const { body, outcome } = order;
+    const { outcome } = order;
+    const { body } = piece.message;
     // How an emulator refuses such a line is nothing to go by: a missing parameter, an invalid action.
     if (!isMessageBody(body)) throw new BatchEntryError({ Code: 'InvalidMessageContents' });
     if (outcome.kind === 'rejected') await this.#reject(piece, outcome, order);
@@ -84,4 +92,16 @@ export class PackedSettler {
     await this.#options.deadLetters.send(piece, outcome, order);
     countOutcome(this.#options.metrics, outcome);
   }
+}
+
+/** The body of the message that an order becomes by itself. */
+async function copyOf({ body, order, traceId }: ReceivedOrder, cipher?: MessageCipher): Promise<string> {
+  if (!cipher) return body;
+  const traceparent = /"traceparent":"([\w-]{55})"/.exec(body)?.[1];
+  const line = {
+    body,
+    orderId: order?.orderId,
+    traceparent: traceIdOf(traceparent) === traceId ? traceparent : undefined,
+  };
+  return (await encryptMessages([line], cipher)).body;
 }

@@ -12,9 +12,9 @@ export type RetryPolicyOptions = {
   maxFailures: number;
   /** Before a message that failed is received again; grows with each failure. */
   retryDelaySeconds: { min: number; max: number };
-  /** Of a message that is released in an outage of the store; up to 32 times as long after further receives. */
+  /** Of a message that is released in an outage of the store or of KMS; up to 32 times as long after further receives. */
   outageDelaySeconds: { min: number; max: number };
-  /** A message of a newer version waits so long for a newer consumer. */
+  /** A message of a newer version, or of a key that this consumer does not have, waits so long for a newer consumer. */
   newerVersionSeconds: number;
 };
 
@@ -44,13 +44,22 @@ export class RetryPolicy {
     switch (outcome.cause) {
       case 'stopping':
       case 'store-unavailable':
+      case 'key-unavailable':
         return outcome;
       case 'order-locked':
         if (!isLastReceive) return outcome;
         return rejected('ORDER_LOCKED', new Error('another transaction has held the order at each receive'));
       case 'newer-version':
+      case 'no-key':
         if (!isLastReceive && waitedSeconds(message) < newerVersionSeconds) return outcome;
-        return rejected('NEWER_VERSION', new Error('no newer consumer has taken the message'));
+        return rejected(
+          'NEWER_VERSION',
+          new Error(
+            outcome.cause === 'no-key'
+              ? 'no consumer with its key has taken the message'
+              : 'no newer consumer has taken the message',
+          ),
+        );
       default:
         return outcome.cause satisfies never;
     }
@@ -68,6 +77,7 @@ export class RetryPolicy {
       case 'stopping':
         return 0;
       case 'store-unavailable':
+      case 'key-unavailable':
       case 'order-locked': {
         // Never 0, and longer each time: the other consumers, which have the same outage, would burn its receives.
         const { min, max } = outageDelaySeconds;
@@ -75,6 +85,7 @@ export class RetryPolicy {
         return Math.min(Math.ceil(randomBetween(min, max) * factor), MAX_VISIBILITY_SECONDS);
       }
       case 'newer-version':
+      case 'no-key':
         return newerVersionDelaySeconds(receiveCount);
       default:
         return outcome.cause satisfies never;

@@ -105,7 +105,7 @@ export class Settler {
         'message failed, will be tried again',
       );
     else
-      log[outcome.cause === 'newer-version' ? 'error' : 'info'](
+      log[NEEDS_SOMEBODY.has(outcome.cause) ? 'error' : 'info'](
         { cause: outcome.cause, delaySeconds },
         'message released',
       );
@@ -138,12 +138,17 @@ export class Settler {
 export const isStoredMessage = ({ orders }: MessageInWork): boolean =>
   orders.every(({ outcome }) => isStored(outcome));
 
+/** Another release, or a key. */
+const NEEDS_SOMEBODY: ReadonlySet<ReleaseCause> = new Set(['newer-version', 'no-key']);
+
 /** Whether what keeps one order of a packed message from being stored keeps the others too. */
 const IS_OF_ALL: Record<ReleaseCause, boolean> = {
   stopping: true,
   'store-unavailable': true,
   'order-locked': false,
   'newer-version': false,
+  'no-key': false,
+  'key-unavailable': true,
 };
 const isReleasedTogether = ({ outcome }: ReceivedOrder) =>
   outcome.kind === 'released' && IS_OF_ALL[outcome.cause];

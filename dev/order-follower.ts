@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { DeadLetterQueue } from '@orders/consumer/dlq/dead-letter-queue.ts';
+import { readableOf } from '@orders/shared/order/encrypted-message.ts';
 import { readableOrders } from '@orders/shared/order/packed-message.ts';
 import { UUID } from '@orders/shared/runtime/uuid.ts';
 import { apiKeyHeader } from './api-key.ts';
@@ -82,7 +83,9 @@ export async function followOrders(orderIds: readonly string[], options: FollowO
 async function deadLetterReasons(deadLetterQueue: DeadLetterQueue): Promise<Map<string, string>> {
   const reasons = new Map<string, string>();
   for (const { message, deadLetter } of await deadLetterQueue.peek(DLQ_LOOK_LIMIT).catch(() => [])) {
-    for (const { orderId } of readableOrders(message.body)) {
+    const ids =
+      readableOf(message.body)?.orderIds ?? readableOrders(message.body).map(({ orderId }) => orderId);
+    for (const orderId of ids) {
       reasons.set(orderId, deadLetter?.reason ?? 'MOVED_BY_SQS');
     }
   }

@@ -4,6 +4,9 @@ import {
   ofRelease,
 } from '@orders/consumer/dlq/dead-letter-queue.ts';
 import { Groups, isReadable, MOVED_BY_SQS, read } from '@orders/consumer/dlq/diagnosis.ts';
+import { KeyUnavailableError } from '@orders/shared/encryption/errors.ts';
+import { type Guard, hasCipher, openMessageCipher } from '@orders/shared/encryption/message-cipher.ts';
+import { MAX_ORDER_BYTES } from '@orders/shared/order/message.ts';
 import { StartupError } from '@orders/shared/runtime/startup-error.ts';
 import { depthIn, queueAttributes, queueDepth, resolveQueues } from '@orders/shared/sqs/queue-admin.ts';
 import { z } from 'zod';
@@ -97,7 +100,7 @@ export const command = defineCommand({
   },
   changes:
     'redrive takes messages out of the dead-letter queue and sends them to the order queue. summary, list, show and peek hide messages from other readers while they look, and raise their receive counts. status changes nothing.',
-  needs: `${SQS_VARIABLES} ${rightsText(RIGHTS)}`,
+  needs: `${SQS_VARIABLES} With the MESSAGE_ENCRYPTION variables of the consumer, encrypted messages are read too; without them they are counted, listed and moved. ${rightsText(RIGHTS)}`,
   exitStatuses: { 0: 'done', 1: 'not done, or interrupted, with the reason' },
 });
 
@@ -107,15 +110,18 @@ type Values = ValuesOf<typeof command>;
 
 async function main(values: Values): Promise<number> {
   checkCombination(values);
-  const { client, config } = createTool(values.environment, process.env);
+  const { client, config, logger } = createTool(values.environment, process.env);
   // Looks the queues up and creates none, also in dev: a tool that looks must not change what it looks at.
   const urls = await resolveQueues(client, config, { createMissing: false });
-  const deadLetterQueue = new DeadLetterQueue(client, urls);
+  const cipher = hasCipher(config)
+    ? await openMessageCipher({ config, logger, maxBytes: MAX_ORDER_BYTES, guard: untilUnavailable() })
+    : undefined;
+  const deadLetterQueue = new DeadLetterQueue(client, urls, cipher);
   const interrupted = new AbortController();
   // So that nothing stays hidden; a second signal ends the process at once.
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => interrupted.abort());
   const { signal } = interrupted;
-  const status = await run();
+  const status = await run().finally(() => cipher?.close());
   if (!signal.aborted) return status;
   console.error('interrupted');
   return 1;
@@ -148,6 +154,20 @@ async function main(values: Values): Promise<number> {
       }
     }
   }
+}
+
+/** Asks KMS no more once it was unavailable: there may be thousands of letters. */
+function untilUnavailable(): Guard {
+  let unavailable: KeyUnavailableError | undefined;
+  return async (call) => {
+    if (unavailable) throw unavailable;
+    try {
+      return await call();
+    } catch (error) {
+      if (error instanceof KeyUnavailableError) unavailable = error;
+      throw error;
+    }
+  };
 }
 
 /** @throws {UsageError} for options that do not go together */
@@ -245,7 +265,7 @@ function chosen(values: Values): (letter: DeadLetteredMessage) => boolean {
 function hasId(letter: DeadLetteredMessage, id: string | undefined): boolean {
   const { message, deadLetter } = letter;
   if (message.messageId === id || deadLetter?.messageId === id) return true;
-  return read(letter).some(({ order }) => order?.orderId === id);
+  return read(letter).some(({ order, encrypted }) => (order ?? encrypted)?.orderId === id);
 }
 
 async function redrive(

@@ -61,7 +61,7 @@ export const LAYERS: Readonly<Record<string, readonly string[]>> = {
     ...['node:', '@aws-sdk/client-sqs', 'lru-cache'],
   ],
   'consumer/dlq': [
-    ...['consumer/domain', 'consumer/queue', 'shared/order', 'shared/sqs'],
+    ...['consumer/domain', 'consumer/queue', 'shared/encryption', 'shared/order', 'shared/sqs'],
     ...['node:timers/promises', '@aws-sdk/client-sqs'],
   ],
   'consumer/create-order-consumer.ts': [

@@ -1,6 +1,7 @@
 import { accessSync, constants } from 'node:fs';
 import { readOrderIds, type StoredOrderId } from '@orders/consumer/adapters/order-ids.ts';
 import { type DeadLetteredMessage, DeadLetterQueue } from '@orders/consumer/dlq/dead-letter-queue.ts';
+import { readableOf } from '@orders/shared/order/encrypted-message.ts';
 import {
   decodeOrderMessage,
   PACKED_TYPE,
@@ -200,12 +201,16 @@ async function* readDeadLetters(deadLetterQueue: DeadLetterQueue): AsyncGenerato
 }
 
 function toRef({ message: { messageId, body }, deadLetter }: DeadLetteredMessage): DeadLetterRef {
+  const id = deadLetter?.messageId ?? messageId;
+  const encrypted = readableOf(body)?.orderIds ?? [];
+  if (encrypted.length > 0)
+    return { orders: [], messageId: id, encrypted, unreadable: 0, reason: deadLetter?.reason };
   const parts = unpackMessages(body);
   const orders = parts.flatMap((part) => orderIn(part, part !== body));
   const isClosed = orders.length === 0 && body.includes(PACKED_TYPE);
   return {
     orders,
-    messageId: deadLetter?.messageId ?? messageId,
+    messageId: id,
     // How many orders may be in it besides.
     unreadable: isClosed ? MAX_PACKED_ORDERS : parts.length - orders.length,
     reason: deadLetter?.reason,

@@ -6,7 +6,7 @@ import {
   sqsEndpoint,
   withRules,
 } from '@orders/shared/runtime/config.ts';
-import { createLogger } from '@orders/shared/runtime/logger.ts';
+import { createLogger, type Logger } from '@orders/shared/runtime/logger.ts';
 import { createSqsClient } from '@orders/shared/sqs/client.ts';
 import { z } from 'zod';
 import { emulatorPort } from '../dev/pipeline-ports.ts';
@@ -26,7 +26,7 @@ const localEndpoint = (env: NodeJS.ProcessEnv) =>
 export function createTool(
   appEnv: AppEnv,
   env: NodeJS.ProcessEnv,
-): { client: SQSClient; config: ToolConfig } {
+): { client: SQSClient; config: ToolConfig; logger: Logger } {
   const config = loadConfig(toolSchema, {
     ...env,
     APP_ENV: appEnv,
@@ -38,7 +38,7 @@ export function createTool(
   if (appEnv !== 'dev' && endpoint !== undefined)
     console.error(`for ${appEnv}, this asks ${new URL(endpoint).origin} (AWS_ENDPOINT_URL), not AWS`);
   const logger = createLogger({ ...config, service: 'tool', version: '' });
-  return { config, client: createSqsClient({ config, logger }) };
+  return { config, logger, client: createSqsClient({ config, logger }) };
 }
 
 /** Which environment a command works on. */

@@ -17,7 +17,7 @@ export function factsOf(
     originalMessageId: deadLetter?.messageId,
     reason: deadLetter?.reason ?? MOVED_BY_SQS,
     detail: deadLetter?.detail ?? '',
-    orderIds: readings.flatMap(({ order }) => order?.orderId ?? []),
+    orderIds: readings.flatMap(({ order, encrypted }) => order?.orderId ?? (encrypted?.orderId || [])),
     now: verdict(readings),
     attempts: deadLetter?.attempts ?? message.receiveCount,
     failures: deadLetter?.failures,
@@ -37,7 +37,8 @@ type Facts = ReturnType<typeof factsOf>;
 function verdict(readings: readonly Reading[]): string {
   const problems = readings.flatMap(({ problem }) => problem ?? []);
   const [first] = problems;
-  if (!first) return 'readable';
+  const encrypted = readings.find((reading) => reading.encrypted)?.encrypted;
+  if (!first) return encrypted ? `encrypted: ${encrypted.detail}` : 'readable';
   const of = readings.length > 1 ? `${problems.length} of ${readings.length} orders: ` : '';
   return `${of}still ${first.reason} (${first.detail})`;
 }
@@ -89,13 +90,13 @@ const logsOf = (environment: string, traceId: string) =>
     : `; log lines: kubectl -n ${environment} logs -l app.kubernetes.io/part-of=order-pipeline --tail=-1 | grep ${traceId}`;
 
 export function groupAsText(group: Group, environment: string): string {
-  const { letters, reason, detail, readable, expiring, first, last, releases, example } = group;
+  const { letters, reason, detail, readable, encrypted, expiring, first, last, releases, example } = group;
   const rejected = first ? `rejected ${first} to ${last} by ${releases.slice(0, 5).join(', ')}` : '';
   const soon = expiring > 0 ? `${expiring} EXPIRE WITHIN 24 HOURS` : '';
   return [
     `${String(letters).padStart(7)}  ${reason}: ${detail || meaningOf(reason)}`,
     ...[[rejected, soon].filter(Boolean).join('; ')].filter(Boolean),
-    `this release reads ${readable} of ${letters}. ${advice(group, environment)}`,
+    `this release reads ${readable} of ${letters}${encrypted > 0 ? `, and cannot tell of ${encrypted} that are encrypted` : ''}. ${advice(group, environment)}`,
     `example: scripts/dlq.sh show ${environment} ${example}`,
   ]
     .map(oneLine)
@@ -103,7 +104,7 @@ export function groupAsText(group: Group, environment: string): string {
 }
 
 /** What to do next about letters of one kind. */
-function advice({ reason, letters, readable }: Group, environment: string): string {
+function advice({ reason, letters, readable, encrypted }: Group, environment: string): string {
   // Whoever can send wrote it, and a command is pasted into a shell.
   if (!isOurs(reason)) return 'No release of ours writes this reason: look at one of them first.';
   const redrive = `scripts/dlq.sh redrive ${environment} --reason=${reason}`;
@@ -113,6 +114,8 @@ function advice({ reason, letters, readable }: Group, environment: string): stri
     return `They may have killed their consumer: ${redrive} --limit=1, watch it, then the rest.`;
   if (readable === letters) return `Next: ${redrive} --limit=1, watch it, then the rest.`;
   if (readable > 0) return `Next: ${redrive} --readable --limit=1, watch it, then the rest of these.`;
+  if (encrypted > 0)
+    return 'With the key of the consumer (MESSAGE_ENCRYPTION_…), this says whether they can be read: docs/security.md.';
   if (reason === 'NEWER_VERSION') return 'Next: deploy the release that reads them, then redrive.';
   return 'Redriven as they are, they come back: whoever sent them must send correct ones.';
 }

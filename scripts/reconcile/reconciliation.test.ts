@@ -324,4 +324,24 @@ describe('reconcile', () => {
       orders: { missing: [{ orderId: young }] },
     });
   });
+
+  it('reconcile, of accepted orders whose dead letters are encrypted, finds them by their readable ids, and a conflict by its message too', async () => {
+    const { state, run } = subject();
+    const [dead, conflict, lost, missing] = ids(4) as [string, string, string, string];
+    const [message] = ids(1) as [string];
+    state.lines = [dead, lost, missing].map((id) => lineOf(id, 1_000, randomUUID(), CONTENT));
+    state.lines.push(lineOf(conflict, 1_000, message, CONTENT));
+    const encrypted = (orderId: string, reason: string, messageId: string = randomUUID()): DeadLetterRef => ({
+      ...letterOf([], reason),
+      encrypted: [orderId],
+      messageId,
+    });
+    state.letters = [
+      encrypted(dead, 'INVALID_ORDER'),
+      encrypted(conflict, 'CONFLICT', message),
+      // Of another message with its id: the one that was accepted is not there.
+      encrypted(lost, 'CONFLICT'),
+    ];
+    expect(await run()).toMatchObject({ accepted: 4, deadLettered: 2 });
+  });
 });

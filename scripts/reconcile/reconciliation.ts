@@ -20,6 +20,8 @@ export type DeadLetterRef = {
   orders: { orderId: string; contentHash: string }[];
   /** Of the message in the order queue. A packed one gave its id to all of its orders, also to each that went alone. */
   messageId: string;
+  /** Ids of orders that are encrypted: their content cannot be compared. */
+  encrypted?: readonly string[];
   /** For how many orders of that message it stands besides: it cannot be read which. */
   unreadable: number;
   reason: string | undefined;
@@ -140,16 +142,21 @@ const SAME_TIME_MS = 1;
 const NO_ARCHIVES: Archives['counts'] = { files: 0, orders: 0, garbled: 0, unreadableBytes: 0 };
 const NONE: ReadonlySet<string> = new Set();
 
-/** `unreadable`: how many orders that cannot be read are there, by the message that they came in. */
+/**
+ * `encrypted`: by id alone, or, of those that lost against another order of their id, by id and message.
+ * `unreadable`: how many orders that cannot be read are there, by the message that they came in.
+ */
 type DeadLetterIndex = {
   ids: Set<string>;
   contents: Set<string>;
+  encrypted: Set<string>;
   unreadable: Map<string, number>;
   count: number;
 };
 const emptyIndex = (): DeadLetterIndex => ({
   ids: new Set(),
   contents: new Set(),
+  encrypted: new Set(),
   unreadable: new Map(),
   count: 0,
 });
@@ -268,15 +275,17 @@ async function collectStored(
 async function collectDeadLetters(batches: AsyncIterable<DeadLetterRef[]>): Promise<DeadLetterIndex> {
   const index = emptyIndex();
   for await (const batch of batches) {
-    for (const { orders, messageId, unreadable, reason } of batch) {
+    for (const { orders, messageId, encrypted = [], unreadable, reason } of batch) {
       index.count++;
       for (const { orderId, contentHash } of orders) {
         const content = keyOfContent(orderId, contentHash);
         if (content !== undefined) index.contents.add(content);
       }
-      // It lost against an order of the same id that was stored: where that is gone, this does not stand for it.
-      if (reason === 'CONFLICT') continue;
       const message = keyOfText(messageId);
+      const isConflict = reason === 'CONFLICT';
+      for (const orderId of encrypted) index.encrypted.add(keyOfText(orderId) + (isConflict ? message : ''));
+      // It lost against an order of the same id that was stored: where that is gone, this does not stand for it.
+      if (isConflict) continue;
       if (unreadable > 0) index.unreadable.set(message, (index.unreadable.get(message) ?? 0) + unreadable);
       for (const { orderId } of orders) index.ids.add(keyOfText(orderId));
     }
@@ -439,12 +448,14 @@ class Comparison {
   }
 
   #isDeadLettered(accepted: Buffer, at: number, otherMessages: ReadonlySet<string>): boolean {
-    const { ids, contents } = this.#deadLetters;
+    const { ids, contents, encrypted } = this.#deadLetters;
     const id = keyOf(accepted, at);
+    const messages = [keyOf(accepted, at + ACCEPTED.message), ...otherMessages];
+    if (encrypted.has(id) || messages.some((message) => encrypted.has(id + message))) return true;
     const found = isKnown(accepted, at + ACCEPTED.flags)
       ? contents.has(id + keyOf(accepted, at + ACCEPTED.content, CONTENT_BYTES))
       : ids.has(id);
-    return found || this.#takeUnreadable([keyOf(accepted, at + ACCEPTED.message), ...otherMessages]);
+    return found || this.#takeUnreadable(messages);
   }
 
   /** Each that cannot be read accounts for one order: of several of one message it is not known for which. */

@@ -1,5 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { ReceiveMessageCommand, type SQSClient, StartMessageMoveTaskCommand } from '@aws-sdk/client-sqs';
+import { NoKeyError } from '@orders/shared/encryption/errors.ts';
+import type { MessageCipher } from '@orders/shared/encryption/message-cipher.ts';
+import { decryptMessages, isEncrypted } from '@orders/shared/order/encrypted-message.ts';
 import { MAX_BATCH_ENTRIES } from '@orders/shared/sqs/batch.ts';
 import { MessageSender } from '@orders/shared/sqs/message-sender.ts';
 import { queueAttributes } from '@orders/shared/sqs/queue-admin.ts';
@@ -8,7 +11,12 @@ import { type DeadLetter, fromDeadLetterMessage } from '../queue/dead-letter.ts'
 import { type ReceivedMessage, toReceivedMessage } from '../queue/received-message.ts';
 import { SqsClock, type SqsMoment } from './sqs-clock.ts';
 
-export type DeadLetteredMessage = { message: ReceivedMessage; deadLetter: DeadLetter | undefined };
+export type DeadLetteredMessage = {
+  message: ReceivedMessage;
+  deadLetter: DeadLetter | undefined;
+  /** Of an encrypted one: the bodies in it, or why they cannot be read here. */
+  decrypted?: string[] | Error | undefined;
+};
 
 /** Why a redrive left a message: it was dead-lettered after the run began, or another order with its id was stored. */
 export type LeftBecause = 'LATER' | 'CONFLICT';
@@ -74,11 +82,15 @@ export class DeadLetterQueue {
   readonly #acknowledger: Acknowledger;
   readonly #sender: MessageSender;
   readonly #clock: SqsClock;
+  readonly #cipher: MessageCipher | undefined;
 
+  /** @param cipher for what is encrypted; without it, such messages are moved all the same, and cannot be read */
   constructor(
     client: SQSClient,
     { queueUrl, deadLetterQueueUrl }: { queueUrl: string; deadLetterQueueUrl: string },
+    cipher?: MessageCipher,
   ) {
+    this.#cipher = cipher;
     this.#client = client;
     this.#clock = new SqsClock(client);
     this.#queueUrl = queueUrl;
@@ -259,10 +271,19 @@ export class DeadLetterQueue {
         AttributeNames: ['All'],
       }),
     );
-    return Messages.map(toReceivedMessage).map((message) => ({
-      message,
-      deadLetter: fromDeadLetterMessage(message).deadLetter,
-    }));
+    return Promise.all(
+      Messages.map(toReceivedMessage).map(async (message) => ({
+        message,
+        deadLetter: fromDeadLetterMessage(message).deadLetter,
+        decrypted: await this.#decrypt(message.body),
+      })),
+    );
+  }
+
+  async #decrypt(body: string): Promise<string[] | Error | undefined> {
+    if (!isEncrypted(body)) return undefined;
+    if (!this.#cipher) return new NoKeyError('no key was given');
+    return decryptMessages(body, this.#cipher).catch((error: Error) => error);
   }
 
   /** Sends, then deletes. */

@@ -1,6 +1,9 @@
+import { NoKeyError, UndecryptableError } from '@orders/shared/encryption/errors.ts';
+import { encryptMessages } from '@orders/shared/order/encrypted-message.ts';
 import { encodeOrderMessage } from '@orders/shared/order/message.ts';
 import { contentHash } from '@orders/shared/order/order.ts';
 import { packMessages } from '@orders/shared/order/packed-message.ts';
+import { aCipher, aKeyFile } from '@orders/shared/testing/cipher.ts';
 import { anOrder } from '@orders/shared/testing/orders.ts';
 import { expect, test } from 'vitest';
 import { DEAD_LETTER_ATTRIBUTE, type DeadLetter } from '../queue/dead-letter.ts';
@@ -83,6 +86,27 @@ test('read, of a packed message with one bad line, reads the others', async () =
     'NOT_JSON',
     undefined,
   ]);
+});
+
+test('read, of an encrypted message, returns its orders, or its ids where it cannot be decrypted here, or that it never can', async () => {
+  using keys = aKeyFile();
+  const cipher = await aCipher(keys.env);
+  const ids = [crypto.randomUUID(), crypto.randomUUID()];
+  const lines = await Promise.all(
+    ids.map(async (orderId) => ({ body: await messageOf(orderId), orderId, traceparent: undefined })),
+  );
+  const { body } = await encryptMessages(lines, cipher);
+  cipher.close();
+  const readAs = (decrypted: DeadLetteredMessage['decrypted']) => read({ ...letter(body), decrypted });
+  expect(readAs(lines.map((line) => line.body)).map(({ order }) => order?.orderId)).toEqual(ids);
+  const detail = 'no key was given';
+  expect(readAs(new NoKeyError(detail))).toEqual(ids.map((orderId) => ({ encrypted: { orderId, detail } })));
+  expect(readAs(new UndecryptableError('cut'))).toEqual([
+    { problem: { reason: 'UNDECRYPTABLE', detail: 'cut' } },
+  ]);
+  expect(
+    groupsOf([{ ...letter(body, {}), decrypted: new NoKeyError(detail) }, letter(lines[0]?.body ?? '', {})]),
+  ).toMatchObject([{ letters: 2, readable: 1, encrypted: 1 }]);
 });
 
 test('groups, of letters that differ in ids and numbers, are one; by another reason or detail, several', async () => {

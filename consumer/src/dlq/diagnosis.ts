@@ -1,3 +1,5 @@
+import { NoKeyError, UndecryptableError } from '@orders/shared/encryption/errors.ts';
+import { readableOf } from '@orders/shared/order/encrypted-message.ts';
 import {
   decodeOrderMessage,
   NewerVersionError,
@@ -9,10 +11,11 @@ import type { RejectionReason } from '../domain/outcome.ts';
 import { fromDeadLetterMessage } from '../queue/dead-letter.ts';
 import type { DeadLetteredMessage } from './dead-letter-queue.ts';
 
-/** An order of a dead letter: as this release reads it, or why it cannot. */
+/** An order of a dead letter: as this release reads it, why it cannot, or that it is encrypted and cannot be read here. */
 export type Reading =
-  | { order: Order; problem?: undefined }
-  | { order?: undefined; problem: { reason: RejectionReason; detail: string } };
+  | { order: Order; problem?: undefined; encrypted?: undefined }
+  | { order?: undefined; problem: { reason: RejectionReason; detail: string }; encrypted?: undefined }
+  | { order?: undefined; problem?: undefined; encrypted: { orderId: string; detail: string } };
 
 /**
  * What this release reads in a dead letter, one entry per order. A letter that was rejected for what it contains, and is
@@ -20,19 +23,43 @@ export type Reading =
  */
 export function read(letter: DeadLetteredMessage): Reading[] {
   const { MessageBody: body = '', MessageAttributes = {} } = fromDeadLetterMessage(letter.message).original;
+  if (letter.decrypted) return readEncrypted(body, letter.decrypted);
   const attributes = Object.fromEntries(
     Object.entries(MessageAttributes).map(([name, { StringValue }]) => [name, StringValue]),
   );
   return unpackMessages(body).map((part) => {
     const packed = part !== body;
-    try {
-      return { order: decodeOrderMessage(part, packed ? {} : attributes, { packed }).order };
-    } catch (error) {
-      if (error instanceof UnreadableMessageError || error instanceof NewerVersionError)
-        return { problem: { reason: error.code, detail: error.message } };
-      throw error;
-    }
+    return readPart(part, packed ? {} : attributes, packed);
   });
+}
+
+function readEncrypted(body: string, decrypted: string[] | Error): Reading[] {
+  if (Array.isArray(decrypted)) return decrypted.map((part) => readPart(part, {}, decrypted.length > 1));
+  const problem = problemOf(decrypted);
+  if (problem) return [{ problem }];
+  const { orderIds = [] } = readableOf(body) ?? {};
+  const { message: detail } = decrypted;
+  return (orderIds.length > 0 ? orderIds : ['']).map((orderId) => ({ encrypted: { orderId, detail } }));
+}
+
+function readPart(body: string, attributes: Record<string, string | undefined>, packed: boolean): Reading {
+  try {
+    return { order: decodeOrderMessage(body, attributes, { packed }).order };
+  } catch (error) {
+    const problem = problemOf(error);
+    if (problem) return { problem };
+    if (error instanceof NoKeyError) return { encrypted: { orderId: '', detail: error.message } };
+    throw error;
+  }
+}
+
+function problemOf(error: unknown): { reason: RejectionReason; detail: string } | undefined {
+  const isProblem = [UnreadableMessageError, NewerVersionError, UndecryptableError].some(
+    (kind) => error instanceof kind,
+  );
+  if (!isProblem) return undefined;
+  const { code, message } = error as UnreadableMessageError | NewerVersionError | UndecryptableError;
+  return { reason: code, detail: message };
 }
 
 /** Whether this release reads every order in it. */
@@ -48,6 +75,8 @@ export type Group = {
   letters: number;
   /** Letters in which this release reads every order. */
   readable: number;
+  /** Letters that are encrypted, and of which nobody can say here whether they can be read. */
+  encrypted: number;
   /** Letters that SQS deletes within {@link EXPIRES_SOON_MS}. */
   expiring: number;
   /** When the first and the last of them were dead-lettered, RFC 3339; without those that SQS moved. */
@@ -78,12 +107,14 @@ export class Groups {
   add(letter: DeadLetteredMessage, nowMs = Date.now()): void {
     const { message, deadLetter } = letter;
     const reason = deadLetter?.reason ?? MOVED_BY_SQS;
-    const problem = read(letter).find((reading) => reading.problem)?.problem;
+    const readings = read(letter);
+    const problem = readings.find((reading) => reading.problem)?.problem;
     // What SQS moved has no reason; what is wrong with it now may be one.
     const detail = deadLetter?.detail ?? (problem ? `now ${problem.reason} (${problem.detail})` : '');
     const group = this.#groupOf(reason, pattern(detail), message.messageId);
     group.letters++;
-    if (!problem) group.readable++;
+    if (isReadable(readings)) group.readable++;
+    if (readings.some(({ encrypted }) => encrypted)) group.encrypted++;
     if (message.sentAt && message.sentAt.getTime() + this.#retentionMs - nowMs < EXPIRES_SOON_MS)
       group.expiring++;
     if (!deadLetter) return;
@@ -103,7 +134,16 @@ export class Groups {
     const shown = this.#groups.has(key(detail)) || this.#groups.size < MAX_GROUPS ? detail : OTHER_DETAILS;
     const known = this.#groups.get(key(shown));
     if (known) return known;
-    const group = { reason, detail: shown, letters: 0, readable: 0, expiring: 0, releases: [], example };
+    const group = {
+      reason,
+      detail: shown,
+      letters: 0,
+      readable: 0,
+      encrypted: 0,
+      expiring: 0,
+      releases: [],
+      example,
+    };
     this.#groups.set(key(shown), group);
     return group;
   }

@@ -170,7 +170,7 @@ export async function startLocalStack(
 ): Promise<RunningBackend> {
   const port = await new RandomPortGenerator().generatePort();
   const container = new LoopbackContainer(image)
-    .withEnvironment({ SERVICES: 'sqs' })
+    .withEnvironment({ SERVICES: 'sqs,kms' })
     .withExposedPorts({ container: 4566, host: port })
     .withWaitStrategy(Wait.forListeningPorts());
   const started = await (network

@@ -22,6 +22,18 @@ const ROW = 'consumer/src/adapters/order-row.ts';
 
 export const MUTATIONS: readonly Mutation[] = [
   {
+    name: 'encrypted message of this environment taken for one of another',
+    expected: 'WRONGLY_DEAD_LETTERED',
+    fault: 'producer stopped',
+    edits: [
+      {
+        file: 'shared/src/encryption/message-cipher.ts',
+        find: 'if (!isDeepStrictEqual({ ...found }, encryptionContext))',
+        replace: 'if (isDeepStrictEqual({ ...found }, encryptionContext))',
+      },
+    ],
+  },
+  {
     name: 'packed message deleted though some of its orders are not stored',
     expected: 'LOST',
     fault: 'flood of conflicts, packed',

@@ -4,6 +4,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { gunzipSync } from 'node:zlib';
 import { DeleteMessageBatchCommand, ReceiveMessageCommand, type SQSClient } from '@aws-sdk/client-sqs';
 import { DEAD_LETTER_ATTRIBUTE, deadLetterSchema } from '@orders/consumer/queue/dead-letter.ts';
+import type { MessageCipher } from '@orders/shared/encryption/message-cipher.ts';
+import { decryptMessages } from '@orders/shared/order/encrypted-message.ts';
 import { readableOrders } from '@orders/shared/order/packed-message.ts';
 import { commonFields, loadConfig } from '@orders/shared/runtime/config.ts';
 import { createLogger } from '@orders/shared/runtime/logger.ts';
@@ -42,7 +44,12 @@ export async function unsettled(
   return open;
 }
 
-type Received = { body: string; attributes: Record<string, string> };
+type Received = {
+  body: string;
+  attributes: Record<string, string>;
+  /** Of an encrypted message: the bodies in it. */
+  decrypted?: string[] | undefined;
+};
 
 /** Takes everything out of a queue that nobody uses any more; waits for what another reader still holds. */
 export async function drain(sqs: SQSClient, queueUrl: string): Promise<Received[]> {
@@ -72,17 +79,37 @@ export async function drain(sqs: SQSClient, queueUrl: string): Promise<Received[
   return all;
 }
 
+/** The same messages, with what is in those that are encrypted; what cannot be decrypted stays as it is. */
+export const decryptedBy =
+  (cipher: MessageCipher) =>
+  (messages: Received[]): Promise<Received[]> =>
+    Promise.all(
+      messages.map(async (message) => ({
+        ...message,
+        decrypted: await decryptMessages(message.body, cipher).catch(() => undefined),
+      })),
+    );
+
 /** The orders in messages that can be read. */
 export function foundIn(messages: Received[]): FoundOrder[] {
-  return messages.flatMap(({ body }) => readableOrders(body)).map((order) => found(order));
+  return messages
+    .flatMap(({ body, decrypted = [body] }) => decrypted.flatMap(readableOrders))
+    .map((order) => found(order));
 }
 
 /** The messages of the DLQ, with why they are there. */
 export function deadLettersIn(messages: Received[]): DeadLettered[] {
-  return messages.map(({ body, attributes }) => {
+  return messages.map(({ body, attributes, decrypted }) => {
     const letter = deadLetterSchema.safeParse(JSON.parse(attributes[DEAD_LETTER_ATTRIBUTE] ?? 'null')).data;
     const { reason, failures, attempts, messageId } = letter ?? {};
-    return { body, reason, failures, attempts, messageId, found: foundIn([{ body, attributes }])[0] };
+    return {
+      body,
+      reason,
+      failures,
+      attempts,
+      messageId,
+      found: foundIn([{ body, attributes, decrypted }])[0],
+    };
   });
 }
 

@@ -14,7 +14,14 @@ describe('planTrial', () => {
     const plans = trials.map((trial) => planTrial(trial, SEED, ALL));
     expect(new Set(plans.map(({ faults }) => faults[0]?.name))).toEqual(new Set(names(FAULTS)));
     expect(new Set(plans.flatMap(({ settings }) => Object.keys(settings)))).toEqual(
-      new Set(['PUBLISH_PACKING', 'SQS_CLIENT', 'MAX_IN_WORK', 'MIN_IN_WORK', 'POLLERS']),
+      new Set([
+        'PUBLISH_PACKING',
+        'SQS_CLIENT',
+        'MAX_IN_WORK',
+        'MIN_IN_WORK',
+        'POLLERS',
+        'MESSAGE_ENCRYPTION',
+      ]),
     );
     expect(new Set(plans.map(({ refusal }) => refusal))).toEqual(new Set(REFUSALS));
     expect(new Set(plans.map(({ store }) => store))).toEqual(new Set(['sqlite', 'postgres']));

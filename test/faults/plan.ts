@@ -34,6 +34,7 @@ const VARIANTS: readonly Record<string, string>[] = [
   { MAX_IN_WORK: '60' },
   { MIN_IN_WORK: '10', MAX_IN_WORK: '60' },
   { POLLERS: '4' },
+  { MESSAGE_ENCRYPTION: 'local' },
 ];
 const VARIANT_SHARE = 0.3;
 const BARE: Means = { postgres: undefined, libfaketime: undefined, pgbouncer: undefined };

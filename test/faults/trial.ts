@@ -5,6 +5,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { DeleteQueueCommand, type SQSClient } from '@aws-sdk/client-sqs';
 import type { QueueUrls } from '@orders/shared/sqs/queue-admin.ts';
 import { ensureQueues, queueDepth } from '@orders/shared/sqs/queue-admin.ts';
+import { aCipher, keyLine } from '@orders/shared/testing/cipher.ts';
 import { type Emulator, startEmulator } from '../../dev/emulator.ts';
 import { freePorts } from '../../dev/port-owner.ts';
 import type { PostgresServer } from '../../dev/postgres-server.ts';
@@ -25,6 +26,7 @@ import {
   archivesIn,
   connect,
   deadLettersIn,
+  decryptedBy,
   drain,
   failuresIn,
   foundIn,
@@ -200,14 +202,16 @@ class Trial {
     const peakBytes = this.#watch.peaks();
     const inFlightAfterStop = await this.#stopUnderLoad(client, sqs, queues);
 
+    const cipher = await aCipher({ MESSAGE_ENCRYPTION_KEY_FILE: this.#keyFile });
+    const decrypted = decryptedBy(cipher);
     const evidence: Evidence = {
       sent: this.#submissions,
       poison: this.#poison,
       stored: await store.rows(),
       askedFor,
       lookedUp,
-      queued: await drain(sqs, queues.queueUrl).then(foundIn),
-      deadLettered: await drain(sqs, queues.deadLetterQueueUrl).then(deadLettersIn),
+      queued: foundIn(await drain(sqs, queues.queueUrl).then(decrypted)),
+      deadLettered: deadLettersIn(await drain(sqs, queues.deadLetterQueueUrl).then(decrypted)),
       failures: this.#failures(),
       journaled: existsSync(this.#journal) ? journaledIn(readFileSync(this.#journal, 'utf8')) : [],
       unjournaled: unjournaledIn(producer.log()),
@@ -227,6 +231,7 @@ class Trial {
       toolFailures: this.#toolFailures,
       unanswered: this.#mayBeLate() ? [] : client.unanswered,
     };
+    cipher.close();
     const count = (answer: Submission['answer']) =>
       this.#submissions.filter((submission) => submission.answer === answer).length;
     return {
@@ -385,8 +390,15 @@ class Trial {
     return this.#emulator.endpoint;
   }
 
+  get #keyFile(): string {
+    const file = path.join(this.#options.folder, 'encryption-keys');
+    if (!existsSync(file)) writeFileSync(file, keyLine('campaign'));
+    return file;
+  }
+
   #serviceEnv(own: NodeJS.ProcessEnv, clockFile: string, faults: readonly Fault[]) {
     const env: NodeJS.ProcessEnv = { ...baseEnv(), ...SETTINGS, ...this.#plan.settings, ...own };
+    if (env['MESSAGE_ENCRYPTION']) env['MESSAGE_ENCRYPTION_KEY_FILE'] = this.#keyFile;
     if (faults.some(({ needs }) => needs.limitedDisk)) {
       env['NODE_OPTIONS'] = `--import=${import.meta.resolve('./limited-disk.ts')}`;
       env['CAMPAIGN_PAGE_LIMIT'] = String(PAGE_LIMIT);

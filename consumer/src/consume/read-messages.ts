@@ -58,9 +58,9 @@ async function readAll(leases: readonly Lease[], decryption?: Decryption): Promi
     const orders: ReceivedOrder[] = [];
     const bodies = decrypted ?? unpackMessages(message.body);
     const packed = bodies.length > 1 || (!decrypted && bodies[0] !== message.body);
+    const place = { inside: packed || decrypted !== undefined, packed };
     for (const body of bodies) {
-      // The attributes of the message say nothing about what is in it.
-      orders.push(readOrder(body, decrypted || packed ? {} : message.attributes, packed));
+      orders.push(readOrder(body, message, place));
       if (performance.now() < turnEndsAt) continue;
       await setImmediate();
       turnEndsAt = performance.now() + TURN_MS;
@@ -85,9 +85,14 @@ function unencryptedMessage({ body }: ReceivedMessage, { traceId }: ReceivedOrde
   return { body, traceId, outcome: { kind: 'rejected', reason: 'UNENCRYPTED', error } };
 }
 
-function readOrder(body: string, attributes: ReceivedMessage['attributes'], packed: boolean): ReceivedOrder {
+function readOrder(
+  body: string,
+  message: ReceivedMessage,
+  { inside, packed }: { inside: boolean; packed: boolean },
+): ReceivedOrder {
   try {
-    const decoded = decodeOrderMessage(body, attributes, { packed });
+    // The attributes of a message say nothing about what is inside it.
+    const decoded = decodeOrderMessage(body, inside ? {} : message.attributes, { packed });
     const { order, contentHash, traceparent, clientId } = decoded;
     return {
       body,

@@ -43,7 +43,7 @@ export function orderOf(orderId: string, bytes = ORDER_BYTES): Order {
   };
 }
 
-const TRACEPARENT = '00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01';
+export const TRACEPARENT = '00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01';
 
 /** The message that order-producer makes of an order. */
 export function messageOf(order: Order): Promise<EncodedMessage> {

@@ -257,6 +257,10 @@ export const DASHBOARDS: readonly Dashboard[] = [
                 legend: 'keys not read, {{service}}',
               },
               {
+                expr: perSecond('encryption_key_file_errors_total', '', 'service'),
+                legend: '{{service}}: file of encryption keys',
+              },
+              {
                 expr: perSecond('http_rate_limited_total', '', 'limit'),
                 legend: 'limited by {{limit}}',
               },

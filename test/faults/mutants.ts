@@ -207,18 +207,16 @@ export const MUTATIONS: readonly Mutation[] = [
     edits: [
       {
         file: 'producer/src/adapters/sqs-order-publisher.ts',
-        find: 'const receipt = await (packs ? this.#packer : this.#batcher).add({',
-        replace: 'const receipt = await early(packs ? this.#packer : this.#batcher).add({',
+        find: 'await (packs ? this.#packer.add(entry) : this.#sendAlone(entry));',
+        replace: 'early(packs ? this.#packer.add(entry) : this.#sendAlone(entry));',
       },
       {
         file: 'producer/src/adapters/sqs-order-publisher.ts',
         find: 'export type SqsOrderPublisherOptions',
-        replace: `const early = (batcher: any) => ({
-  add: async (entry: any) => {
-    batcher.add(entry).catch(() => {});
-    return { messageId: '' };
-  },
-});
+        replace: `const early = (sending: Promise<unknown>) => {
+  sending.catch(() => {});
+  return { messageId: '' };
+};
 
 export type SqsOrderPublisherOptions`,
       },

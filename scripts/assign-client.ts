@@ -31,7 +31,7 @@ export const command = defineCommand({
     'dry-run': flag('says how many orders it would be'),
     confirm: {
       takes: 'CLIENT',
-      description: "the client's name again, outside dev, if nobody can be asked for it",
+      description: "the client's name again, outside dev or with PostgreSQL, if nobody can be asked for it",
       schema: z.string().optional(),
     },
   },
@@ -53,7 +53,9 @@ async function main(values: ValuesOf<typeof command>): Promise<number> {
   const orders = await openOwnerlessOrders(databaseUrl);
   try {
     const rule = { customer, prefix };
-    if (values['dry-run'] || appEnv.data !== 'dev') {
+    // A database that others may share asks too, whatever the environment is called.
+    const asks = appEnv.data !== 'dev' || !databaseUrl.startsWith('sqlite:');
+    if (values['dry-run'] || asks) {
       const { chosen, others } = await orders.count(rule);
       console.log(
         `${chosen} orders of nobody would be given to ${client}; ${others} others would stay nobody's`,

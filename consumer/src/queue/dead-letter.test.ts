@@ -45,6 +45,15 @@ test.each([0, 3, 9, 10])('dead letter, of a message with %i attributes, goes bac
   expect(deadLetter).toMatchObject(reason);
 });
 
+test('dead letter, of a message with a group, keeps it there and back', () => {
+  const message = toReceivedMessage({ Body: 'body', Attributes: { MessageGroupId: 'a-client' } });
+  const sent = toDeadLetterMessage(message, reason);
+  expect(sent).toMatchObject({ MessageGroupId: 'a-client' });
+  const back = toReceivedMessage({ Body: 'body', Attributes: { MessageGroupId: 'a-client' } });
+  expect(fromDeadLetterMessage(back).original).toMatchObject({ MessageGroupId: 'a-client' });
+  expect(toDeadLetterMessage(received(1), reason)).not.toHaveProperty('MessageGroupId');
+});
+
 test.each([0, 4, 9])('dead letter, of a message whose attribute %i is large, is not much larger', (large) => {
   const message = received(10);
   const value = { DataType: 'Binary', BinaryValue: new Uint8Array(200_000) };

@@ -3,7 +3,7 @@ import { asMessageText } from '@orders/shared/sqs/message-limits.ts';
 import type { MessageToSend } from '@orders/shared/sqs/message-sender.ts';
 import { z } from 'zod';
 import { REJECTION_REASONS, type RejectionReason } from '../domain/outcome.ts';
-import type { ReceivedMessage } from './received-message.ts';
+import { groupOf, type ReceivedMessage } from './received-message.ts';
 
 const REASONS = Object.entries(REJECTION_REASONS)
   .map(([code, meaning]) => `${code} (${meaning})`)
@@ -62,6 +62,7 @@ export function toDeadLetterMessage(
     ...(moved.length > 0 ? { movedAttributes: Object.fromEntries(moved) } : {}),
   };
   return {
+    ...groupOf(message),
     MessageBody: message.body,
     MessageAttributes: {
       ...attributes,
@@ -91,6 +92,7 @@ export function fromDeadLetterMessage(message: ReceivedMessage): {
   );
   return {
     original: {
+      ...groupOf(message),
       MessageBody: message.body,
       MessageAttributes: { ...attributes, ...Object.fromEntries(moved) },
     },

@@ -11,6 +11,8 @@ export type ReceivedMessage = {
   rawAttributes: Record<string, MessageAttributeValue>;
   /** Counts receives, not failures: crashes and looks from a console count too. */
   receiveCount: number;
+  /** To whom fair queues count it: `MessageGroupId`. */
+  groupId: string | undefined;
   sentAt: Date | undefined;
   firstReceivedAt: Date | undefined;
 };
@@ -28,10 +30,15 @@ export function toReceivedMessage(message: Message): ReceivedMessage {
     attributes,
     rawAttributes,
     receiveCount: Number(message.Attributes?.ApproximateReceiveCount ?? 1),
+    groupId: message.Attributes?.MessageGroupId,
     sentAt: timestamp(message.Attributes?.SentTimestamp),
     firstReceivedAt: timestamp(message.Attributes?.ApproximateFirstReceiveTimestamp),
   };
 }
+
+/** For sending on what was received: it still counts to the same client. */
+export const groupOf = ({ groupId }: Pick<ReceivedMessage, 'groupId'>): { MessageGroupId?: string } =>
+  groupId === undefined ? {} : { MessageGroupId: groupId };
 
 function timestamp(epochMs: string | undefined): Date | undefined {
   return epochMs === undefined ? undefined : new Date(Number(epochMs));

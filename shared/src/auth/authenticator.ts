@@ -22,6 +22,7 @@ export type AuthConfig = Pick<
   | 'JWT_AUDIENCE'
   | 'JWT_JWKS'
   | 'JWT_ALGORITHMS'
+  | 'JWT_TYPE'
   | 'JWT_CLOCK_TOLERANCE_SECONDS'
 >;
 
@@ -105,6 +106,7 @@ export function createAuthenticator(options: AuthenticatorOptions): Authenticato
         audience: config.JWT_AUDIENCE ?? '',
         jwks: config.JWT_JWKS ?? '',
         algorithms: config.JWT_ALGORITHMS,
+        type: config.JWT_TYPE,
         clockToleranceSeconds: config.JWT_CLOCK_TOLERANCE_SECONDS,
         logger,
       });

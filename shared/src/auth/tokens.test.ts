@@ -30,9 +30,12 @@ const publicKey = async (pair: KeyPair, kid: string) => ({
   alg: 'RS256',
 });
 
-const sign = (payload: Record<string, unknown> = {}, { pair = keys, kid = 'k1' } = {}) =>
+const sign = (
+  payload: Record<string, unknown> = {},
+  { pair = keys, kid = 'k1', typ = undefined as string | undefined } = {},
+) =>
   new SignJWT({ ...claims, exp: nowSeconds() + 300, ...payload })
-    .setProtectedHeader({ alg: 'RS256', kid })
+    .setProtectedHeader({ alg: 'RS256', kid, ...(typ === undefined ? {} : { typ }) })
     .sign(pair.privateKey);
 
 /** An issuer that publishes its keys, and can be away. */
@@ -119,6 +122,11 @@ describe('a token', () => {
     ],
     ['names no client', () => sign({ client_id: undefined })],
     ['has a client that would break a log line', () => sign({ client_id: 'a\nb' })],
+    ['is of another type', () => sign({}, { typ: 'logout+jwt' })],
+    ['is an ID token of Cognito', () => sign({ token_use: 'id' }, { typ: 'JWT' })],
+    ['is an ID token of Keycloak', () => sign({ typ: 'ID' }, { typ: 'JWT' })],
+    ['is an ID token beside an access token', () => sign({ at_hash: 'x' })],
+    ['is an ID token beside a code', () => sign({ c_hash: 'x' })],
     [
       'is altered',
       async () => (await sign()).replace(/\.[^.]+\./, `.${btoa('{"iss":"https://id.example"}')}.`),
@@ -128,6 +136,24 @@ describe('a token', () => {
   ])('that %s is nobody', async (_what, token) => {
     const { verifier } = await verifierOf(await keysInFile());
     expect(await verifier.verify(await token())).toBeUndefined();
+  });
+
+  it.each(['at+jwt', 'application/at+jwt', 'AT+JWT', 'JWT', undefined])(
+    'of type %s is taken',
+    async (typ) => {
+      const { verifier } = await verifierOf(await keysInFile());
+      expect((await verifier.verify(await sign({}, { typ })))?.id).toBe('web-shop');
+    },
+  );
+
+  it.each([
+    ['at+jwt', 'web-shop'],
+    ['application/at+jwt', 'web-shop'],
+    ['JWT', undefined],
+    [undefined, undefined],
+  ])('of type %s, where at+jwt is required, is of %s', async (typ, id) => {
+    const { verifier } = await verifierOf(await keysInFile(), { type: 'at+jwt' });
+    expect((await verifier.verify(await sign({}, { typ })))?.id).toBe(id);
   });
 
   it.each([-25, 25])('from a clock that is %i s off is taken', async (offSeconds) => {

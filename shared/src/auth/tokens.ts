@@ -6,6 +6,7 @@ import {
   customFetch,
   errors,
   type JSONWebKeySet,
+  type JWTHeaderParameters,
   type JWTPayload,
   type JWTVerifyGetKey,
   jwtVerify,
@@ -22,6 +23,8 @@ export type TokenOptions = {
   /** Where the issuer publishes its keys (RFC 7517): an http(s) URL, or a file. */
   jwks: string;
   clockToleranceSeconds: number;
+  /** Required of each token where given (RFC 9068, 2.1). */
+  type?: 'at+jwt' | undefined;
   logger: Pick<Logger, 'warn'>;
 };
 
@@ -97,15 +100,17 @@ export class TokenVerifier {
    */
   async verify(token: string): Promise<Client | undefined> {
     if (token.length > MAX_TOKEN_LENGTH) return undefined;
-    const { issuer, audience, algorithms, clockToleranceSeconds } = this.#options;
+    const { issuer, audience, algorithms, clockToleranceSeconds, type } = this.#options;
     try {
-      const { payload } = await jwtVerify(token, this.#keys, {
+      const { payload, protectedHeader } = await jwtVerify(token, this.#keys, {
         issuer,
         audience,
         algorithms: [...algorithms],
         clockTolerance: clockToleranceSeconds,
         requiredClaims: ['exp'],
+        ...(type ? { typ: type } : {}),
       });
+      if (!isAccessToken(protectedHeader, payload)) return undefined;
       const client = clientOf(payload);
       const goodUntilMs = ((payload.exp ?? 0) + clockToleranceSeconds) * 1_000;
       if (client) this.#remembered.set(hash('sha256', token), { client, goodUntilMs });
@@ -125,6 +130,20 @@ function parseKeys(text: string): JSONWebKeySet {
   } catch {
     throw new Error('the file is not JSON');
   }
+}
+
+/**
+ * By its type (RFC 9068, 2.1). Many issuers write `JWT` or nothing, in ID tokens as well: those are told by what no
+ * access token has (OpenID Connect Core, 3.1.3.6 and 3.3.2.11; Cognito's `token_use`; Keycloak's `typ`).
+ */
+function isAccessToken({ typ = 'JWT' }: JWTHeaderParameters, payload: JWTPayload): boolean {
+  const type = String(typ)
+    .toLowerCase()
+    .replace(/^application\//, '');
+  if (type === 'at+jwt') return true;
+  const isIdToken =
+    payload['token_use'] === 'id' || payload['typ'] === 'ID' || 'at_hash' in payload || 'c_hash' in payload;
+  return type === 'jwt' && !isIdToken;
 }
 
 /** The client is who asked for the token: `client_id` (RFC 9068), `azp` (OpenID Connect), else its subject. */

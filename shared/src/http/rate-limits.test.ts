@@ -201,6 +201,24 @@ describe('FAILED_LOGINS_PER_MINUTE', () => {
     expect(await statuses(2, wrong)).toEqual([401, 429]);
   });
 
+  it.each([
+    ['2001:db8:1:2::1', '2001:db8:1:2:ffff::9', 429],
+    ['2001:db8::1', '2001:db8:0:0:5::', 429],
+    ['2001:db8:1:2::1', '2001:db8:1:3::1', 401],
+    ['::1', '::2:0:0:0:1', 401],
+    // IPv4 addresses in the form of a socket that takes both.
+    ['::ffff:192.0.2.1', '::ffff:192.0.2.2', 401],
+    ['fe80::1%eth0', 'fe80::2%eth0', 429],
+  ])(
+    'counts IPv6 by the /64 that one host has: after %s, %s is answered %s',
+    async (first, second, status) => {
+      const { order } = await serverWith({ FAILED_LOGINS_PER_MINUTE: 1 });
+      const from = async (remoteAddress: string) =>
+        (await order('order_wrong', { remoteAddress })).statusCode;
+      expect([await from(first), await from(second)]).toEqual([401, status]);
+    },
+  );
+
   const behind = (remoteAddress: string, forwardedFor: string) => ({
     remoteAddress,
     headers: { 'x-api-key': 'order_wrong', 'x-forwarded-for': forwardedFor },

@@ -1,3 +1,4 @@
+import { isIPv6 } from 'node:net';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import type { CommonConfig } from '../runtime/config.ts';
 import type { CommonMetrics } from '../runtime/metrics.ts';
@@ -99,7 +100,19 @@ function remaining({ name, buckets }: Limit, key: string): string {
 }
 
 /** A space is in no name of a client, so that none is taken for an address. */
-const keyOf = ({ client, ip }: Pick<FastifyRequest, 'client' | 'ip'>) => client.id ?? `address ${ip}`;
+const keyOf = ({ client, ip }: Pick<FastifyRequest, 'client' | 'ip'>) =>
+  client.id ?? `address ${networkOf(ip)}`;
+
+/** An IPv6 host has a /64 to choose addresses from (RFC 4291, 2.5.1), so that counts. Others count as they are. */
+function networkOf(ip: string): string {
+  if (!isIPv6(ip)) return ip;
+  // The URL's form is that of RFC 5952; it takes no zone.
+  const address = new URL(`http://[${ip.replace(/%.*/, '')}]`).hostname.slice(1, -1);
+  if (address.startsWith('::ffff:')) return address;
+  const [left = [], right = []] = address.split('::').map((part) => part.split(':').filter(Boolean));
+  const zeros = Array<string>(8 - left.length - right.length).fill('0');
+  return `${[...left, ...zeros, ...right].slice(0, 4).join(':')}::/64`;
+}
 
 function bytesOf({ method, headers, routeOptions }: FastifyRequest): number {
   if (method !== 'POST') return 0;
@@ -122,9 +135,10 @@ export function limitFailedLogins({
   if (!perMinute) return () => undefined;
   const buckets = new TokenBuckets({ capacity: perMinute, perSecond: perMinute / SECONDS_PER_MINUTE });
   return ({ ip }) => {
-    const waitMs = buckets.waitMs(ip, 1);
+    const network = networkOf(ip);
+    const waitMs = buckets.waitMs(network, 1);
     if (waitMs === 0) {
-      buckets.take(ip, 1);
+      buckets.take(network, 1);
       return undefined;
     }
     metrics.rateLimited.inc({ limit: FAILED_LOGINS });

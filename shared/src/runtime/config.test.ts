@@ -109,6 +109,12 @@ describe('outside dev', () => {
       'AWS_ENDPOINT_URL: must begin with https:',
     ],
     [{ APP_ENV: 'production', AWS_ENDPOINT_URL: 'http://sqs:1' }, 'AWS_ENDPOINT_URL: must begin with https:'],
+    // The SDK asks them for credentials.
+    ...['STS', 'SSO', 'SSO_OIDC', 'SIGNIN'].map((service): [Record<string, string>, string] => [
+      { ...staging, [`AWS_ENDPOINT_URL_${service}`]: 'http://sqs:1' },
+      `AWS_ENDPOINT_URL_${service}: must begin with https:`,
+    ]),
+    [{ ...staging, AWS_ENDPOINT_URL_STS: 'aws' }, 'AWS_ENDPOINT_URL_STS: must be a URL'],
     [{ APP_ENV: 'production', ALLOW_PLAINTEXT: 'sqs' }, 'ALLOW_PLAINTEXT: is for tests, and refused'],
     [{ ...staging, ALLOW_PLAINTEXT: 'all' }, 'ALLOW_PLAINTEXT'],
     [{ ...staging, NODE_TLS_REJECT_UNAUTHORIZED: '0' }, 'NODE_TLS_REJECT_UNAUTHORIZED: must not be 0'],
@@ -122,6 +128,7 @@ describe('outside dev', () => {
   it.each([
     { ...staging, AWS_ENDPOINT_URL: 'https://sqs:1' },
     { ...staging, AWS_ENDPOINT_URL: 'aws' },
+    { ...staging, AWS_ENDPOINT_URL_STS: 'https://sts:1' },
     { ...staging, AWS_ENDPOINT_URL: 'http://sqs:1', ALLOW_PLAINTEXT: 'sqs' },
     { APP_ENV: 'dev', AWS_ENDPOINT_URL: 'http://sqs:1', NODE_TLS_REJECT_UNAUTHORIZED: '0' },
   ])('loadConfig, of %j, takes it', (env) => {

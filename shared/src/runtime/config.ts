@@ -72,6 +72,14 @@ export const commonFields = {
   AWS_ENDPOINT_URL_KMS: sqsEndpointUrl
     .optional()
     .describe('URL of a KMS emulator, or aws; takes precedence over AWS_ENDPOINT_URL'),
+  AWS_ENDPOINT_URL_STS: httpUrl
+    .optional()
+    .describe('URL that the AWS SDK asks for credentials instead of STS'),
+  AWS_ENDPOINT_URL_SSO: httpUrl.optional().describe('as AWS_ENDPOINT_URL_STS, of IAM Identity Center'),
+  AWS_ENDPOINT_URL_SSO_OIDC: httpUrl
+    .optional()
+    .describe("as AWS_ENDPOINT_URL_STS, of IAM Identity Center's tokens"),
+  AWS_ENDPOINT_URL_SIGNIN: httpUrl.optional().describe('as AWS_ENDPOINT_URL_STS, of aws login'),
   ORDER_QUEUE_NAME: queueName.default('order-queue').describe('name of the order queue'),
   ORDER_DLQ_NAME: queueName.default('order-dlq').describe('name of the dead-letter queue'),
   RELEASE_VERSION: z
@@ -115,6 +123,12 @@ export const commonFields = {
   JWT_ALGORITHMS: listOf(z.enum(TOKEN_ALGORITHMS))
     .default(['RS256'])
     .describe('algorithms that tokens may be signed with'),
+  JWT_TYPE: z
+    .literal('at+jwt')
+    .optional()
+    .describe(
+      'at+jwt requires this type of each token (RFC 9068), which no ID token has; if unset, JWT or none is taken as well',
+    ),
   JWT_CLOCK_TOLERANCE_SECONDS: integer(0, 300).default(30).describe("how far the issuer's clock may be off"),
   CLIENT_ORDERS_PER_SECOND: integer(1, 1_000_000)
     .optional()
@@ -273,7 +287,7 @@ export const mayBePlaintext = (
 ): boolean => APP_ENV === 'dev' || ALLOW_PLAINTEXT.includes(what);
 
 const endpointIsEncrypted = (
-  variable: 'AWS_ENDPOINT_URL_SQS' | 'AWS_ENDPOINT_URL_KMS' | 'AWS_ENDPOINT_URL',
+  variable: keyof CommonConfig & `AWS_ENDPOINT_URL${string}`,
 ): ConfigRule<CommonConfig> => ({
   needs: [variable, 'APP_ENV', 'ALLOW_PLAINTEXT'],
   holds: ({ [variable]: url = 'aws', ...config }) =>
@@ -306,6 +320,10 @@ const TLS_RULES: ConfigRule<CommonConfig>[] = [
   endpointIsEncrypted('AWS_ENDPOINT_URL_SQS'),
   endpointIsEncrypted('AWS_ENDPOINT_URL_KMS'),
   endpointIsEncrypted('AWS_ENDPOINT_URL'),
+  endpointIsEncrypted('AWS_ENDPOINT_URL_STS'),
+  endpointIsEncrypted('AWS_ENDPOINT_URL_SSO'),
+  endpointIsEncrypted('AWS_ENDPOINT_URL_SSO_OIDC'),
+  endpointIsEncrypted('AWS_ENDPOINT_URL_SIGNIN'),
   {
     needs: ['NODE_TLS_REJECT_UNAUTHORIZED', 'APP_ENV'],
     holds: ({ NODE_TLS_REJECT_UNAUTHORIZED, APP_ENV }) =>

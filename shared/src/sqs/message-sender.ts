@@ -8,7 +8,11 @@ import { MAX_BATCH_ENTRIES, sendEntries } from './batch.ts';
 import { Batcher } from './batcher.ts';
 import { MAX_REQUEST_BYTES } from './queues.ts';
 
-export type MessageToSend = { MessageBody: string; MessageAttributes: Record<string, MessageAttributeValue> };
+export type MessageToSend = {
+  MessageBody: string;
+  MessageAttributes: Record<string, MessageAttributeValue>;
+  MessageGroupId?: string;
+};
 
 /** The message was no longer wanted when its turn came, and was not sent. */
 export class NotWantedError extends Error {

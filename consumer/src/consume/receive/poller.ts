@@ -36,6 +36,7 @@ const SYSTEM_ATTRIBUTES = [
   'ApproximateReceiveCount',
   'SentTimestamp',
   'ApproximateFirstReceiveTimestamp',
+  'MessageGroupId',
 ] as const;
 
 /** One loop of long polls. Only `stop` ends it; after an error it backs off. */

@@ -8,6 +8,7 @@ import { isMessageBody } from '@orders/shared/sqs/message-limits.ts';
 import { MessageSender, NotWantedError } from '@orders/shared/sqs/message-sender.ts';
 import { asError, isStored, type Rejected } from '../../domain/outcome.ts';
 import type { ConsumerMetrics } from '../../metrics.ts';
+import { groupOf } from '../../queue/received-message.ts';
 import type { Lease } from '../lease.ts';
 import type { ReceivedOrder } from '../read-messages.ts';
 import { CopySender, type Piece } from './copy-sender.ts';
@@ -77,7 +78,8 @@ export class PackedSettler {
     // How an emulator refuses such a line is nothing to go by: a missing parameter, an invalid action.
     if (!isMessageBody(body)) throw new BatchEntryError({ Code: 'InvalidMessageContents' });
     if (outcome.kind === 'rejected') await this.#reject(piece, outcome, order);
-    else await this.#orders.send(piece, { MessageBody: body, MessageAttributes: {} });
+    else
+      await this.#orders.send(piece, { ...groupOf(piece.message), MessageBody: body, MessageAttributes: {} });
   }
 
   async #rejectWhole(lease: Lease, first: ReceivedOrder, lines: number): Promise<void> {

@@ -223,6 +223,23 @@ describe('copies', () => {
     expect(harness.sqs.deadLetters).toEqual([]);
   });
 
+  test('consumer, when it requeues the orders of a packed message, keeps them in its group', async () => {
+    const body = await packOf(await Promise.all([anOrder(), anOrder()].map(bodyOf)));
+    const harness = start({}, ({ sqs, repository }) => {
+      repository.beforeSave = () => {
+        throw new Error('for a while');
+      };
+      const { Attributes = {} } = sqs.put(body);
+      Attributes.MessageGroupId = 'a-client';
+    });
+    await eventually(() => expect(harness.sqs.deletedHandles()).toHaveLength(1));
+    const sentBack = sendsTo(harness, 'queue').flatMap(({ input }) => input.Entries ?? []);
+    expect(sentBack).toHaveLength(2);
+    for (const entry of sentBack) expect(entry).toMatchObject({ MessageGroupId: 'a-client' });
+    const asked = harness.sqs.calls.find(({ operation }) => operation === 'ReceiveMessage')?.input;
+    expect(asked).toMatchObject({ MessageSystemAttributeNames: expect.arrayContaining(['MessageGroupId']) });
+  });
+
   test('consumer, when a packed message is redelivered after one copy failed, sends only that copy', async () => {
     const lines = Array.from({ length: 15 }, (_, n) => `no order ${n}`);
     const body = await packOf(lines);

@@ -1,7 +1,8 @@
-import { readFileSync } from 'node:fs';
+import { spawnSync } from 'node:child_process';
+import { existsSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { Client } from 'pg';
-import { afterEach, expect, test, vi } from 'vitest';
+import { afterEach, describe, expect, test, vi } from 'vitest';
 import { parse } from 'yaml';
 
 type Compose = { services: Record<string, { environment: Record<string, string> }> };
@@ -21,5 +22,39 @@ test('docker-compose.dev.yml puts the password of PostgreSQL beside the URL, whe
     user: 'orders',
     host: 'postgres',
     password: '2024/sEcret@%',
+  });
+});
+
+describe('docker-compose.monitoring.yml', () => {
+  const ROOT = path.join(import.meta.dirname, '..');
+  const { services }: { services: Record<string, { image: string; ports: string[]; volumes?: string[] }> } =
+    parse(readFileSync(path.join(ROOT, 'docker-compose.monitoring.yml'), 'utf8'), { merge: true });
+  const hasCompose = spawnSync('docker-compose', ['--version']).status === 0;
+
+  test.skipIf(!hasCompose)('is accepted by docker-compose beside docker-compose.dev.yml', () => {
+    const files = ['-f', 'docker-compose.dev.yml', '-f', 'docker-compose.monitoring.yml'];
+    const { status, stderr, stdout } = spawnSync('docker-compose', [...files, 'config', '--services'], {
+      cwd: ROOT,
+      encoding: 'utf8',
+    });
+    expect(status, stderr).toBe(0);
+    expect(stdout.split('\n')).toEqual(
+      expect.arrayContaining(['producer', 'consumer', 'prometheus', 'alertmanager', 'grafana', 'jaeger']),
+    );
+  });
+
+  test('pins each image, and listens on loopback alone', () => {
+    for (const { image, ports } of Object.values(services)) {
+      expect(image).toMatch(/:v?\d+\.\d+\.\d+$/);
+      for (const port of ports) expect(port).toMatch(/^127\.0\.0\.1:/);
+    }
+  });
+
+  test('mounts only what is there: Docker would make a folder of what is not', () => {
+    const mounted = Object.values(services).flatMap(({ volumes = [] }) =>
+      volumes.map((volume) => volume.split(':')[0] ?? ''),
+    );
+    expect(mounted).toContain('./monitoring/prometheus/rules.yml');
+    expect(mounted.filter((file) => !existsSync(path.join(ROOT, file)))).toEqual([]);
   });
 });

@@ -3,7 +3,7 @@ import { readContacts } from './contacts.ts';
 import { grafanaDashboard } from './grafana.ts';
 import { metricsPage } from './metrics-page.ts';
 import { DASHBOARDS } from './panels.ts';
-import { generatedYaml, prometheusRule, ruleFile } from './prometheus.ts';
+import { generatedYaml, prometheusConfig, prometheusRule, ruleFile } from './prometheus.ts';
 import { runbookIndex } from './runbook-index.ts';
 
 /** Every generated file of the monitoring, by its path in the repository. `npm run docs` writes them. */
@@ -14,6 +14,17 @@ export function monitoringFiles(): Record<string, string> {
     'monitoring/alertmanager/alertmanager.yml': generatedYaml(
       alertmanagerConfig(contacts, productionDelivery(contacts)),
     ),
+    'monitoring/stack/prometheus.yml': generatedYaml(
+      prometheusConfig({
+        targets: [
+          { address: 'producer:8080', service: 'order-producer' },
+          { address: 'consumer:8081', service: 'order-consumer' },
+        ],
+        rules: '/etc/prometheus/rules.yml',
+        alertmanager: 'alertmanager:9093',
+      }),
+    ),
+    'monitoring/stack/alertmanager.yml': generatedYaml(alertmanagerConfig(contacts, {})),
     ...Object.fromEntries(
       DASHBOARDS.map((dashboard) => [
         `monitoring/grafana/${dashboard.uid}.json`,

@@ -3,6 +3,7 @@ import { command as performanceTest } from '../bench/performance-test.ts';
 import { command as deadLetters } from '../dev/dead-letters.ts';
 import { command as demo } from '../dev/demo.ts';
 import { command as start } from '../dev/start.ts';
+import { command as monitoring } from '../monitoring/start.ts';
 import { command as api } from '../test/api/fuzz.ts';
 import { command as faults } from '../test/faults/campaign.ts';
 import { command as mutations } from '../test/faults/mutations.ts';
@@ -40,6 +41,7 @@ export const docs = defineCommand({
  */
 export const COMMANDS: readonly Command[] = [
   start,
+  monitoring,
   demo,
   deadLetters,
   performanceTest,

@@ -1,4 +1,5 @@
 import { execFile, spawnSync } from 'node:child_process';
+import { existsSync } from 'node:fs';
 import path from 'node:path';
 import { promisify } from 'node:util';
 
@@ -14,13 +15,20 @@ const PROGRAMS = {
 
 export type Tool = { program: string | undefined; reason: string };
 
+/** Without it, Debian's Alertmanager answers `--version` and does not start. */
+const DEBIAN_TEMPLATES = '/usr/share/prometheus/alertmanager/default.tmpl';
+
 /** @throws where it is missing, and REQUIRE_MONITORING=1 says it must be there */
 export function findTool(name: keyof typeof PROGRAMS): Tool {
   const program = PROGRAMS[name].find(
-    (candidate) => spawnSync(candidate, ['--version'], { stdio: 'ignore' }).error === undefined,
+    (candidate) =>
+      spawnSync(candidate, ['--version'], { stdio: 'ignore' }).error === undefined &&
+      (candidate !== 'prometheus-alertmanager' || existsSync(DEBIAN_TEMPLATES)),
   );
   if (program) return { program, reason: name };
-  const reason = `${name} is not on the PATH; on Debian and Ubuntu: apt-get install prometheus prometheus-alertmanager`;
+  const missing =
+    name === 'alertmanager' ? `not on the PATH, or Debian's without ${DEBIAN_TEMPLATES}` : 'not on the PATH';
+  const reason = `${name} is ${missing}; on Debian and Ubuntu: apt-get install prometheus prometheus-alertmanager`;
   if (process.env['REQUIRE_MONITORING'] === '1') throw new Error(`REQUIRE_MONITORING=1, and ${reason}`);
   return { program: undefined, reason };
 }

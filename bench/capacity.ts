@@ -1,3 +1,4 @@
+import { PRICES } from '../infra/prices.ts';
 import { round } from './contest.ts';
 import { keep, kept, load, machine } from './results.ts';
 
@@ -18,9 +19,6 @@ export type Capacity = { at: string; machine: string; load: number; report: Capa
 
 const NAME = 'capacity';
 
-/** AWS's list price of a million requests to a standard queue beyond the free million a month, in US dollars. */
-const DOLLARS_PER_MILLION_REQUESTS = 0.4;
-
 export function keepCapacity(report: CapacityReport): void {
   const capacity: Capacity = { at: new Date().toISOString(), machine: machine(), load: load(), report };
   keep(NAME, capacity);
@@ -33,7 +31,7 @@ export function capacitySection({ at, machine, load, report }: Capacity): string
   const { stored, producer, consumer } = report;
   const row = (name: string, { cpuSeconds, peakMegabytes, sqsRequestsPer1000 }: Service) =>
     `| ${name} | ${round(stored / cpuSeconds)} | ${peakMegabytes} | ${round(sqsRequestsPer1000)} | ${round(
-      sqsRequestsPer1000 * 1_000 * (DOLLARS_PER_MILLION_REQUESTS / 1e6),
+      sqsRequestsPer1000 * 1_000 * (PRICES.sqsRequests.dollars / 1e6),
     )} |`;
   return `## Capacity of a pod
 

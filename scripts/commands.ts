@@ -10,6 +10,7 @@ import { command as mutations } from '../test/faults/mutations.ts';
 import { command as faultsReport } from '../test/faults/report.ts';
 import { command as soak } from '../test/soak/soak.ts';
 import { command as assignClient } from './assign-client.ts';
+import { command as capacity } from './capacity.ts';
 import { command as imagesCheck } from './check-images.ts';
 import { command as clientKey } from './client-key.ts';
 import { type Command, defineCommand, flag } from './command.ts';
@@ -27,7 +28,7 @@ export const docs = defineCommand({
   name: 'npm run docs --',
   forContributors: true,
   summary:
-    'Generates files from the code: docs/configuration.md, docs/commands.md, docs/asyncapi.yaml, .env.example, and the rules, dashboards and pages that monitoring/generate.ts lists.',
+    'Generates files from the code: docs/configuration.md, docs/capacity.md, docs/commands.md, docs/cost.md, docs/asyncapi.yaml, .env.example, and the rules, dashboards and pages that monitoring/generate.ts lists.',
   positionals: {},
   options: { check: flag('writes nothing, and fails if a file is outdated') },
   changes: 'those files.',
@@ -45,6 +46,7 @@ export const COMMANDS: readonly Command[] = [
   demo,
   deadLetters,
   performanceTest,
+  capacity,
   clientKey,
   manageQueues,
   dlq,

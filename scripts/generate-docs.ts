@@ -4,8 +4,10 @@ import { consumerConfigSchema } from '@orders/consumer/config.ts';
 import { producerConfigSchema } from '@orders/producer/config.ts';
 import { stringify } from 'yaml';
 import { z } from 'zod';
+import { costPage } from '../infra/cost.ts';
 import { monitoringFiles } from '../monitoring/generate.ts';
 import { asyncApiDocument } from './asyncapi.ts';
+import { capacityPage } from './capacity/page.ts';
 import { runCommand } from './command.ts';
 import { COMMANDS, docs } from './commands.ts';
 import { commandsPage } from './commands-page.ts';
@@ -104,6 +106,8 @@ await runCommand(docs, async ({ check }) => {
   const files = {
     'docs/configuration.md': configurationPage(),
     'docs/commands.md': commandsPage(COMMANDS),
+    'docs/capacity.md': capacityPage(),
+    'docs/cost.md': costPage(),
     '.env.example': envExample(),
     'docs/asyncapi.yaml': asyncApiPage(),
     ...monitoringFiles(),

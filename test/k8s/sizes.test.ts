@@ -1,9 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { parse } from 'yaml';
-import { keptCapacity } from '../../bench/capacity.ts';
-import { type Measure, spread } from '../../bench/contest.ts';
-import { kept, type SuiteResult } from '../../bench/results.ts';
+import { measured, measuredCapacity } from '../../bench/measured.ts';
 import { aQuarterOf } from '../../scripts/deploy/consumer-gradual.ts';
 
 /** The formulas of k8s/README.md, over the benchmarks as they were run last: what is written must not drift from them. */
@@ -26,18 +24,7 @@ const deploymentOf = (service: string) => `k8s/base/${service}/deployment.yaml`;
 const text = (file: string) => readFileSync(file, 'utf8').replaceAll(/\n *(# )?(?=\S)/g, ' ');
 const yaml = (file: string) => parse(readFileSync(file, 'utf8'));
 
-function measured(suite: string, contest: string, contestant: string, measure: Measure): number {
-  const rows = kept<SuiteResult>(suite)?.contests.find(({ title }) => title === contest)?.rows;
-  const found = spread(
-    rows?.find(({ name }) => name === contestant),
-    measure,
-  );
-  if (!found) throw new Error(`bench/results has no ${measure} of ${contestant} in ${contest}`);
-  return found.median;
-}
-
-const capacity = keptCapacity()?.report;
-if (!capacity) throw new Error('bench/results has no capacity');
+const capacity = measuredCapacity().report;
 
 const [utilization] = yaml(HPA).spec.metrics.map(
   (metric: { containerResource: { target: { averageUtilization: number } } }) =>

@@ -55,7 +55,11 @@ export function createApp(name: EnvironmentName, settings: Settings, { outdir, p
   const delivery = new DeliveryStack(app, place, messaging);
   const compute = new ComputeStack(app, place, { vpc: network.vpc, nodes: network.nodes, access, delivery });
   const audit = new AuditStack(app, place, messaging);
-  const observability = new ObservabilityStack(app, place);
+  const observability = new ObservabilityStack(app, place, {
+    webhook: secrets.slackWebhook,
+    secretsKey: secrets.key,
+    logs: logs.slack,
+  });
   const stacks: Readonly<Record<string, Stack>> = {
     logs,
     network,

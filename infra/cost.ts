@@ -18,9 +18,9 @@ export type Counts = {
 };
 const SHARED: Omit<Counts, 'keys'> = {
   endpoints: 11,
-  secrets: 3,
-  alarmMetrics: 24,
-  compositeAlarms: 1,
+  secrets: 4,
+  alarmMetrics: 36,
+  compositeAlarms: 11,
   dashboards: 1,
   nodeDiskGib: 50,
 };
@@ -85,7 +85,7 @@ export function monthlyLines(
     line('KMS keys', counts.keys, PRICES.key),
     line('secrets', counts.secrets, PRICES.secret),
     line('metrics of alarms', counts.alarmMetrics, PRICES.alarmMetric),
-    line('composite alarm', counts.compositeAlarms, PRICES.compositeAlarm),
+    line('composite alarms', counts.compositeAlarms, PRICES.compositeAlarm),
     line('dashboard', counts.dashboards, PRICES.dashboard),
   ];
 }

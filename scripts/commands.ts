@@ -10,6 +10,7 @@ import { command as mutations } from '../test/faults/mutations.ts';
 import { command as faultsReport } from '../test/faults/report.ts';
 import { command as soak } from '../test/soak/soak.ts';
 import { command as assignClient } from './assign-client.ts';
+import { command as ack } from './ack.ts';
 import { command as capacity } from './capacity.ts';
 import { command as imagesCheck } from './check-images.ts';
 import { command as clientKey } from './client-key.ts';
@@ -57,6 +58,7 @@ export const COMMANDS: readonly Command[] = [
   verifyDeployment,
   rollback,
   watchRelease,
+  ack,
   faults,
   mutations,
   faultsReport,

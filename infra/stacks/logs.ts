@@ -18,6 +18,8 @@ export class LogsStack extends OrderStack {
   /** What the agent writes, `application` included. */
   readonly ofAgent: readonly LogGroup[];
   readonly network: LogGroup;
+  /** Of the function that posts to Slack. */
+  readonly slack: LogGroup;
 
   constructor(scope: Construct, place: Place) {
     super(scope, 'logs', place, 'Log groups with their retention and key');
@@ -65,6 +67,7 @@ export class LogsStack extends OrderStack {
     ];
     group('ControlPlane', `/aws/eks/${this.clusterName}/cluster`, place.environment.applicationLogDays);
     group('Database', `/aws/rds/instance/${this.named('database')}/postgresql`, OPERATIONS_DAYS);
+    this.slack = group('Slack', `/aws/lambda/${this.named('slack')}`, OPERATIONS_DAYS);
     this.network = group('Network', `/orders/${place.name}/network`, OPERATIONS_DAYS);
   }
 }

@@ -1,7 +1,9 @@
 import { Duration } from 'aws-cdk-lib';
 import {
   Alarm,
+  type AlarmBase,
   AlarmRule,
+  AlarmState,
   ComparisonOperator,
   CompositeAlarm,
   Dashboard,
@@ -13,16 +15,26 @@ import {
   TreatMissingData,
 } from 'aws-cdk-lib/aws-cloudwatch';
 import { SnsAction } from 'aws-cdk-lib/aws-cloudwatch-actions';
-import { PolicyStatement, ServicePrincipal } from 'aws-cdk-lib/aws-iam';
+import { CfnRule } from 'aws-cdk-lib/aws-events';
+import { PolicyStatement, Role, ServicePrincipal } from 'aws-cdk-lib/aws-iam';
 import { Key } from 'aws-cdk-lib/aws-kms';
 import { Topic } from 'aws-cdk-lib/aws-sns';
 import { EmailSubscription } from 'aws-cdk-lib/aws-sns-subscriptions';
 import type { Construct } from 'constructs';
-import { PERIOD_SECONDS, THRESHOLDS } from '../thresholds.ts';
+import {
+  ACKNOWLEDGEMENT,
+  ESCALATION,
+  type Escalation,
+  PERIOD_SECONDS,
+  RUNBOOKS,
+  THRESHOLDS,
+} from '../thresholds.ts';
 import { DEAD_LETTER_QUEUE_NAME, QUEUE_NAME } from './messaging.ts';
 import { OrderStack, type Place } from './order-stack.ts';
+import { createSlackFunction, type SlackNeeds } from './slack.ts';
 
-const TOPICS = ['critical', 'escalation', 'warning', 'info'] as const;
+/** `second-tier`: told if nobody has answered in time; `escalation`: if it is neither answered nor over. */
+const TOPICS = ['critical', 'second-tier', 'escalation', 'warning', 'info'] as const;
 type TopicName = (typeof TOPICS)[number];
 
 type AlarmRow = {
@@ -38,15 +50,17 @@ type AlarmRow = {
    * nothing may have died: then nobody knows.
    */
   missing: 'is fine' | 'is a problem';
-  /** Also told to the next tier where it lasts: the matrix's time, in minutes. */
-  escalateAfterMinutes?: number;
+  /** Also told to the next tiers where it lasts and nobody acknowledges it, at the matrix's times. */
+  urgency?: keyof typeof ESCALATION;
+  /** Page of docs/runbooks. */
+  runbook: string;
 };
 
 /** Alarms, whom they tell, and the dashboard. Metrics of AWS alone: the services' own are Prometheus's (monitoring/). */
 export class ObservabilityStack extends OrderStack {
   readonly #topics: Readonly<Record<TopicName, Topic>>;
 
-  constructor(scope: Construct, place: Place) {
+  constructor(scope: Construct, place: Place, slack: SlackNeeds) {
     super(scope, 'observability', place, 'Alarms, topics and the dashboard');
     const key = new Key(this, 'Key', {
       alias: `alias/${this.named('alerts')}`,
@@ -85,7 +99,16 @@ export class ObservabilityStack extends OrderStack {
     };
     this.#topics = Object.fromEntries(TOPICS.map((name) => [name, topic(name)])) as Record<TopicName, Topic>;
 
-    const figures = figuresOf(place.name, this.clusterName);
+    const slackDeadLetters = createSlackFunction(this, Object.values(this.#topics), slack);
+    this.tellEvents(key);
+
+    const figures = {
+      ...figuresOf(place.name, this.clusterName),
+      unposted: slackDeadLetters.metricApproximateNumberOfMessagesVisible({
+        period: Duration.seconds(PERIOD_SECONDS),
+        statistic: 'Maximum',
+      }),
+    };
     const alarms = new Map(alarmRows(figures).map((row) => [row.name, this.createAlarm(row)]));
     const atRisk = ['SQS-DLQ-Messages-High', 'Orders-Processing-Delay-High', 'SQS-In-Flight-High'];
     new CompositeAlarm(this, 'OrdersAtRisk', {
@@ -97,30 +120,114 @@ export class ObservabilityStack extends OrderStack {
   }
 
   private createAlarm(row: AlarmRow): Alarm {
-    const { name, description, metric, threshold, below, missing, tell, escalateAfterMinutes } = row;
-    const alarm = (alarmName: string, periods: number, breaching: number, to: TopicName) => {
-      const created = new Alarm(this, alarmName, {
-        alarmName,
-        alarmDescription: description,
-        metric,
-        threshold,
-        comparisonOperator: below
-          ? ComparisonOperator.LESS_THAN_THRESHOLD
-          : ComparisonOperator.GREATER_THAN_THRESHOLD,
-        evaluationPeriods: periods,
-        datapointsToAlarm: breaching,
-        treatMissingData: missing === 'is fine' ? TreatMissingData.NOT_BREACHING : TreatMissingData.BREACHING,
-      });
-      created.addAlarmAction(new SnsAction(this.#topics[to]));
-      created.addOkAction(new SnsAction(this.#topics[to]));
-      return created;
-    };
-    if (escalateAfterMinutes !== undefined) {
-      const periods = 1 + Math.ceil((escalateAfterMinutes * 60) / PERIOD_SECONDS);
-      alarm(`${name}-Unattended`, periods, periods, 'escalation');
-    }
+    if (row.urgency) this.escalate(row, ESCALATION[row.urgency]);
     // Told after one period; over only after two, or a figure that moves around its threshold would tell again and again.
-    return alarm(name, 2, 1, tell);
+    const alarm = this.alarm(row, row.name, 2, 1);
+    this.tell(alarm, row.tell);
+    return alarm;
+  }
+
+  private alarm(row: AlarmRow, alarmName: string, periods: number, breaching: number): Alarm {
+    return new Alarm(this, alarmName, {
+      alarmName,
+      alarmDescription: descriptionOf(row),
+      metric: row.metric,
+      threshold: row.threshold,
+      comparisonOperator: row.below
+        ? ComparisonOperator.LESS_THAN_THRESHOLD
+        : ComparisonOperator.GREATER_THAN_THRESHOLD,
+      evaluationPeriods: periods,
+      datapointsToAlarm: breaching,
+      treatMissingData:
+        row.missing === 'is fine' ? TreatMissingData.NOT_BREACHING : TreatMissingData.BREACHING,
+    });
+  }
+
+  /** Of its beginning and of its end. */
+  private tell(alarm: AlarmBase, topic: TopicName): void {
+    alarm.addAlarmAction(new SnsAction(this.#topics[topic]));
+    alarm.addOkAction(new SnsAction(this.#topics[topic]));
+  }
+
+  /** Lasts and nobody has acknowledged it: scripts/ack.sh. An acknowledgement ends by itself, so nobody can forget one. */
+  private escalate(
+    row: AlarmRow,
+    { respondWithinMinutes, escalateAfterMinutes, repeatMinutes }: Escalation,
+  ): void {
+    const { name } = row;
+    const periodsOf = (minutes: number) => Math.ceil((minutes * 60) / PERIOD_SECONDS);
+    const acknowledged = new Alarm(this, `${name}-Acknowledged`, {
+      alarmName: `${name}-Acknowledged`,
+      alarmDescription: `Somebody is on ${name}: scripts/ack.sh`,
+      metric: new Metric({
+        namespace: ACKNOWLEDGEMENT.namespace,
+        metricName: ACKNOWLEDGEMENT.metricName,
+        dimensionsMap: { [ACKNOWLEDGEMENT.dimension]: name },
+        statistic: 'Maximum',
+        period: Duration.seconds(PERIOD_SECONDS),
+      }),
+      threshold: 0,
+      comparisonOperator: ComparisonOperator.GREATER_THAN_THRESHOLD,
+      evaluationPeriods: periodsOf(repeatMinutes),
+      datapointsToAlarm: 1,
+      treatMissingData: TreatMissingData.NOT_BREACHING,
+    });
+    const next = (suffix: string, afterMinutes: number, topic: TopicName) => {
+      const periods = 1 + periodsOf(afterMinutes);
+      const lasting = this.alarm(row, `${name}-${afterMinutes}-Minutes`, periods, periods);
+      const composite = new CompositeAlarm(this, `${name}-${suffix}`, {
+        compositeAlarmName: `${name}-${suffix}`,
+        alarmDescription: descriptionOf(row),
+        alarmRule: AlarmRule.allOf(
+          AlarmRule.fromAlarm(lasting, AlarmState.ALARM),
+          AlarmRule.not(AlarmRule.fromAlarm(acknowledged, AlarmState.ALARM)),
+        ),
+      });
+      this.tell(composite, topic);
+    };
+    next('Unanswered', respondWithinMinutes, 'second-tier');
+    next('Unattended', escalateAfterMinutes, 'escalation');
+  }
+
+  /** What nobody must act on, by way of EventBridge: a deployment that is done, a database that went to its standby. */
+  private tellEvents(key: Key): void {
+    const role = new Role(this, 'EventsRole', {
+      roleName: this.named('events'),
+      description: 'EventBridge, which tells of deployments and restarts',
+      assumedBy: new ServicePrincipal('events.amazonaws.com', {
+        conditions: { StringEquals: { 'aws:SourceAccount': this.account } },
+      }),
+    });
+    role.addToPolicy(
+      new PolicyStatement({ actions: ['sns:Publish'], resources: [this.#topics.info.topicArn] }),
+    );
+    role.addToPolicy(
+      new PolicyStatement({
+        actions: ['kms:Decrypt', 'kms:GenerateDataKey'],
+        resources: [key.keyArn],
+        conditions: { StringEquals: { 'kms:ViaService': `sns.${this.region}.amazonaws.com` } },
+      }),
+    );
+    const rule = (name: string, eventPattern: CfnRule['eventPattern']) =>
+      new CfnRule(this, name, {
+        name: this.named(name.toLowerCase()),
+        eventPattern,
+        targets: [{ id: 'info', arn: this.#topics.info.topicArn, roleArn: role.roleArn }],
+      });
+    rule('Releases', {
+      source: ['order-pipeline'],
+      'detail-type': ['Deployment Done', 'Service Restarted'],
+      detail: { environment: [this.place.name] },
+    });
+    // https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/USER_Events.Messages.html
+    rule('Database', {
+      source: ['aws.rds'],
+      'detail-type': ['RDS DB Instance Event'],
+      detail: {
+        SourceIdentifier: [this.named('database')],
+        EventCategories: ['availability', 'failover', 'failure', 'recovery'],
+      },
+    });
   }
 
   private createDashboard(figures: Figures): void {
@@ -150,7 +257,12 @@ export class ObservabilityStack extends OrderStack {
   }
 }
 
-type Figures = ReturnType<typeof figuresOf>;
+/** The function of Slack reads the runbook from it. */
+const descriptionOf = ({ description, runbook }: AlarmRow) =>
+  `${description}. Runbook: ${RUNBOOKS}/${runbook}.md`;
+
+/** `unposted`: what could not be posted to Slack. */
+type Figures = ReturnType<typeof figuresOf> & { unposted: IMetric };
 
 /** What the alarms and the dashboard look at. */
 function figuresOf(namespace: string, cluster: string) {
@@ -219,7 +331,7 @@ function alarmRows(figures: Figures): AlarmRow[] {
     name: string,
     metric: IMetric,
     { warning, danger }: { warning: number; danger: number },
-    more: Pick<AlarmRow, 'description' | 'missing' | 'below'>,
+    more: Pick<AlarmRow, 'description' | 'missing' | 'below' | 'runbook'>,
   ): AlarmRow[] => [
     { name: `${name}-Warning`, metric, threshold: warning, tell: 'info', ...more },
     { name: `${name}-Danger`, metric, threshold: danger, tell: 'warning', ...more },
@@ -231,56 +343,73 @@ function alarmRows(figures: Figures): AlarmRow[] {
   return [
     {
       name: 'SQS-DLQ-Messages-High',
-      description: 'Orders were rejected. See why: scripts/dlq.sh peek; then docs/recovery.md',
+      description: 'Orders were rejected. See why: scripts/dlq.sh peek',
+      runbook: 'DeadLetters',
       metric: figures.deadLetters,
       threshold: deadLetters.critical,
       tell: 'critical',
       missing: 'is fine',
-      escalateAfterMinutes: 15,
+      urgency: 'critical',
     },
     {
       name: 'SQS-Queue-Depth-High',
       description: 'Orders wait. Are there enough consumers? scripts/manage-queues.sh status',
+      runbook: 'QueueDepthHigh',
       metric: figures.depth,
       threshold: queueDepth.warning,
       tell: 'warning',
       missing: 'is fine',
-      escalateAfterMinutes: 60,
+      urgency: 'high',
     },
     {
       name: 'Orders-Processing-Delay-High',
-      description: 'An order has waited for more than five minutes: docs/recovery.md',
+      description: 'An order has waited for more than five minutes',
+      runbook: 'OrdersDelayed',
       metric: figures.delaySeconds,
       threshold: delaySeconds.critical,
       tell: 'critical',
       missing: 'is fine',
-      escalateAfterMinutes: 15,
+      urgency: 'critical',
     },
     {
       name: 'Orders-Error-Rate-High',
       description: 'Of the messages processed, too many are rejected: scripts/dlq.sh peek',
+      runbook: 'ErrorShareHigh',
       metric: figures.errorPercent,
       threshold: 100 * errorShare.warning,
       tell: 'warning',
       missing: 'is fine',
-      escalateAfterMinutes: 60,
+      urgency: 'high',
     },
     {
       name: 'SQS-In-Flight-High',
       description:
         'SQS hands out no more than 120,000 messages at a time. Do consumers hold what they do not finish?',
+      runbook: 'InFlightNearLimit',
       metric: figures.inFlight,
       threshold: inFlight.critical,
       tell: 'critical',
       missing: 'is fine',
-      escalateAfterMinutes: 15,
+      urgency: 'critical',
+    },
+    {
+      name: 'Alerts-Not-Posted',
+      description:
+        'Slack did not take a message, or SNS could not deliver it: it is in the queue of the function',
+      runbook: 'README',
+      metric: figures.unposted,
+      threshold: 0,
+      tell: 'warning',
+      missing: 'is fine',
     },
     ...steps('Orders-Backlog', figures.depth, backlog, {
       description: 'Messages wait: the goal is fewer than 10',
+      runbook: 'QueueDepthHigh',
       missing: 'is fine',
     }),
     ...steps('Orders-Rate-Low', figures.rateUnderBacklog, ordersPerSecond, {
-      description: 'A backlog shrinks more slowly than it should: docs/performance.md',
+      description: 'A backlog shrinks more slowly than it should',
+      runbook: 'OrderRateLow',
       below: true,
       missing: 'is fine',
     }),
@@ -291,12 +420,14 @@ function alarmRows(figures: Figures): AlarmRow[] {
         percent(memoryShare),
         {
           description: 'A pod is about to reach its memory limit',
+          runbook: 'MemoryHigh',
           missing: 'is a problem',
         },
       ),
     ),
     ...steps('CPU-High', figures.cpuPercent, percent(cpuShare), {
       description: 'A node is busy',
+      runbook: 'CpuHigh',
       missing: 'is a problem',
     }),
   ];

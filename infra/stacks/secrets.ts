@@ -15,6 +15,8 @@ export class SecretsStack extends OrderStack {
   readonly key: Key;
   /** The file of API keys that both services read (docs/security.md). */
   readonly clients: ISecret;
+  /** The URL that the function of alarms posts to. */
+  readonly slackWebhook: ISecret;
 
   constructor(scope: Construct, place: Place) {
     super(scope, 'secrets', place, 'Secrets that people fill, and the key of all secrets');
@@ -24,20 +26,32 @@ export class SecretsStack extends OrderStack {
       enableKeyRotation: true,
       removalPolicy: RemovalPolicy.RETAIN,
     });
-    const secret = new Secret(this, 'Clients', {
-      secretName: `orders/${place.name}/clients`,
-      description: 'API keys of clients, as scripts/client-key.sh writes them',
+    this.clients = this.emptySecret(
+      'Clients',
+      'clients',
+      'API keys of clients, as scripts/client-key.sh writes them',
+      'A client must be given its new key before the old one ends, by people: docs/security.md, Replace a key. No function can do that.',
+    );
+    this.slackWebhook = this.emptySecret(
+      'SlackWebhook',
+      'slack-webhook',
+      'URL of the incoming webhook of Slack, for alarms',
+      'Slack hands out a new URL to a person only: docs/infrastructure.md, Slack. No function can ask for one.',
+    );
+  }
+
+  private emptySecret(id: string, name: string, description: string, whyNotRotated: string): ISecret {
+    const secret = new Secret(this, id, {
+      secretName: `orders/${this.place.name}/${name}`,
+      description,
       encryptionKey: this.key,
       removalPolicy: RemovalPolicy.RETAIN,
     });
-    // Without this, a random text that no service could read.
+    // Without this, a random text that nobody could use.
     (secret.node.defaultChild as CfnSecret).generateSecretString = undefined;
-    acknowledge(secret, {
-      'AwsSolutions-SMG4':
-        'A client must be given its new key before the old one ends, by people: docs/security.md, Replace a key. No function can do that.',
-    });
+    acknowledge(secret, { 'AwsSolutions-SMG4': whyNotRotated });
     keepWithin(this, secret);
-    this.clients = secret;
+    return secret;
   }
 }
 

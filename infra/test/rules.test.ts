@@ -85,6 +85,7 @@ const REVIEWED: Readonly<Record<string, readonly string[]>> = {
   'AWS::IAM::Policy': ['Roles', 'PolicyDocument'],
   'AWS::KMS::Key': ['KeyPolicy'],
   'AWS::SQS::QueuePolicy': ['Queues', 'PolicyDocument'],
+  'AWS::Lambda::Permission': ['Action', 'Principal', 'SourceArn'],
   'AWS::SNS::TopicPolicy': ['Topics', 'PolicyDocument'],
   'AWS::S3::BucketPolicy': ['Bucket', 'PolicyDocument'],
   'AWS::SecretsManager::ResourcePolicy': ['SecretId', 'ResourcePolicy'],

@@ -1,3 +1,5 @@
+import { existsSync, globSync } from 'node:fs';
+import path from 'node:path';
 import { deadLetterQueueDefinition, orderQueueDefinition } from '@orders/shared/sqs/queues.ts';
 import { describe, expect, it } from 'vitest';
 import { RIGHTS as DLQ } from '../../scripts/dlq.ts';
@@ -5,7 +7,15 @@ import type { SqsRights } from '../../scripts/sqs-tool.ts';
 import { ENVIRONMENTS, type EnvironmentName } from '../environments.ts';
 import { KEDA_RIGHTS, SERVICE_RIGHTS } from '../rights.ts';
 import { THRESHOLDS } from '../thresholds.ts';
-import { allowedTo, ofType, type Resource, type Statement, statementsIn, theOnly } from './synthesised.ts';
+import {
+  allowedTo,
+  ofType,
+  type Resource,
+  type Statement,
+  statementsIn,
+  synthesised,
+  theOnly,
+} from './synthesised.ts';
 
 const both: readonly EnvironmentName[] = ['staging', 'production'];
 const DAY_SECONDS = 24 * 60 * 60;
@@ -43,7 +53,7 @@ describe.each(both)('queues of %s', (name) => {
   });
 
   it('refuse plaintext and foreign accounts, each queue', () => {
-    const policies = ofType(name, 'AWS::SQS::QueuePolicy');
+    const policies = ofType(name, 'AWS::SQS::QueuePolicy').filter(({ stack }) => stack === 'messaging');
     expect(policies.map(({ Properties }) => Properties['Queues'])).toEqual([
       ['<DeadLetterQueue>'],
       ['<OrderQueue>'],
@@ -467,7 +477,7 @@ describe.each(both)('logs of %s', (name) => {
   const groups = () => ofType(name, 'AWS::Logs::LogGroup').map(({ Properties }) => Properties);
 
   it('have an end and a key, each group', () => {
-    expect(groups()).toHaveLength(7);
+    expect(groups()).toHaveLength(8);
     for (const group of groups()) {
       expect(group['RetentionInDays']).toBeGreaterThan(0);
       expect(group['KmsKeyId']).toMatch(/^<Key\w*\.Arn>$/);
@@ -569,37 +579,91 @@ describe.each(both)('alarms of %s', (name) => {
   it('decide what no data means, and tell somebody of the alarm and of its end', () => {
     for (const { Properties } of ofType(name, 'AWS::CloudWatch::Alarm')) {
       expect(['notBreaching', 'breaching']).toContain(Properties['TreatMissingData']);
-      expect(Properties['AlarmActions']).toHaveLength(1);
       expect(Properties['OKActions']).toEqual(Properties['AlarmActions']);
-      expect(Properties['AlarmDescription']).toEqual(expect.stringMatching(/\w{3}/));
+      // Those that others are made of tell nobody themselves.
+      if (!/-(Acknowledged|\d+-Minutes)$/.test(String(Properties['AlarmName'])))
+        expect(Properties['AlarmActions']).toHaveLength(1);
     }
   });
 
-  it('tell the next tier of a critical one that lasts for 15 minutes more', () => {
-    const critical = ofType(name, 'AWS::CloudWatch::Alarm').filter(({ Properties }) =>
-      String(Properties['AlarmActions']).startsWith('<critical'),
-    );
-    expect(critical.map(({ Properties }) => Properties['AlarmName'])).toHaveLength(3);
-    for (const { Properties } of critical) {
-      const next = alarm(`${Properties['AlarmName']}-Unattended`);
-      expect(next['AlarmActions']).toEqual([expect.stringMatching(/^<escalation/)]);
-      expect(Number(next['DatapointsToAlarm']) * 300).toBe(300 + 15 * 60);
+  it('name a page of docs/runbooks that is there', () => {
+    const described = [
+      ...ofType(name, 'AWS::CloudWatch::Alarm'),
+      ...ofType(name, 'AWS::CloudWatch::CompositeAlarm'),
+    ].filter(({ Properties }) => Properties['AlarmActions'] !== undefined);
+    expect(described.length).toBeGreaterThan(20);
+    for (const { Properties } of described) {
+      const [, page] = /Runbook: https:\S+\/(\w+\.md)$/.exec(String(Properties['AlarmDescription'])) ?? [];
+      expect({ of: Properties['AlarmName'], page, is: existsSync(`docs/runbooks/${page}`) }).toMatchObject({
+        is: true,
+      });
     }
   });
+
+  it.each([
+    ['critical', '<critical', 3, 5, 15, 60],
+    ['high', '<warning', 2, 15, 60, 240],
+  ])(
+    "tell the next tiers of a %s one that lasts, at the matrix's times, unless somebody acknowledges it",
+    (_, topic, count, respondWithin, escalateAfter, repeat) => {
+      const composites = ofType(name, 'AWS::CloudWatch::CompositeAlarm');
+      const escalating = ofType(name, 'AWS::CloudWatch::Alarm').filter(
+        ({ Properties }) =>
+          String(Properties['AlarmActions']).startsWith(topic) &&
+          composites.some(
+            (composite) => composite.Properties['AlarmName'] === `${Properties['AlarmName']}-Unattended`,
+          ),
+      );
+      expect(escalating).toHaveLength(count);
+      for (const { Properties } of escalating) {
+        const alarmName = Properties['AlarmName'] as string;
+        for (const [suffix, minutes, tier] of [
+          ['Unanswered', respondWithin, /^<secondtier/],
+          ['Unattended', escalateAfter, /^<escalation/],
+        ] as const) {
+          const { Properties: next } = theOnly(name, 'AWS::CloudWatch::CompositeAlarm', {
+            AlarmName: `${alarmName}-${suffix}`,
+          });
+          expect(next['AlarmActions']).toEqual([expect.stringMatching(tier)]);
+          expect(next['OKActions']).toEqual(next['AlarmActions']);
+          const lasting = alarm(`${alarmName}-${minutes}-Minutes`);
+          expect(Number(lasting['DatapointsToAlarm']) * 300).toBe(300 + minutes * 60);
+          expect(lasting).toMatchObject({ Threshold: Properties['Threshold'] });
+          expect(next['AlarmRule']).toMatch(
+            /^\(ALARM\(.*Minutes.*\) AND \(NOT \(ALARM\(.*Acknowledged.*\)\)\)\)$/,
+          );
+        }
+        expect(alarm(`${alarmName}-Acknowledged`)).toMatchObject({
+          Namespace: 'Orders/Alerts',
+          MetricName: 'Acknowledged',
+          Dimensions: [{ Name: 'Alarm', Value: alarmName }],
+          EvaluationPeriods: (repeat * 60) / 300,
+          DatapointsToAlarm: 1,
+          TreatMissingData: 'notBreaching',
+        });
+      }
+    },
+  );
 
   it('make one of those by which orders are at risk', () => {
-    expect(theOnly(name, 'AWS::CloudWatch::CompositeAlarm').Properties['AlarmRule']).toMatch(
-      /ALARM.* OR .*ALARM.* OR .*ALARM/,
-    );
+    expect(
+      theOnly(name, 'AWS::CloudWatch::CompositeAlarm', { AlarmName: 'Orders-At-Risk' }).Properties[
+        'AlarmRule'
+      ],
+    ).toMatch(/ALARM.* OR .*ALARM.* OR .*ALARM/);
   });
 
-  it('go to topics that only this account and CloudWatch may publish to, by e-mail, encrypted', () => {
+  it('go to topics that only this account and CloudWatch may publish to, by e-mail and to Slack, encrypted', () => {
     const topics = ofType(name, 'AWS::SNS::Topic').map(({ Properties }) => Properties);
     expect(topics.map(({ TopicName }) => TopicName)).toEqual(
-      ['critical', 'escalation', 'warning', 'info'].map((tier) => `orders-${name}-${tier}`),
+      ['critical', 'second-tier', 'escalation', 'warning', 'info'].map((tier) => `orders-${name}-${tier}`),
     );
     for (const topic of topics) expect(topic['KmsMasterKeyId']).toMatch(/^<Key\w*\.Arn>$/);
-    expect(ofType(name, 'AWS::SNS::Subscription')).toHaveLength(4);
+    const protocols = ofType(name, 'AWS::SNS::Subscription').map(({ Properties }) => Properties['Protocol']);
+    expect(protocols.toSorted()).toEqual([
+      ...Array.from({ length: 5 }, () => 'email'),
+      ...Array.from({ length: 5 }, () => 'lambda'),
+    ]);
     for (const { Properties } of ofType(name, 'AWS::SNS::TopicPolicy')) {
       const statements: Statement[] = statementsIn(Properties['PolicyDocument']);
       expect(
@@ -613,6 +677,74 @@ describe.each(both)('alarms of %s', (name) => {
         ],
       ]);
     }
+  });
+
+  it('are posted to Slack by a function that may read its webhook, write its log, and nothing else', () => {
+    expect(allowedTo(name, `orders-${name}-slack`)).toEqual([
+      expect.stringMatching(/^kms:Decrypt <Key\w*\.Arn>$/),
+      expect.stringMatching(/^logs:CreateLogStream <Slack\w*\.Arn>$/),
+      expect.stringMatching(/^logs:PutLogEvents <Slack\w*\.Arn>$/),
+      expect.stringMatching(/^secretsmanager:GetSecretValue <SlackWebhook\w*>$/),
+      expect.stringMatching(/^sqs:SendMessage <SlackDeadLetters\w*\.Arn>$/),
+    ]);
+    const post = theOnly(name, 'AWS::Lambda::Function').Properties;
+    expect(post).toMatchObject({
+      FunctionName: `orders-${name}-slack`,
+      DeadLetterConfig: { TargetArn: expect.stringMatching(/^<SlackDeadLetters/) },
+      LoggingConfig: { LogGroup: expect.stringMatching(/^<Slack/) },
+      Environment: { Variables: { SLACK_WEBHOOK_SECRET_ARN: expect.stringMatching(/^<SlackWebhook/) } },
+    });
+    // Slack is outside: the VPC has no way there.
+    expect(post).not.toHaveProperty('VpcConfig');
+    expect(theOnly(name, 'AWS::Lambda::EventInvokeConfig').Properties).toMatchObject({
+      MaximumRetryAttempts: 2,
+    });
+    const subscriptions = ofType(name, 'AWS::SNS::Subscription').filter(
+      ({ Properties }) => Properties['Protocol'] === 'lambda',
+    );
+    for (const { Properties } of subscriptions)
+      expect(Properties['RedrivePolicy']).toEqual({
+        deadLetterTargetArn: expect.stringMatching(/^<SlackDeadLetters/),
+      });
+    expect(alarm('Alerts-Not-Posted')).toMatchObject({
+      Dimensions: [{ Name: 'QueueName', Value: expect.stringMatching(/^<SlackDeadLetters/) }],
+      Threshold: 0,
+      AlarmActions: [expect.stringMatching(/^<warning/)],
+    });
+  });
+
+  it('the function is deployed as JavaScript that Lambda can load, and that refuses what is no event', async () => {
+    const [folder] = globSync('asset.*/index.mjs', { cwd: synthesised(name).folder });
+    const { handler } = await import(path.join(synthesised(name).folder, String(folder)));
+    await expect(handler({})).rejects.toMatchObject({ code: 'MALFORMED_EVENT' });
+  });
+
+  it('events of releases and of the database go to the topic that wakes nobody, by a role that may only do that', () => {
+    const rules = ofType(name, 'AWS::Events::Rule').map(({ Properties }) => Properties);
+    expect(rules.map(({ EventPattern }) => EventPattern)).toEqual([
+      {
+        source: ['order-pipeline'],
+        'detail-type': ['Deployment Done', 'Service Restarted'],
+        detail: { environment: [name] },
+      },
+      {
+        source: ['aws.rds'],
+        'detail-type': ['RDS DB Instance Event'],
+        detail: {
+          SourceIdentifier: [`orders-${name}-database`],
+          EventCategories: ['availability', 'failover', 'failure', 'recovery'],
+        },
+      },
+    ]);
+    for (const { Targets } of rules)
+      expect(Targets).toEqual([
+        { Id: 'info', Arn: expect.stringMatching(/^<info/), RoleArn: expect.stringMatching(/^<EventsRole/) },
+      ]);
+    expect(allowedTo(name, `orders-${name}-events`)).toEqual([
+      expect.stringMatching(/^kms:Decrypt <Key/),
+      expect.stringMatching(/^kms:GenerateDataKey <Key/),
+      expect.stringMatching(/^sns:Publish <info/),
+    ]);
   });
 
   it("the dashboard has the guideline's widgets", () => {

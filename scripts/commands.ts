@@ -17,6 +17,7 @@ import { command as clientKey } from './client-key.ts';
 import { type Command, defineCommand, flag } from './command.ts';
 import { command as deploy } from './deploy.ts';
 import { command as dlq } from './dlq.ts';
+import { command as drDrill } from './dr-drill.ts';
 import { command as manageQueues } from './manage-queues.ts';
 import { command as reconcile } from './reconcile.ts';
 import { command as retention } from './retention.ts';
@@ -59,6 +60,7 @@ export const COMMANDS: readonly Command[] = [
   rollback,
   watchRelease,
   ack,
+  drDrill,
   faults,
   mutations,
   faultsReport,

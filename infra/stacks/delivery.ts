@@ -74,22 +74,27 @@ export class DeliveryStack extends OrderStack {
     });
   }
 
-  /** Pushes images, from `main` alone. */
+  /** Pushes images, from `main` alone. Of no environment: the registry is that of all. */
   private createImagesRole(): void {
-    const role = this.workflowRole('images', { subject: 'ref:refs/heads/main', workflow: 'images.yml' }, [
-      new PolicyStatement({
-        actions: [
-          'ecr:BatchCheckLayerAvailability',
-          'ecr:BatchGetImage',
-          'ecr:GetDownloadUrlForLayer',
-          'ecr:InitiateLayerUpload',
-          'ecr:UploadLayerPart',
-          'ecr:CompleteLayerUpload',
-          'ecr:PutImage',
-        ],
-        resources: this.repositoryArns(this.account),
-      }),
-    ]);
+    const role = this.workflowRole(
+      'images',
+      { subject: 'ref:refs/heads/main', workflow: 'images.yml' },
+      [
+        new PolicyStatement({
+          actions: [
+            'ecr:BatchCheckLayerAvailability',
+            'ecr:BatchGetImage',
+            'ecr:GetDownloadUrlForLayer',
+            'ecr:InitiateLayerUpload',
+            'ecr:UploadLayerPart',
+            'ecr:CompleteLayerUpload',
+            'ecr:PutImage',
+          ],
+          resources: this.repositoryArns(this.account),
+        }),
+      ],
+      'orders-images',
+    );
     letSignIn(role);
   }
 
@@ -99,10 +104,15 @@ export class DeliveryStack extends OrderStack {
     );
   }
 
-  private workflowRole(name: string, { subject, workflow }: Run, statements: PolicyStatement[]): Role {
+  private workflowRole(
+    name: string,
+    { subject, workflow }: Run,
+    statements: PolicyStatement[],
+    roleName = this.named(name),
+  ): Role {
     const repository = this.place.settings.githubRepository;
     const role = new Role(this, name, {
-      roleName: this.named(name),
+      roleName,
       description: `GitHub: ${workflow}, ${subject}`,
       assumedBy: new FederatedPrincipal(
         this.#provider.attrArn,

@@ -408,7 +408,7 @@ describe("the pipeline's roles", () => {
   });
 
   it('push to nothing but the two repositories', () => {
-    const pushes = allowedTo('production', 'orders-production-images').filter((right) =>
+    const pushes = allowedTo('production', 'orders-images').filter((right) =>
       right.startsWith('ecr:PutImage'),
     );
     expect(pushes).toEqual(

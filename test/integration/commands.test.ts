@@ -44,6 +44,7 @@ it.each([
   ['scripts/verify-deployment.ts', ['staging']],
   ['scripts/watch-release.ts', ['--namespace=staging']],
   ['scripts/check-images.ts', []],
+  ['scripts/dr-drill.ts', []],
   ['scripts/ack.ts', ['staging', 'SQS-Queue-Depth-High']],
   ['scripts/capacity.ts', ['production', '--orders-per-second=5000']],
   ['scripts/generate-docs.ts', []],

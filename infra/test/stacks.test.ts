@@ -371,9 +371,7 @@ describe.each(both)('roles of pods in %s', (name) => {
 describe("the pipeline's roles", () => {
   const trusted = (name: EnvironmentName, role: string) => {
     const [statement, ...others] = statementsIn(
-      theOnly(name, 'AWS::IAM::Role', { RoleName: `orders-${name}-${role}` }).Properties[
-        'AssumeRolePolicyDocument'
-      ],
+      theOnly(name, 'AWS::IAM::Role', { RoleName: role }).Properties['AssumeRolePolicyDocument'],
     );
     expect(others).toEqual([]);
     expect(statement?.Action).toBe('sts:AssumeRoleWithWebIdentity');
@@ -389,13 +387,19 @@ describe("the pipeline's roles", () => {
   });
 
   it('are for one workflow of one branch and environment', () => {
-    expect(trusted('staging', 'deploy')).toEqual(run('environment:staging', 'deploy-staging.yml'));
-    expect(trusted('staging', 'test')).toEqual(run('environment:staging', 'deploy-staging.yml'));
-    expect(trusted('production', 'deploy')).toEqual(run('environment:production', 'deploy-production.yml'));
-    expect(trusted('production', 'rollback')).toEqual(
+    expect(trusted('staging', 'orders-staging-deploy')).toEqual(
+      run('environment:staging', 'deploy-staging.yml'),
+    );
+    expect(trusted('staging', 'orders-staging-test')).toEqual(
+      run('environment:staging', 'deploy-staging.yml'),
+    );
+    expect(trusted('production', 'orders-production-deploy')).toEqual(
+      run('environment:production', 'deploy-production.yml'),
+    );
+    expect(trusted('production', 'orders-production-rollback')).toEqual(
       run('environment:production-rollback', 'deploy-production.yml'),
     );
-    expect(trusted('production', 'images')).toEqual(run('ref:refs/heads/main', 'images.yml'));
+    expect(trusted('production', 'orders-images')).toEqual(run('ref:refs/heads/main', 'images.yml'));
   });
 
   it.each(both)('redrive in %s as scripts/dlq.sh does, and the rollback does nothing else', (name) => {

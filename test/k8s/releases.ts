@@ -7,7 +7,7 @@ export const EDITS = {
   'migration-fails': [
     'consumer',
     'consumer/src/adapters/migrations.js',
-    's/const POSTGRES_MIGRATIONS *= \\[/&{version: 2, sql: "ALTER TABLE orders ADD COLUMN note text; SELECT 1 \\/ 0"},/',
+    's/const POSTGRES_MIGRATIONS *= \\[/&{version: 1000, sql: "ALTER TABLE orders ADD COLUMN note text; SELECT 1 \\/ 0"},/',
   ],
   'refuses-customers': [
     'producer',

@@ -91,7 +91,7 @@ export function asyncApiDocument(version: string): object {
     {
       name: ENCRYPTED_TYPE,
       title: `1 to ${MAX_PACKED_ORDERS} messages in one, a line each, under zstd, encrypted`,
-      description: `data_base64 is a message of the AWS Encryption SDK in base64, with the algorithm suite 0x0478 and the encryption context {environment, schema: "3"}; decrypted, it is text in UTF-8, compressed with zstd (RFC 8878), of at most ${MAX_ORDER_BYTES} bytes uncompressed. Its lines are those of ${PACKED_TYPE}; a single line may be compressed itself.`,
+      description: `data_base64 is a message of the AWS Encryption SDK in base64 (RFC 4648), with the algorithm suite 0x0478 and the encryption context {environment, schema: "3"}; a key that is not of KMS is a raw AES key of the provider order-pipeline. Decrypted, it is text in UTF-8, compressed with zstd (RFC 8878), of at most ${MAX_ORDER_BYTES} bytes uncompressed. Its lines are separated by U+000A, and are those of ${PACKED_TYPE}; a single line may be compressed itself.`,
       contentType: CONTENT_TYPE,
       headers: {
         type: 'object',

@@ -1,7 +1,8 @@
-import { randomUUID } from 'node:crypto';
+import { hash, randomUUID } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import zlib from 'node:zlib';
+import { buildDecrypt, RawAesKeyringNode, RawAesWrappingSuiteIdentifier } from '@aws-crypto/client-node';
 import {
   DeleteMessageCommand,
   GetQueueUrlCommand,
@@ -41,7 +42,18 @@ const described = (): Described[] =>
       .reduce((node, key) => node[key], document),
   );
 
-function ordersIn(body: string): unknown[] {
+/** By the AWS Encryption SDK as it comes, with the key of the recorded message. */
+async function decrypted(ciphertext: Buffer): Promise<Buffer> {
+  const keyring = new RawAesKeyringNode({
+    keyNamespace: 'order-pipeline',
+    keyName: 'sample',
+    unencryptedMasterKey: Uint8Array.from(hash('sha256', 'sample', 'buffer')),
+    wrappingSuite: RawAesWrappingSuiteIdentifier.AES256_GCM_IV12_TAG16_NO_PADDING,
+  });
+  return (await buildDecrypt().decrypt(keyring, ciphertext)).plaintext;
+}
+
+async function ordersIn(body: string): Promise<unknown[]> {
   const event = JSON.parse(body);
   const message = described().find(({ payload }) => payload.properties['type']?.const === event.type);
   if (!message) throw new Error(`the document does not describe ${event.type}`);
@@ -50,11 +62,15 @@ function ordersIn(body: string): unknown[] {
   if (encoding === 'identity') return [event.data];
   const { standard, unpack } = UNPACK[encoding] ?? { standard: '', unpack: Buffer.from };
   for (const words of [encoding, standard, 'RFC 4648', 'UTF-8']) expect(message.description).toContain(words);
-  const text = unpack(Buffer.from(event.data_base64, 'base64')).toString('utf8');
+  const bytes = Buffer.from(event.data_base64, 'base64');
+  if (given('encryption') !== undefined)
+    for (const words of ['AWS Encryption SDK', 'order-pipeline'])
+      expect(message.description).toContain(words);
+  const text = unpack(given('encryption') ? await decrypted(bytes) : bytes).toString('utf8');
   if (given('datacontenttype') === 'application/json') return [JSON.parse(text)];
   expect(given('datacontenttype')).toBe('application/x-ndjson');
   expect(message.description).toContain('U+000A');
-  return text.split('\n').flatMap(ordersIn);
+  return (await Promise.all(text.split('\n').map(ordersIn))).flat();
 }
 
 const ajv = new Ajv({ strict: false });
@@ -126,7 +142,7 @@ describe('a consumer that knows docs/asyncapi.yaml', () => {
       );
       for (const { Body = '', ReceiptHandle } of Messages) {
         expect(JSON.parse(Body).type).toBe(type);
-        received.push(...ordersIn(Body));
+        received.push(...(await ordersIn(Body)));
         await client.send(new DeleteMessageCommand({ QueueUrl, ReceiptHandle }));
       }
       expect(received).toHaveLength(sent.length);
@@ -135,13 +151,13 @@ describe('a consumer that knows docs/asyncapi.yaml', () => {
     expect(received).toEqual(expect.arrayContaining(sent));
   });
 
-  test('gets the recorded orders out of the examples in the document, of which each message has some', () => {
+  test('gets the recorded orders out of the examples in the document, of which each message has some', async () => {
     for (const { examples } of described()) {
       expect(examples.length).toBeGreaterThan(0);
       for (const { name, payload } of examples) {
         const file = path.join(root, 'shared', 'src', 'order', 'message-samples', `${name}.json`);
         const { decoded } = JSON.parse(readFileSync(file, 'utf8'));
-        const orders = ordersIn(JSON.stringify(payload));
+        const orders = await ordersIn(JSON.stringify(payload));
         for (const order of orders) expect(isOrder(order) || isOrder.errors).toBe(true);
         expect(orders).toEqual([decoded].flat().map(({ order }) => order));
       }

@@ -5,6 +5,7 @@ import { promisify } from 'node:util';
 import { SendMessageCommand, SQSClient } from '@aws-sdk/client-sqs';
 import { DeadLetterQueue } from '@orders/consumer/dlq/dead-letter-queue.ts';
 import { messagesIn } from '@orders/shared/sqs/queue-admin.ts';
+import { aKeyFile, keyLine } from '@orders/shared/testing/cipher.ts';
 import { anOrder } from '@orders/shared/testing/orders.ts';
 import { Producer } from 'sqs-producer';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
@@ -22,13 +23,15 @@ const awsCli = await run(AWS_CLI, ['--version']).then(
 // Whoever names one has it run.
 if (process.env['AWS_CLI'] && !awsCli) throw new Error(`AWS_CLI=${AWS_CLI} is none that speaks JSON`);
 
+/** That of the recorded message that is encrypted. The producer does not encrypt. */
+const keys = aKeyFile(keyLine('sample'));
 let pair: Pair;
 /** Of somebody else, as the SDK comes. */
 let theirs: SQSClient;
 let queues: FoundQueues;
 
 beforeAll(async () => {
-  pair = await startPair();
+  pair = await startPair({ MESSAGE_ENCRYPTION_KEY_FILE: keys.file });
   queues = await findQueues(pair.endpoint);
   theirs = new SQSClient({
     endpoint: pair.endpoint,
@@ -40,6 +43,7 @@ afterAll(async () => {
   theirs?.destroy();
   queues?.[Symbol.dispose]();
   await pair?.[Symbol.asyncDispose]();
+  keys[Symbol.dispose]();
 });
 
 /** An envelope as somebody writes it who has read docs/asyncapi.yaml and nothing else. */

@@ -202,7 +202,10 @@ class Trial {
     const peakBytes = this.#watch.peaks();
     const inFlightAfterStop = await this.#stopUnderLoad(client, sqs, queues);
 
-    const cipher = await aCipher({ MESSAGE_ENCRYPTION_KEY_FILE: this.#keyFile });
+    const cipher = await aCipher({
+      ...this.#environment,
+      MESSAGE_ENCRYPTION_KEY_FILE: this.#keyFile,
+    });
     const decrypted = decryptedBy(cipher);
     const evidence: Evidence = {
       sent: this.#submissions,
@@ -410,17 +413,18 @@ class Trial {
       env['FAKETIME_CACHE_DURATION'] = '1';
       env['FAKETIME_DONT_FAKE_MONOTONIC'] = '1';
     }
-    if (this.#credentials) {
-      // In dev, an emulator is signed for with credentials that never expire.
-      env['APP_ENV'] = 'staging';
-      env['ALLOW_PLAINTEXT'] = 'sqs,database';
-      // The campaign's own clients have no key.
-      env['AUTH'] = 'none,api-key';
-      env['API_KEYS_FILE'] = path.join(this.#options.folder, 'api-keys');
-      writeFileSync(env['API_KEYS_FILE'], `campaign orders:write ${'0'.repeat(64)}`);
-      env['AWS_CONTAINER_CREDENTIALS_FULL_URI'] = this.#credentials.url;
-    }
-    return env;
+    if (this.#credentials) env['AWS_CONTAINER_CREDENTIALS_FULL_URI'] = this.#credentials.url;
+    return { ...env, ...this.#environment };
+  }
+
+  /** Of the services, and of whoever reads what they encrypted. In dev, credentials of an emulator never expire. */
+  get #environment(): Record<string, string> {
+    if (!this.#credentials) return {};
+    // The campaign's own clients have no key.
+    const keysFile = path.join(this.#options.folder, 'api-keys');
+    writeFileSync(keysFile, `campaign orders:write ${'0'.repeat(64)}`);
+    const door = { AUTH: 'none,api-key', API_KEYS_FILE: keysFile };
+    return { APP_ENV: 'staging', ALLOW_PLAINTEXT: 'sqs,database', ...door };
   }
 
   /** Those that nothing is wrong with, and those that the database is to refuse. */

@@ -1,4 +1,3 @@
-import { createInterface } from 'node:readline/promises';
 import {
   type OwnerlessCount,
   type OwnerlessOrders,
@@ -7,8 +6,8 @@ import {
 import { CLIENT_ID } from '@orders/shared/auth/client.ts';
 import { z } from 'zod';
 import { defineCommand, flag, runCommand, UsageError, type ValuesOf } from './command.ts';
-import { environment } from './sqs-tool.ts';
-import { storeUrl } from './store-url.ts';
+import { isConfirmed } from './confirm.ts';
+import { storeOfAppEnv } from './store-url.ts';
 
 export const command = defineCommand({
   name: 'npm run assign-client --',
@@ -47,21 +46,21 @@ async function main(values: ValuesOf<typeof command>): Promise<number> {
   const { client, all, customer, 'customer-prefix': prefix } = values;
   if ([all || undefined, customer, prefix].filter((rule) => rule !== undefined).length !== 1)
     throw new UsageError('say which orders: --all, --customer=ID or --customer-prefix=TEXT');
-  const appEnv = environment.safeParse(process.env['APP_ENV'] || 'dev');
-  if (!appEnv.success) throw new UsageError('APP_ENV must be dev, staging or production');
-  const databaseUrl = storeUrl(appEnv.data, process.env);
+  const { appEnv, databaseUrl } = storeOfAppEnv(process.env);
   const orders = await openOwnerlessOrders(databaseUrl);
   try {
     const rule = { customer, prefix };
     // A database that others may share asks too, whatever the environment is called.
-    const asks = appEnv.data !== 'dev' || !databaseUrl.startsWith('sqlite:');
+    const asks = appEnv !== 'dev' || !databaseUrl.startsWith('sqlite:');
     if (values['dry-run'] || asks) {
       const { chosen, others } = await orders.count(rule);
       console.log(
         `${chosen} orders of nobody would be given to ${client}; ${others} others would stay nobody's`,
       );
       if (values['dry-run'] || chosen === 0) return 0;
-      if ((values.confirm ?? (await ask(databaseUrl, client))) !== client) {
+      const { host, pathname } = new URL(databaseUrl);
+      const warning = `This makes ${client} the owner of those orders in ${host}${pathname}.`;
+      if (!(await isConfirmed(client, { given: values.confirm, warning }))) {
         console.error(
           `not done: the client was not confirmed (--confirm=${client} where nobody can be asked)`,
         );
@@ -86,15 +85,4 @@ async function assign(orders: OwnerlessOrders, ...args: Parameters<OwnerlessOrde
 
 function doneText({ chosen, others }: OwnerlessCount, client: string): string {
   return `${chosen} orders of nobody were given to ${client}; ${others} others are still nobody's`;
-}
-
-async function ask(databaseUrl: string, client: string): Promise<string> {
-  if (!process.stdin.isTTY) return '';
-  const { host, pathname } = new URL(databaseUrl);
-  const terminal = createInterface({ input: process.stdin, output: process.stderr });
-  const answer = await terminal.question(
-    `This makes ${client} the owner of those orders in ${host}${pathname}.\nType "${client}" to go on: `,
-  );
-  terminal.close();
-  return answer.trim();
 }

@@ -5,7 +5,6 @@ import { encryptedEnvelopeSchema } from '@orders/shared/order/encrypted-message.
 import {
   CONTENT_ENCODINGS,
   CONTENT_TYPE,
-  ENCRYPTED_TYPE,
   envelopeSchema,
   MAX_ORDER_BYTES,
   MESSAGE_VERSIONS,
@@ -68,43 +67,19 @@ export function asyncApiDocument(version: string): object {
   ]);
   messages.push([
     'ordersPacked',
-    {
-      name: PACKED_TYPE,
+    messageOfSeveral(packedEnvelopeSchema, {
+      version: 2,
       title: `Up to ${MAX_PACKED_ORDERS} messages in one, a line each, under zstd`,
       description: `data_base64 is text in UTF-8, compressed with zstd (RFC 8878) and in base64 (RFC 4648); uncompressed it has at most ${MAX_ORDER_BYTES} bytes. Its lines are separated by a line feed (U+000A). Each line is the body of an ${MESSAGE_VERSIONS.map((version) => `order.placed.v${version}`).join(' or ')}, with contentencoding identity, and has the meaning of that message sent alone. There are at most ${MAX_PACKED_ORDERS} lines.`,
-      contentType: CONTENT_TYPE,
-      headers: {
-        type: 'object',
-        description: ATTRIBUTES,
-        properties: {
-          contentType: { const: CONTENT_TYPE },
-          contentEncoding: { const: packedEnvelopeSchema.shape.contentencoding.value },
-          schemaVersion: { const: '2' },
-        },
-      },
-      payload: jsonSchema(packedEnvelopeSchema),
-      examples: [recorded('v2-zstd')],
-    },
+    }),
   ]);
   messages.push([
     'ordersEncrypted',
-    {
-      name: ENCRYPTED_TYPE,
+    messageOfSeveral(encryptedEnvelopeSchema, {
+      version: 3,
       title: `1 to ${MAX_PACKED_ORDERS} messages in one, a line each, under zstd, encrypted`,
       description: `data_base64 is a message of the AWS Encryption SDK in base64 (RFC 4648), with the algorithm suite 0x0478 and the encryption context {environment, schema: "3"}; a key that is not of KMS is a raw AES key of the provider order-pipeline. Decrypted, it is text in UTF-8, compressed with zstd (RFC 8878), of at most ${MAX_ORDER_BYTES} bytes uncompressed. Its lines are separated by U+000A, and are those of ${PACKED_TYPE}; a single line may be compressed itself.`,
-      contentType: CONTENT_TYPE,
-      headers: {
-        type: 'object',
-        description: ATTRIBUTES,
-        properties: {
-          contentType: { const: CONTENT_TYPE },
-          contentEncoding: { const: encryptedEnvelopeSchema.shape.contentencoding.value },
-          schemaVersion: { const: '3' },
-        },
-      },
-      payload: jsonSchema(encryptedEnvelopeSchema),
-      examples: [recorded('v3-zstd')],
-    },
+    }),
   ]);
   const refs = messages.map(([name]) => [name, { $ref: `#/components/messages/${name}` }]);
   return {
@@ -152,6 +127,30 @@ export function asyncApiDocument(version: string): object {
 }
 
 /** The schema without its dialect, which AsyncAPI states for the whole document. */
+/** A message of many orders in one. */
+function messageOfSeveral(
+  envelope: typeof packedEnvelopeSchema | typeof encryptedEnvelopeSchema,
+  { version, title, description }: { version: number; title: string; description: string },
+): object {
+  return {
+    name: envelope.shape.type.value,
+    title,
+    description,
+    contentType: CONTENT_TYPE,
+    headers: {
+      type: 'object',
+      description: ATTRIBUTES,
+      properties: {
+        contentType: { const: CONTENT_TYPE },
+        contentEncoding: { const: envelope.shape.contentencoding.value },
+        schemaVersion: { const: String(version) },
+      },
+    },
+    payload: jsonSchema(envelope),
+    examples: [recorded(`v${version}-zstd`)],
+  };
+}
+
 function jsonSchema(schema: z.ZodType): object {
   const { $schema: _dialect, ...rest } = z.toJSONSchema(schema, { io: 'input' });
   return rest;

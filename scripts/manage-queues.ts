@@ -1,4 +1,3 @@
-import { createInterface } from 'node:readline/promises';
 import type { SQSClient } from '@aws-sdk/client-sqs';
 import { DeadLetterQueue } from '@orders/consumer/dlq/dead-letter-queue.ts';
 import { type AppEnv, sqsEndpoint } from '@orders/shared/runtime/config.ts';
@@ -18,6 +17,7 @@ import type { QueueAttributes } from '@orders/shared/sqs/queues.ts';
 import { z } from 'zod';
 import { apiKeyHeader } from '../dev/api-key.ts';
 import { defineCommand, httpUrl, runCommand, type ValuesOf } from './command.ts';
+import { isConfirmed } from './confirm.ts';
 import {
   createTool,
   environment,
@@ -133,7 +133,8 @@ async function remove({ client, config }: Tool, confirmed: string | undefined): 
   const mustBeNamed = config.APP_ENV !== 'dev' || sqsEndpoint(config) === undefined;
   if (mustBeNamed && found.some(({ url }) => url)) {
     for (const { description } of found) console.log(description);
-    if ((confirmed ?? (await ask(config.APP_ENV, queue))) !== queue) {
+    const warning = `This deletes the queues of ${config.APP_ENV.toUpperCase()} and every message in them.`;
+    if (!(await isConfirmed(queue, { given: confirmed, warning }))) {
       console.error(`not deleted: the name was not confirmed (--confirm=${queue} where nobody can be asked)`);
       return 1;
     }
@@ -167,16 +168,6 @@ async function findQueue(client: SQSClient, appEnv: AppEnv, name: string): Promi
     description: `${name}: account ${account}, region ${region}, ${QueueArn}, ${visible + inFlight + delayed} messages`,
     foreign: foreignTo(appEnv, attributes, tags),
   };
-}
-
-async function ask(appEnv: AppEnv, queue: string): Promise<string> {
-  if (!process.stdin.isTTY) return '';
-  const terminal = createInterface({ input: process.stdin, output: process.stderr });
-  const answer = await terminal.question(
-    `This deletes the queues of ${appEnv.toUpperCase()} and every message in them.\nType "${queue}" to go on: `,
-  );
-  terminal.close();
-  return answer.trim();
 }
 
 async function status({ client, config }: Tool, consumerUrl: string): Promise<number> {

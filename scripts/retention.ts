@@ -11,8 +11,7 @@ import {
   wholeNumber,
 } from './command.ts';
 import { archiveOfRun, readArchive, writeArchive } from './retention/archive.ts';
-import { environment } from './sqs-tool.ts';
-import { storeUrl } from './store-url.ts';
+import { storeOfAppEnv } from './store-url.ts';
 
 const MIN_KEEP_DAYS = 30;
 const MAX_KEEP_DAYS = 36_500;
@@ -46,9 +45,7 @@ export const command = defineCommand({
 if (import.meta.main) await runCommand(command, main);
 
 async function main(values: ValuesOf<typeof command>): Promise<number> {
-  const appEnv = environment.safeParse(process.env['APP_ENV'] || 'dev');
-  if (!appEnv.success) throw new UsageError('APP_ENV must be dev, staging or production');
-  const databaseUrl = storeUrl(appEnv.data, process.env);
+  const { databaseUrl } = storeOfAppEnv(process.env);
   // npm runs scripts in the package's folder; the file was named from where the user stands.
   const archive = fromCaller(values.archive);
   // Else it would be a file beside the folder that is meant, and the next run's be in that.

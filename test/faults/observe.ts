@@ -81,14 +81,16 @@ export async function drain(sqs: SQSClient, queueUrl: string): Promise<Received[
 
 /** The same messages, with what is in those that are encrypted; what cannot be decrypted stays as it is. */
 export const decryptedBy =
-  (cipher: MessageCipher) =>
-  (messages: Received[]): Promise<Received[]> =>
-    Promise.all(
-      messages.map(async (message) => ({
-        ...message,
-        decrypted: await decryptMessages(message.body, cipher).catch(() => undefined),
-      })),
-    );
+  (cipher: MessageCipher | undefined) =>
+  async (messages: Received[]): Promise<Received[]> =>
+    cipher
+      ? Promise.all(
+          messages.map(async (message) => ({
+            ...message,
+            decrypted: await decryptMessages(message.body, cipher).catch(() => undefined),
+          })),
+        )
+      : messages;
 
 /** The orders in messages that can be read. */
 export function foundIn(messages: Received[]): FoundOrder[] {

@@ -202,10 +202,9 @@ class Trial {
     const peakBytes = this.#watch.peaks();
     const inFlightAfterStop = await this.#stopUnderLoad(client, sqs, queues);
 
-    const cipher = await aCipher({
-      ...this.#environment,
-      MESSAGE_ENCRYPTION_KEY_FILE: this.#keyFile,
-    });
+    const cipher = this.#encrypts
+      ? await aCipher({ ...this.#environment, MESSAGE_ENCRYPTION_KEY_FILE: this.#keyFile })
+      : undefined;
     const decrypted = decryptedBy(cipher);
     const evidence: Evidence = {
       sent: this.#submissions,
@@ -234,7 +233,7 @@ class Trial {
       toolFailures: this.#toolFailures,
       unanswered: this.#mayBeLate() ? [] : client.unanswered,
     };
-    cipher.close();
+    cipher?.close();
     const count = (answer: Submission['answer']) =>
       this.#submissions.filter((submission) => submission.answer === answer).length;
     return {
@@ -329,7 +328,11 @@ class Trial {
       ORDER_DLQ_NAME: names.deadLetterQueue,
     };
 
-    if (faults.some(({ needs }) => needs.credentials)) this.#credentials = await startCredentialServer();
+    if (faults.some(({ needs }) => needs.credentials)) {
+      this.#credentials = await startCredentialServer();
+      writeFileSync(this.#apiKeysFile, `campaign orders:write ${'0'.repeat(64)}`);
+    }
+    if (this.#encrypts) writeFileSync(this.#keyFile, keyLine('campaign'));
     const clockFile = path.join(folder, 'clock');
     const env = this.#serviceEnv(
       { ...sqsEnv, DATABASE_URL: store.url, ACCEPTANCE_JOURNAL: this.#journal },
@@ -395,15 +398,21 @@ class Trial {
     return this.#emulator.endpoint;
   }
 
+  get #encrypts(): boolean {
+    return this.#plan.settings['MESSAGE_ENCRYPTION'] !== undefined;
+  }
+
   get #keyFile(): string {
-    const file = path.join(this.#options.folder, 'encryption-keys');
-    if (!existsSync(file)) writeFileSync(file, keyLine('campaign'));
-    return file;
+    return path.join(this.#options.folder, 'encryption-keys');
+  }
+
+  get #apiKeysFile(): string {
+    return path.join(this.#options.folder, 'api-keys');
   }
 
   #serviceEnv(own: NodeJS.ProcessEnv, clockFile: string, faults: readonly Fault[]) {
     const env: NodeJS.ProcessEnv = { ...baseEnv(), ...SETTINGS, ...this.#plan.settings, ...own };
-    if (env['MESSAGE_ENCRYPTION']) env['MESSAGE_ENCRYPTION_KEY_FILE'] = this.#keyFile;
+    if (this.#encrypts) env['MESSAGE_ENCRYPTION_KEY_FILE'] = this.#keyFile;
     if (faults.some(({ needs }) => needs.limitedDisk)) {
       env['NODE_OPTIONS'] = `--import=${import.meta.resolve('./limited-disk.ts')}`;
       env['CAMPAIGN_PAGE_LIMIT'] = String(PAGE_LIMIT);
@@ -423,9 +432,7 @@ class Trial {
   get #environment(): Record<string, string> {
     if (!this.#credentials) return {};
     // The campaign's own clients have no key.
-    const keysFile = path.join(this.#options.folder, 'api-keys');
-    writeFileSync(keysFile, `campaign orders:write ${'0'.repeat(64)}`);
-    const door = { AUTH: 'none,api-key', API_KEYS_FILE: keysFile };
+    const door = { AUTH: 'none,api-key', API_KEYS_FILE: this.#apiKeysFile };
     return { APP_ENV: 'staging', ALLOW_PLAINTEXT: 'sqs,database', ...door };
   }
 

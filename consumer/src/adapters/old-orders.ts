@@ -1,14 +1,10 @@
-import { realpathSync } from 'node:fs';
-import { DatabaseSync } from 'node:sqlite';
-import { pathToFileURL } from 'node:url';
 import type { Client } from 'pg';
 import type { StoredOrder } from '../domain/order-repository.ts';
 import { openDatabase } from './open-order-repository.ts';
 import { fromRow, POSTGRES_STORED_AT, type ReadRow } from './order-row.ts';
-import { connectTool, runStatement } from './postgres-connection.ts';
-import { lockPostgres, lockSqlite } from './store-lock.ts';
+import { runStatement } from './postgres-connection.ts';
+import { connectAlone, openSqliteAlone } from './store-lock.ts';
 
-const BUSY_TIMEOUT_MS = 10_000;
 /** So much of the table is looked at in one statement: 2 MB, in blocks of 8 KiB. */
 const BLOCKS = 256;
 /** Of the orders of a page, as JSON: an order alone may have a megabyte. */
@@ -45,13 +41,13 @@ export function openOldOrders(
   return openDatabase<OldOrders>(databaseUrl, {
     sqlite: async (path) => openSqlite(path, new Date(Date.now() - keepDays * DAY_MS)),
     postgres: async (url) => {
-      const lock = await lockPostgres(url);
+      const { client, close } = await connectAlone(url, { name: 'order-retention', ...options });
       try {
-        const { rows } = await lock.query<{ nowMs: number }>(READ_CLOCK);
+        const { rows } = await runStatement<{ nowMs: number }>(client, READ_CLOCK, []);
         const before = new Date((rows[0]?.nowMs ?? 0) - keepDays * DAY_MS);
-        return overPostgres(await connectTool(url, { name: 'order-retention', ...options }), lock, before);
+        return overPostgres(client, close, before);
       } catch (error) {
-        await lock.end();
+        await close();
         throw error;
       }
     },
@@ -59,12 +55,7 @@ export function openOldOrders(
 }
 
 function openSqlite(path: string, before: Date): OldOrders {
-  // Without creating it (sqlite.org/uri.html).
-  const url = pathToFileURL(path);
-  url.searchParams.set('mode', 'rw');
-  const db = new DatabaseSync(url, { timeout: BUSY_TIMEOUT_MS });
-  // By its real name: a link would have a lock of its own.
-  const lock = lockSqlite(realpathSync(path));
+  const { db, close } = openSqliteAlone(path);
   // Rows are numbered in the order of their insertion.
   const read = db.prepare(
     `SELECT rowid, data, content_hash, trace_id, client_id, stored_at FROM orders WHERE rowid > ? AND stored_at < ? ORDER BY rowid LIMIT ?`,
@@ -90,10 +81,7 @@ function openSqlite(path: string, before: Date): OldOrders {
       }
     },
     remove: async (orderIds) => Number(remove.run(JSON.stringify(orderIds), before.toISOString()).changes),
-    close: async () => {
-      db.close();
-      lock.close();
-    },
+    close,
   };
 }
 
@@ -120,7 +108,7 @@ function countOfPage(places: readonly { bytes: number }[]): number {
   return last === -1 ? places.length : last + 1;
 }
 
-function overPostgres(client: Client, lock: Client, before: Date): OldOrders {
+function overPostgres(client: Client, close: () => Promise<void>, before: Date): OldOrders {
   type Place = { place: string; bytes: number };
   const readPlaces = async (after: string, end: string, limit: number) =>
     (await runStatement<Place>(client, READ_PLACES, [after, end, before, limit])).rows;
@@ -147,9 +135,6 @@ function overPostgres(client: Client, lock: Client, before: Date): OldOrders {
       const result = await runStatement(client, REMOVE, [orderIds, before]);
       return result.rowCount ?? 0;
     },
-    close: async () => {
-      await client.end();
-      await lock.end();
-    },
+    close,
   };
 }

@@ -1,11 +1,7 @@
-import { realpathSync } from 'node:fs';
-import { DatabaseSync } from 'node:sqlite';
-import { pathToFileURL } from 'node:url';
 import { openDatabase } from './open-order-repository.ts';
-import { connectTool, runStatement } from './postgres-connection.ts';
-import { lockPostgres, lockSqlite } from './store-lock.ts';
+import { runStatement } from './postgres-connection.ts';
+import { connectAlone, openSqliteAlone } from './store-lock.ts';
 
-const BUSY_TIMEOUT_MS = 10_000;
 /** In one transaction: some tens of milliseconds. */
 const PAGE_ROWS = 1_000;
 
@@ -34,41 +30,21 @@ export type OwnerlessOrders = {
  */
 export function openOwnerlessOrders(databaseUrl: string): Promise<OwnerlessOrders> {
   return openDatabase<OwnerlessOrders>(databaseUrl, {
-    sqlite: async (path) => openSqlite(path),
+    sqlite: async (path) => {
+      const { db, close } = openSqliteAlone(path);
+      const query = async (sql: string, values: unknown[]) => {
+        const named = values.map((value, index) => [`$${index + 1}`, value as string | null]);
+        return db.prepare(sql).all(Object.fromEntries(named)) as Row[];
+      };
+      return walking(SQLITE, query, close);
+    },
     postgres: async (url) => {
-      const lock = await lockPostgres(url);
-      try {
-        const client = await connectTool(url, { name: 'order-assign-client' });
-        const query = async (sql: string, values: unknown[]) =>
-          (await runStatement<Row>(client, sql, values)).rows;
-        const close = async () => {
-          await client.end();
-          await lock.end();
-        };
-        return walking(POSTGRES, query, close);
-      } catch (error) {
-        await lock.end();
-        throw error;
-      }
+      const { client, close } = await connectAlone(url, { name: 'order-assign-client' });
+      const query = async (sql: string, values: unknown[]) =>
+        (await runStatement<Row>(client, sql, values)).rows;
+      return walking(POSTGRES, query, close);
     },
   });
-}
-
-function openSqlite(path: string): OwnerlessOrders {
-  // Without creating it (sqlite.org/uri.html).
-  const url = pathToFileURL(path);
-  url.searchParams.set('mode', 'rw');
-  const db = new DatabaseSync(url, { timeout: BUSY_TIMEOUT_MS });
-  const lock = lockSqlite(realpathSync(path));
-  const query = async (sql: string, values: unknown[]) => {
-    const named = values.map((value, index) => [`$${index + 1}`, value as string | null]);
-    return db.prepare(sql).all(Object.fromEntries(named)) as Row[];
-  };
-  const close = async () => {
-    db.close();
-    lock.close();
-  };
-  return walking(SQLITE, query, close);
 }
 
 type Row = Partial<Record<'order_id', string> & OwnerlessCount>;

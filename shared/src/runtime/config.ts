@@ -333,9 +333,8 @@ const TLS_RULES: ConfigRule<CommonConfig>[] = [
 ];
 
 /**
- * The schema with rules across its variables: its own, those on TLS and encryption, and that no minimum exceeds its maximum and the
- * queues differ.
- * Each is judged whenever the variables it needs are valid, so that one start shows all problems.
+ * The schema with rules across its variables: its own, those on TLS and encryption, and that no minimum exceeds its
+ * maximum and the queues differ. Each is judged whenever the variables it needs are valid, so that one start shows all problems.
  */
 export function withRules<S extends typeof commonFields & z.core.$ZodShape>(
   schema: z.ZodObject<S>,

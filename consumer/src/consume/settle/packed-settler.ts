@@ -26,8 +26,9 @@ export type PackedSettlerOptions = {
 
 /**
  * Takes packed messages apart of which not all is stored. Each order that can never be stored goes to the DLQ, as if it
- * had come alone. Each that may be stored later is requeued as a message of its own. A line that SQS takes in no message (a control character, too long) goes to the DLQ in the message that it came
- * in. What came encrypted goes on encrypted. Only then the packed message may be deleted.
+ * had come alone. Each that may be stored later is requeued as a message of its own. A line that SQS takes in no message
+ * (a control character, too long) goes to the DLQ in the message that it came in. What came encrypted goes on encrypted.
+ * Only then the packed message may be deleted.
  */
 export class PackedSettler {
   readonly #options: PackedSettlerOptions;

@@ -28,6 +28,7 @@ export default defineConfig({
         test: {
           name: 'unit',
           testTimeout: 20_000,
+          hookTimeout: 20_000,
           include: inPackages.map((path) => `${path}/*.test.ts`),
           exclude: [containers, monitoring, 'test/**'],
         },

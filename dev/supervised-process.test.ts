@@ -23,10 +23,10 @@ it('SupervisedProcess, of a log that grows, moves it aside while the process run
     onEvent: (event) => events.push(event),
   });
   supervised.start();
-  const moved = await vi.waitFor(() => readFileSync(`${logFile}.1`, 'utf8'), 15_000);
+  const moved = await vi.waitFor(() => readFileSync(`${logFile}.1`, 'utf8'), 30_000);
   expect(moved.length).toBeGreaterThan(20_000);
   // It goes on at the beginning, not behind a hole.
-  await vi.waitFor(() => expect(statSync(logFile).size).toBeGreaterThan(0), 15_000);
+  await vi.waitFor(() => expect(statSync(logFile).size).toBeGreaterThan(0), 30_000);
   expect(readFileSync(logFile, 'utf8')).toMatch(/^\{\}/);
   await supervised.stop();
   expect(events).toEqual([]);

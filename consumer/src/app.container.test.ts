@@ -41,7 +41,7 @@ describe.skipIf(!programs.available)(`order-consumer and PostgreSQL (${programs.
             holder: expect.objectContaining({ application: 'somebody' }),
           }),
         ),
-      20_000,
+      30_000,
     );
     const answers = async () =>
       Promise.all(

@@ -17,9 +17,9 @@ export class DeliveryLedger {
   readonly #messageIds = new Map<string, string>();
   readonly #explained = new Map<string, Explained>();
   readonly #peaks = new Map<string, number>();
-  /** Requests that sent copies, each with how often its consumer had been interrupted by then. */
+  /** Requests that sent copies, each with how often its consumer had gone on by then after it stood still. */
   readonly #sent = new Map<string, number>();
-  readonly #interruptionsOf = new Map<string, number>();
+  readonly #resumptions = new Map<string, number>();
   #interruptions = 0;
 
   /** @param visibilitySeconds what a consumer asks for when it keeps a message; any other time gives it back */
@@ -43,11 +43,14 @@ export class DeliveryLedger {
     return this.#interruptions;
   }
 
-  /** @param consumer that died or stood still; without one, SQS was away from all */
-  interrupted(consumer?: string): void {
+  /** A consumer died or stood still, or SQS was away. */
+  interrupted(): void {
     this.#interruptions++;
-    if (consumer !== undefined)
-      this.#interruptionsOf.set(consumer, (this.#interruptionsOf.get(consumer) ?? 0) + 1);
+  }
+
+  /** A consumer that stood still goes on. */
+  resumed(consumer: string): void {
+    this.#resumptions.set(consumer, (this.#resumptions.get(consumer) ?? 0) + 1);
   }
 
   /** Its process ended, and has nothing in work any more. */
@@ -89,15 +92,16 @@ export class DeliveryLedger {
 
   /**
    * A consumer sends copies. One that stood still meanwhile did not see the answer in time: its client repeats the request
-   * before anything could ask whether the lease still lasts.
+   * before anything could ask whether the lease still lasts. The first request may arrive after the consumer was stopped,
+   * the second one not before it goes on.
    */
   sent(consumer: string, entries: readonly Entry[]): void {
     const request = requestOf(consumer, entries);
-    const interruptions = this.#interruptionsOf.get(consumer) ?? 0;
-    if (interruptions > (this.#sent.get(request) ?? interruptions))
+    const resumptions = this.#resumptions.get(consumer) ?? 0;
+    if (resumptions > (this.#sent.get(request) ?? resumptions))
       for (const id of new Set(entries.map((entry) => messageOf(entry, this.#messageIds))))
         if (id !== undefined) this.#of(id).extra++;
-    this.#sent.set(request, interruptions);
+    this.#sent.set(request, resumptions);
   }
 
   /** What a consumer asked for was refused, or done without its knowing. That it repeats it is no news then. */

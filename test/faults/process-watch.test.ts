@@ -52,7 +52,7 @@ describe.runIf(countOpenFiles(process.pid) !== undefined)('ProcessWatch', () => 
     await once(child, 'spawn');
     const name = `child (pid ${child.pid})`;
     const watched = watch.watch([{ name: 'child', pid: child.pid, isReady: async () => false }], stop.signal);
-    await vi.waitUntil(() => (watch.peaks()[name] ?? 0) > 3e8, { timeout: 15_000 });
+    await vi.waitUntil(() => (watch.peaks()[name] ?? 0) > 3e8, { timeout: 30_000 });
     child.kill('SIGKILL');
     await once(child, 'exit');
     stop.abort();

@@ -25,6 +25,8 @@ export type ServiceProcessOptions = {
   note: (event: string) => void;
   /** A process of it ended, other than in order, or was made to stand still. */
   onInterrupted?: () => void;
+  /** It goes on after it stood still. */
+  onResumed?: () => void;
   /** A process of it ended, however. */
   onEnd?: () => void;
 };
@@ -115,6 +117,7 @@ export class ServiceProcess {
     if (signal === 'SIGKILL' || signal === 'SIGTERM') this.#signalled.set(pid, { signal, ready });
     this.#options.note(`${signal} to ${this.name} (pid ${pid})`);
     if (signal === 'SIGSTOP') this.#options.onInterrupted?.();
+    if (signal === 'SIGCONT') this.#options.onResumed?.();
     try {
       process.kill(pid, signal);
       return 1;

@@ -37,7 +37,7 @@ beforeEach(async () => {
   proxy = await startSqsFaultProxy({ target: emulator.endpoint, random: createRandom(1) });
   client = connect(proxy.url, 1_000);
   // The first request of a process takes its time.
-  await vi.waitFor(() => receive(), { timeout: 10_000 });
+  await vi.waitFor(() => receive(), { timeout: 30_000 });
 });
 afterEach(async () => {
   client.destroy();
@@ -96,7 +96,7 @@ describe('SQS fault proxy', () => {
     await during({ kind: 'unreachable' }, async () => {
       // A connection that was open may be tried once more, and is reset.
       await vi.waitFor(() => expect(send(1)).rejects.toMatchObject({ code: 'ECONNREFUSED' }), {
-        timeout: 10_000,
+        timeout: 30_000,
       });
     });
     await send(1);
@@ -207,7 +207,7 @@ describe('SQS fault proxy', () => {
           for (const { Attributes } of await receive(1)) seen.push(Attributes?.ApproximateReceiveCount);
           return seen.length === 2;
         },
-        { timeout: 5_000 },
+        { timeout: 30_000 },
       );
     });
     expect(seen.sort()).toEqual(['2', '3']);
@@ -234,7 +234,7 @@ describe('SQS fault proxy', () => {
           seen.push(...(await bodies(4)));
           return seen.length >= 10;
         },
-        { timeout: 8_000, interval: 100 },
+        { timeout: 30_000, interval: 100 },
       );
     });
     const sent = Array.from({ length: 10 }, (_, index) => `body ${index}`);
@@ -249,7 +249,7 @@ describe('SQS fault proxy', () => {
       expect(await bodies(1, 30)).toEqual([]);
     });
     expect(hits).toBe(1);
-    await vi.waitUntil(async () => (await bodies(1)).length === 1, { timeout: 3_000, interval: 100 });
+    await vi.waitUntil(async () => (await bodies(1)).length === 1, { timeout: 30_000, interval: 100 });
   });
 
   test('share of a half, strikes about half', async () => {

@@ -350,7 +350,11 @@ class Trial {
         graceMs: GRACE_MS,
         note: (event) => this.#note(event),
         ...(role === 'consumer'
-          ? { onInterrupted: () => this.#ledger.interrupted(name), onEnd: () => this.#ledger.ended(name) }
+          ? {
+              onInterrupted: () => this.#ledger.interrupted(),
+              onResumed: () => this.#ledger.resumed(name),
+              onEnd: () => this.#ledger.ended(name),
+            }
           : {}),
       });
     const producer = service('producer', 'producer', ports[0]);

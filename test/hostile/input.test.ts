@@ -151,7 +151,7 @@ describe('hostile input on the queue', () => {
           const found = (await queue.peek(10)).find(({ message }) => message.body.includes(marker));
           expect(found?.deadLetter?.reason).toBe('UNREADABLE_CONTENT');
         },
-        { timeout: 20_000, interval: 200 },
+        { timeout: 30_000, interval: 200 },
       );
       // Of the process's whole life: what was needed for a moment only counts as well.
       expect(peakBytes(scene.consumerPid())).toBeLessThan(MAX_PEAK_BYTES);

@@ -58,7 +58,7 @@ const envelopeOf = (order: object) =>
 
 const isStored = (orderId: string) =>
   vi.waitFor(async () => expect((await getJson(`${pair.consumerUrl}/orders/${orderId}`)).status).toBe(200), {
-    timeout: 10_000,
+    timeout: 30_000,
     interval: 50,
   });
 const isDeadLettered = (body: string, reason: string) =>
@@ -67,7 +67,7 @@ const isDeadLettered = (body: string, reason: string) =>
       const found = await new DeadLetterQueue(queues.client, queues.urls).peek(100);
       expect(found.find(({ message }) => message.body === body)?.deadLetter?.reason).toBe(reason);
     },
-    { timeout: 15_000, interval: 200 },
+    { timeout: 30_000, interval: 200 },
   );
 
 describe('messages of sqs-producer', () => {

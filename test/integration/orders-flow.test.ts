@@ -7,7 +7,7 @@ import { getJson, type Pair, post, startPair } from '../support/pair.ts';
 import { type FoundQueues, findQueues } from '../support/queues.ts';
 
 const eventually = <T>(assertion: () => T | Promise<T>) =>
-  vi.waitFor(assertion, { timeout: 15_000, interval: 20 });
+  vi.waitFor(assertion, { timeout: 30_000, interval: 20 });
 
 let pair: Pair;
 let queues: FoundQueues;

@@ -11,7 +11,7 @@ async function messagesReceived(consumerUrl: string): Promise<number> {
 }
 
 const eventually = (assertion: () => Promise<void>) =>
-  vi.waitFor(assertion, { timeout: 15_000, interval: 50 });
+  vi.waitFor(assertion, { timeout: 30_000, interval: 50 });
 
 test('packed batches, with orders that contradict stored ones, store the others and dead-letter these, one by one', async () => {
   await using pair = await startPair({ PUBLISH_PACKING: 'on' });

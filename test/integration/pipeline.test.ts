@@ -68,9 +68,9 @@ describe('startPipeline', () => {
     expect(response?.status).not.toBe(202);
     await vi.waitFor(
       () => expect(events).toContainEqual({ type: 'data gone', name: 'emulator', dataDir }),
-      20_000,
+      30_000,
     );
-    await vi.waitFor(() => expect(fetch(`${producerUrl}/livez`)).rejects.toThrow(), 20_000);
+    await vi.waitFor(() => expect(fetch(`${producerUrl}/livez`)).rejects.toThrow(), 30_000);
   });
 
   it('starts again what was killed, with what it held', async () => {
@@ -121,7 +121,7 @@ describe('startPipeline', () => {
   it('when it is stopped while it starts, leaves nothing running', async () => {
     const supervisor = new PipelineSupervisor(options);
     const start = supervisor.start();
-    await vi.waitUntil(() => supervisor.pid('emulator') !== undefined);
+    await vi.waitUntil(() => supervisor.pid('emulator') !== undefined, { timeout: 30_000 });
     await supervisor.stop();
     await expect(start).rejects.toThrow('stopped while starting');
     expect(supervisor.pid('emulator')).toBeUndefined();

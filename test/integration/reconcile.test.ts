@@ -489,7 +489,7 @@ describe('reconcile', { timeout: 120_000 }, () => {
     const early = await place();
     await workedOff();
     const since = new Date(Date.now() + 1).toISOString();
-    await vi.waitUntil(() => Date.now() > Date.parse(since));
+    await vi.waitUntil(() => Date.now() > Date.parse(since), { timeout: 30_000 });
     const late = await place();
     await workedOff();
     removeRow(early);

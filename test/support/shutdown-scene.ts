@@ -117,7 +117,10 @@ export function describeStopUnderLoad(
       const backlog = await placeBatches(pipeline.producerUrl, 2);
       process.kill(pid, 'SIGCONT');
       const before = await stored();
-      await vi.waitFor(async () => expect(await stored()).toBeGreaterThan(before), { interval: 1 });
+      await vi.waitFor(async () => expect(await stored()).toBeGreaterThan(before), {
+        timeout: 30_000,
+        interval: 1,
+      });
       const { status, afterMs } = await scene.terminate('consumer');
       expect(status).toBe('status 0');
       expect(afterMs).toBeLessThan(GRACE_MS);

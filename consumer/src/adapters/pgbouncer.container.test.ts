@@ -106,7 +106,7 @@ describe.skipIf(!programs.available)(`PostgreSQL behind PgBouncer (${programs.re
           const order = anOrder();
           await vi.waitFor(() => repository.saveAll([order]), { timeout: 30_000, interval: 100 });
           expect(await server.crashBackend(DATABASE)).toBe(1);
-          await vi.waitFor(async () => expect(await readCheckpointer()).not.toEqual(before), 10_000);
+          await vi.waitFor(async () => expect(await readCheckpointer()).not.toEqual(before), 30_000);
           expect(await server.sql(`SELECT count(*) FROM orders`, DATABASE)).toEqual([String(crash + 1)]);
         }
       });

@@ -97,7 +97,7 @@ describe.skipIf(!engine.available)(`PostgreSQL 17 (${engine.reason})`, () => {
         SELECT count(*)::int AS n FROM pg_stat_activity
         WHERE datname = current_database() AND wait_event_type = 'Lock'`);
       expect(rows[0].n).toBe(statements);
-    }, 5_000);
+    }, 30_000);
   const insert = (client: Client, { order, contentHash }: OrderToStore) =>
     client.query(
       `INSERT INTO orders (order_id, customer_id, created_at_ms, content_hash, trace_id, data)
@@ -211,7 +211,7 @@ describe.skipIf(!engine.available)(`PostgreSQL 17 (${engine.reason})`, () => {
         SELECT count(*)::int AS n FROM pg_stat_activity
         WHERE datname = current_database() AND application_name = 'order-consumer'`);
       expect(rows[0].n).toBe(0);
-    }, 5_000);
+    }, 30_000);
     const { rows } = await observer.query(
       'SELECT deadlocks::int, xact_commit > 0 AS counted FROM pg_stat_database WHERE datname = current_database()',
     );
@@ -329,8 +329,9 @@ describe.skipIf(!engine.available)(`PostgreSQL 17 (${engine.reason})`, () => {
     await repository.ping();
     const other = await connect(url);
     await other.query(END_CONNECTIONS);
-    await vi.waitFor(() =>
-      expect(warn).toHaveBeenCalledWith({ err: expect.any(Error) }, 'idle database connection lost'),
+    await vi.waitFor(
+      () => expect(warn).toHaveBeenCalledWith({ err: expect.any(Error) }, 'idle database connection lost'),
+      { timeout: 30_000 },
     );
     expect(resultsOf(await repository.saveAll([anOrder()]))).toEqual(['stored']);
   });
@@ -348,7 +349,7 @@ describe.skipIf(!engine.available)(`PostgreSQL 17 (${engine.reason})`, () => {
       );
     await other.query(`ALTER DATABASE ${database} SET default_transaction_read_only = on`);
     await endConnections();
-    await vi.waitFor(() => expect(repository.pool().total).toBe(0));
+    await vi.waitFor(() => expect(repository.pool().total).toBe(0), { timeout: 30_000 });
 
     await expect(repository.ping()).rejects.toBeInstanceOf(StoreUnavailableError);
     await expect(repository.saveAll([anOrder()])).rejects.toMatchObject({
@@ -360,7 +361,7 @@ describe.skipIf(!engine.available)(`PostgreSQL 17 (${engine.reason})`, () => {
 
     await other.query(`ALTER DATABASE ${database} RESET default_transaction_read_only`);
     await endConnections();
-    await vi.waitFor(() => expect(repository.pool().total).toBe(0));
+    await vi.waitFor(() => expect(repository.pool().total).toBe(0), { timeout: 30_000 });
     await expect(repository.ping()).resolves.toBeUndefined();
     expect(resultsOf(await repository.saveAll([anOrder()]))).toEqual(['stored']);
   });
@@ -506,7 +507,7 @@ describe.skipIf(!engine.available)(`PostgreSQL 17 (${engine.reason})`, () => {
     } finally {
       await handle.unpause();
     }
-    await vi.waitFor(() => repository.ping(), 10_000);
+    await vi.waitFor(() => repository.ping(), 30_000);
     expect(resultsOf(await repository.saveAll([anOrder()]))).toEqual(['stored']);
   }, 30_000);
 });

@@ -6,7 +6,7 @@ import { OrderLockedError, OrderNotStorableError, StoreUnavailableError } from '
 import { Watchdog } from './watchdog.ts';
 
 const eventually = (assertion: () => void | Promise<void>) =>
-  vi.waitFor(assertion, { timeout: 5_000, interval: 5 });
+  vi.waitFor(assertion, { timeout: 30_000, interval: 5 });
 const NOT_CONFIRMED = 'outcome not confirmed by SQS, the message will come again';
 
 describe('outcomes', () => {

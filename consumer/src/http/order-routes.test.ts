@@ -125,7 +125,7 @@ describe('orderRoutes', () => {
     const found = Promise.withResolvers<FoundOrder[]>();
     findByCustomer.mockReturnValueOnce(found.promise);
     const first = get('/orders?customerId=C');
-    await vi.waitFor(() => expect(findByCustomer).toHaveBeenCalledOnce());
+    await vi.waitFor(() => expect(findByCustomer).toHaveBeenCalledOnce(), { timeout: 30_000 });
     for (const url of ['/orders?customerId=C', `/orders?orderIds=${idOf(1)}`]) {
       const refused = await get(url);
       expect(refused.statusCode).toBe(429);

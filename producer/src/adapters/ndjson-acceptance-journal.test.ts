@@ -89,7 +89,7 @@ describe('NdjsonAcceptanceJournal', () => {
     const release = sink.hold();
     const recorded = vi.fn();
     const record = journal.record(anAcceptance()).then(recorded);
-    await vi.waitFor(() => expect(sink.writes).toHaveLength(1));
+    await vi.waitFor(() => expect(sink.writes).toHaveLength(1), { timeout: 30_000 });
     await turn();
     expect(recorded).not.toHaveBeenCalled();
     release();
@@ -100,7 +100,7 @@ describe('NdjsonAcceptanceJournal', () => {
     const { sink, journal } = subject();
     const release = sink.hold();
     const first = ['1', '2', '3'].map((id) => journal.record(anAcceptance(id)));
-    await vi.waitFor(() => expect(sink.writes).toHaveLength(1));
+    await vi.waitFor(() => expect(sink.writes).toHaveLength(1), { timeout: 30_000 });
     const second = ['4', '5'].map((id) => journal.record(anAcceptance(id)));
     release();
     await Promise.all([...first, ...second]);

@@ -81,7 +81,7 @@ describe('placeOrder', () => {
     const placed = vi.fn();
     const before = Date.now();
     const placing = placeOrder(anOrderRequest({ orderId: AN_ORDER_ID }), { trace }).then(placed);
-    await vi.waitFor(() => expect(journal.recorded).toHaveLength(1));
+    await vi.waitFor(() => expect(journal.recorded).toHaveLength(1), { timeout: 30_000 });
     await new Promise(setImmediate);
     expect(placed).not.toHaveBeenCalled();
     held.resolve();

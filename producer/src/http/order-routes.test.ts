@@ -258,7 +258,7 @@ describe('orderRoutes', () => {
     placeOrder.mockImplementation(() => confirmed.promise);
     const order = JSON.stringify(anOrderRequest()).padEnd(200 * 1_024);
     const held = Array.from({ length: 20 }, () => post('/orders', order));
-    await vi.waitFor(() => expect(placeOrder).toHaveBeenCalledTimes(20));
+    await vi.waitFor(() => expect(placeOrder).toHaveBeenCalledTimes(20), { timeout: 30_000 });
     const answer = await post('/orders', order);
     expect(answer.statusCode).toBe(429);
     expect(answer.headers['retry-after']).toBe('1');

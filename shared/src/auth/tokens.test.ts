@@ -205,7 +205,9 @@ describe('the keys of an issuer', () => {
     issuer.keys = [await publicKey(strangers, 'k2')];
     await vi.advanceTimersByTimeAsync(6 * MINUTE);
     // Real time, for the answer that is under way.
-    await vi.waitFor(async () => expect(await verifier.verify(await sign({ jti: 'new' }))).toBeUndefined());
+    await vi.waitFor(async () => expect(await verifier.verify(await sign({ jti: 'new' }))).toBeUndefined(), {
+      timeout: 30_000,
+    });
   });
 
   it('are asked for again for a key that is new, and not for each token of a flood', async () => {

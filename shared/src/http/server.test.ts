@@ -238,7 +238,8 @@ describe('createHttpServer', () => {
         payload: `{}${' '.repeat(bytes - 2)}`,
         headers: { 'content-type': 'application/json' },
       });
-    const atWork = (count: number) => vi.waitFor(() => expect(waiting).toHaveLength(count));
+    const atWork = (count: number) =>
+      vi.waitFor(() => expect(waiting).toHaveLength(count), { timeout: 30_000 });
 
     it('server, of bodies that do not fit, answers 429 with Retry-After until one of them is answered', async () => {
       const first = [upload(400 * KiB), upload(400 * KiB)];
@@ -431,11 +432,14 @@ describe('createHttpServer', () => {
       const first = await begin();
       expect(String(await once(await begin(), 'data'))).toContain('HTTP/1.1 429 ');
       first.destroy();
-      await vi.waitFor(async () => {
-        const next = await begin();
-        next.write('0\r\n\r\n');
-        expect(String(await once(next, 'data'))).toContain('HTTP/1.1 200 ');
-      });
+      await vi.waitFor(
+        async () => {
+          const next = await begin();
+          next.write('0\r\n\r\n');
+          expect(String(await once(next, 'data'))).toContain('HTTP/1.1 200 ');
+        },
+        { timeout: 30_000 },
+      );
     });
 
     it.each([1, 100])('server, given a body in %i bytes at a time, reads it whole', async (size) => {
@@ -477,7 +481,9 @@ describe('createHttpServer', () => {
       const gone = once(first as Socket, 'close');
       first?.destroy();
       await gone;
-      await vi.waitFor(async () => expect(await ask('/metrics')).toMatch(/^HTTP\/1\.1 200 /));
+      await vi.waitFor(async () => expect(await ask('/metrics')).toMatch(/^HTTP\/1\.1 200 /), {
+        timeout: 30_000,
+      });
       for (const socket of sockets) socket.destroy();
       await few.app.close();
     });
@@ -731,7 +737,7 @@ describe('openPorts', () => {
     const answer = fetch(`${url}/gate`);
     await reached.promise;
     const closed = close();
-    await vi.waitFor(() => expect(app.server.listening).toBe(false));
+    await vi.waitFor(() => expect(app.server.listening).toBe(false), { timeout: 30_000 });
     expect(await statusOf(`${managementUrl}/metrics`)).toBe(200);
     gate.resolve({});
     expect((await answer).status).toBe(200);

@@ -19,7 +19,7 @@ function watch(text: string) {
   return { folder, file, errors, open };
 }
 
-const eventually = (assertion: () => void) => vi.waitFor(assertion, { timeout: 10_000, interval: 10 });
+const eventually = (assertion: () => void) => vi.waitFor(assertion, { timeout: 30_000, interval: 10 });
 
 describe('WatchedFile', () => {
   it('has what the file holds, and what it holds later', async () => {

@@ -66,7 +66,7 @@ describe('packed message', () => {
           expect(lines.map(({ message }) => message)).toContain(
             'outcome not confirmed by SQS, the message will come again',
           ),
-        { timeout: 5_000, interval: 5 },
+        { timeout: 30_000, interval: 5 },
       );
       expect(sqs.deadLetters).toEqual([]);
       expect(sqs.deletedHandles()).toEqual([]);

@@ -143,7 +143,7 @@ describe('SaveTrial', () => {
     const begun = Promise.withResolvers<void>();
     repository.beforeRehearse = () => begun.promise;
     const first = trial.refusesAllNow('23514');
-    await vi.waitFor(() => expect(repository.rehearsals).toBe(2));
+    await vi.waitFor(() => expect(repository.rehearsals).toBe(2), { timeout: 30_000 });
     repository.beforeRehearse = () => {
       throw new OrderNotStorableError('a new column', { refusal: '23514' });
     };

@@ -509,7 +509,7 @@ describe.each(KINDS)('%s client, asked by', (kind) => {
     const other = createClient(kind, throttling.endpoint).client;
     const waiting = new AbortController();
     const failed = caught(other.send(receive(), { abortSignal: waiting.signal }));
-    await vi.waitFor(() => expect(throttling.requests).toHaveLength(1));
+    await vi.waitFor(() => expect(throttling.requests).toHaveLength(1), { timeout: 30_000 });
     setTimeout(() => waiting.abort(), 50);
     expect(await failed).toMatchObject({ name: 'AbortError' });
     expect(throttling.requests).toHaveLength(1);
@@ -520,7 +520,7 @@ describe.each(KINDS)('%s client, asked by', (kind) => {
     const script = await startScript((response) => void held.push(response));
     const { client } = createClient(kind, script.endpoint, { SQS_MAX_SOCKETS: 1 });
     const first = client.send(remove());
-    await vi.waitFor(() => expect(held).toHaveLength(1));
+    await vi.waitFor(() => expect(held).toHaveLength(1), { timeout: 30_000 });
     const controller = new AbortController();
     const second = caught(client.send(remove(), { abortSignal: controller.signal }));
     setImmediate(() => controller.abort());
@@ -528,7 +528,7 @@ describe.each(KINDS)('%s client, asked by', (kind) => {
     answer(held[0] as ServerResponse, { body: { Successful: [{ Id: '0' }] } });
     expect((await first).Successful).toHaveLength(1);
     const third = client.send(remove());
-    await vi.waitFor(() => expect(held).toHaveLength(2));
+    await vi.waitFor(() => expect(held).toHaveLength(2), { timeout: 30_000 });
     answer(held[1] as ServerResponse);
     await third;
     expect(script.requests).toHaveLength(2);
@@ -716,8 +716,9 @@ describe.each(KINDS)('%s client, its signature', (kind) => {
     const { endpoint, requests } = await startScript({});
     const { client } = createClient(kind, endpoint, { SQS_REQUEST_TIMEOUT_MS: 300 });
     const failed = caught(client.send(receive()));
-    const pid = await vi.waitFor(async () =>
-      Number((await readFile(pidFile, 'utf8')).trim() || expect.fail()),
+    const pid = await vi.waitFor(
+      async () => Number((await readFile(pidFile, 'utf8')).trim() || expect.fail()),
+      { timeout: 30_000 },
     );
     onTestFinished(() => void process.kill(pid));
     expect(await failed).toMatchObject({ name: 'TimeoutError', message: 'no credentials within 300 ms' });

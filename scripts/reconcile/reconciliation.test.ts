@@ -117,7 +117,7 @@ describe('reconcile', () => {
       deadLettered: 1,
       journal: { lines: 100_010, repeated: 10 },
     });
-  }, 30_000);
+  });
 
   it('reconcile, when all is stored, leaves the dead-letter queue alone', async () => {
     const { state, run } = subject();
@@ -285,7 +285,7 @@ describe('reconcile', () => {
     state.rows = [rowOf(id, contentOf(12_000))];
     state.letters = [letterOf([id], 'CONFLICT', contentOf(19_999))];
     expect(await run()).toMatchObject({ accepted: 20_000, stored: 1, deadLettered: 1, missing: 19_998 });
-  }, 30_000);
+  });
 
   it('reconcile, of orders that left the store, finds them in archives, by id and content', async () => {
     const { state, run } = subject();

@@ -179,7 +179,7 @@ describe('orders of two clients with the same customers', () => {
         expect(JSON.parse(unpackMessages(message.body)[0] ?? '')).toMatchObject({ clientid: 'beta' });
         expect(JSON.stringify(deadLetter)).not.toContain('alpha');
       }
-    }, 20_000);
+    });
     expect((await look('beta', `/orders/${order.orderId}`)).status).toBe(404);
     expect((await look('alpha', `/orders/${order.orderId}`)).body).toMatchObject({
       totalAmount: order.totalAmount,

@@ -487,7 +487,7 @@ describe.skipIf(!engine.available)(`PostgreSQL 17 (${engine.reason})`, () => {
     await handle.start();
     await vi.waitFor(() => repository.ping(), 30_000);
     expect(resultsOf(await repository.saveAll([saved, lost]))).toEqual(['duplicate', 'stored']);
-  }, 60_000);
+  });
 
   it('repository, while the server hangs, rejects in time with STORE_UNAVAILABLE, and works when it goes on', async () => {
     const repository = await open(await newDatabase(), {
@@ -509,5 +509,5 @@ describe.skipIf(!engine.available)(`PostgreSQL 17 (${engine.reason})`, () => {
     }
     await vi.waitFor(() => repository.ping(), 30_000);
     expect(resultsOf(await repository.saveAll([anOrder()]))).toEqual(['stored']);
-  }, 30_000);
+  });
 });

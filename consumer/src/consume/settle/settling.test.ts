@@ -55,7 +55,7 @@ describe('a DLQ that is slow', () => {
     expect(await count(harness, 'received')).toBe(20);
     expect(await count(harness, 'lostLeases')).toBe(0);
     expect(sendsTo(harness, 'dlq')).toHaveLength(80);
-  }, 30_000);
+  });
 });
 
 describe('a DLQ that hangs', () => {
@@ -179,7 +179,7 @@ describe('a DLQ that hangs', () => {
     answer.resolve();
     await eventually(() => expect(harness.sqs.deadLetters.length).toBeGreaterThan(0));
     expect(sendsTo(harness, 'dlq')).toHaveLength(sends);
-  }, 20_000);
+  });
 });
 
 describe('copies', () => {

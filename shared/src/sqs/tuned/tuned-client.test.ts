@@ -857,7 +857,7 @@ describe('both clients', () => {
       }),
       { numRuns: 50 },
     );
-  }, 20_000);
+  });
 
   it('reject a single message that SQS took on damaged', async () => {
     const { endpoint } = await startScript({ body: { MessageId: 'm', MD5OfMessageBody: md5('another') } });

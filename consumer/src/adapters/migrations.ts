@@ -46,6 +46,26 @@ const SQLITE_MIGRATIONS: Migration[] = [
       CREATE INDEX orders_by_client ON orders (client_id, customer_id, created_at_ms DESC, order_id DESC)
         WHERE client_id IS NOT NULL;`,
   },
+  {
+    version: 3,
+    sql: `
+      CREATE TABLE order_fates (
+        order_id TEXT NOT NULL,
+        message_id TEXT NOT NULL,
+        content_hash TEXT NOT NULL,
+        kind TEXT NOT NULL,
+        client_id TEXT,
+        reason TEXT NOT NULL,
+        detail TEXT NOT NULL,
+        attempts INTEGER NOT NULL,
+        failures INTEGER NOT NULL,
+        first_seen_at_ms INTEGER NOT NULL,
+        occurred_at_ms INTEGER NOT NULL,
+        release TEXT NOT NULL,
+        trace_id TEXT NOT NULL,
+        PRIMARY KEY (order_id, message_id, content_hash, kind)
+      ) STRICT, WITHOUT ROWID;`,
+  },
 ];
 
 const POSTGRES_MIGRATIONS: Migration[] = [
@@ -65,6 +85,26 @@ const POSTGRES_MIGRATIONS: Migration[] = [
   },
   // Touches no row: it takes as long with a million orders as with one.
   { version: 2, sql: 'ALTER TABLE orders ADD COLUMN client_id text' },
+  {
+    version: 3,
+    sql: `
+      CREATE TABLE order_fates (
+        order_id uuid NOT NULL,
+        message_id text NOT NULL,
+        content_hash text NOT NULL,
+        kind text NOT NULL,
+        client_id text,
+        reason text NOT NULL,
+        detail text NOT NULL,
+        attempts integer NOT NULL,
+        failures integer NOT NULL,
+        first_seen_at_ms bigint NOT NULL,
+        occurred_at_ms bigint NOT NULL,
+        release text NOT NULL,
+        trace_id text NOT NULL,
+        PRIMARY KEY (order_id, message_id, content_hash, kind)
+      )`,
+  },
 ];
 
 /** For look-ups of a client's own orders. Orders of nobody are not in it, and cost nothing. */

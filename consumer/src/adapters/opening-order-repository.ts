@@ -21,6 +21,8 @@ export class OpeningOrderRepository implements OrderRepository {
   readonly findByIds: OrderRepository['findByIds'] = async (...args) => this.#opened().findByIds(...args);
   readonly findByCustomer: OrderRepository['findByCustomer'] = async (...args) =>
     this.#opened().findByCustomer(...args);
+  readonly recordFates: OrderRepository['recordFates'] = async (fates) => this.#opened().recordFates(fates);
+  readonly findFates: OrderRepository['findFates'] = async (...args) => this.#opened().findFates(...args);
   readonly findAny = async () => this.#opened().findAny();
   readonly ping = async () => this.#opened().ping();
 

@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { toStore as anOrder, resultsOf } from '../../testing/orders.ts';
 import { StoreUnavailableError } from '../domain/errors.ts';
+import { MAX_FATES_READ, type OrderFate } from '../domain/order-fate.ts';
 import type { OrderRepository, OrderToStore, StoredOrder } from '../domain/order-repository.ts';
 
 export type OpenedForTest = {
@@ -39,6 +40,24 @@ function trigger(body: string): string {
 
 export { anOrder, resultsOf };
 
+/** A rejection of an order that nobody has stored. */
+export const aFate = (overrides: Partial<OrderFate> = {}): OrderFate => ({
+  kind: 'REJECTED',
+  orderId: randomUUID(),
+  messageId: randomUUID(),
+  contentHash: 'v1:abc',
+  clientId: undefined,
+  reason: 'INVALID_ORDER',
+  detail: 'items: too few',
+  attempts: 1,
+  failures: 0,
+  firstSeenAt: new Date('2026-03-01T00:00:00.123Z'),
+  at: new Date('2026-03-01T00:00:01.456Z'),
+  release: '1.2.3',
+  traceId: 'a'.repeat(32),
+  ...overrides,
+});
+
 export function withOtherContent({ order }: OrderToStore): OrderToStore {
   return anOrder({ ...order, customerId: 'customer-2' });
 }
@@ -71,6 +90,56 @@ export function describeOrderRepository(
       opened.push(other);
       return other;
     };
+
+    describe('fates', () => {
+      it('findFates, of an order whose message was rejected and redriven, returns both as they were recorded, by their times', async () => {
+        const rejected = aFate({ clientId: 'shop-a', detail: '한국어 "quoted"' });
+        const redriven = { ...rejected, kind: 'REDRIVEN' as const, at: new Date('2026-03-02T00:00:00Z') };
+        await repository.recordFates([redriven, aFate(), rejected]);
+        expect(await repository.findFates(rejected.orderId.toUpperCase())).toEqual([rejected, redriven]);
+      });
+
+      it('recordFates, of what is known, keeps what was recorded first', async () => {
+        const first = aFate();
+        await repository.recordFates([first, { ...first, reason: 'CONFLICT' }]);
+        await repository.recordFates([{ ...first, reason: 'CONFLICT', at: new Date() }]);
+        expect(await repository.findFates(first.orderId)).toEqual([first]);
+      });
+
+      it('findFates, asked by a client, returns its own and not those of others or of nobody', async () => {
+        const mine = aFate({ clientId: 'shop-a' });
+        const { orderId } = mine;
+        await repository.recordFates([mine, aFate({ orderId, clientId: 'shop-b' }), aFate({ orderId })]);
+        expect(await repository.findFates(orderId, { ownedBy: 'shop-a' })).toEqual([mine]);
+        expect(await repository.findFates(orderId, { ownedBy: '' })).toEqual([]);
+        expect(await repository.findFates(orderId)).toHaveLength(3);
+      });
+
+      it('findFates, of more than are read, returns the latest', async () => {
+        const orderId = randomUUID();
+        const many = Array.from({ length: MAX_FATES_READ + 1 }, (_, n) =>
+          aFate({ orderId, at: new Date(n) }),
+        );
+        await repository.recordFates(many);
+        expect(await repository.findFates(orderId)).toEqual(many.slice(1));
+      });
+
+      it('recordFates, of what is no order id, with texts and numbers that no database takes, records what it can', async () => {
+        const fate = aFate({ detail: 'a\0b\ud800', contentHash: 'v'.repeat(9_000), attempts: 2 ** 50 });
+        await repository.recordFates([aFate({ orderId: "x'; --" }), fate]);
+        expect(await repository.findFates(fate.orderId)).toMatchObject([
+          { detail: 'ab\ufffd', contentHash: 'v'.repeat(200), attempts: 2 ** 31 - 1 },
+        ]);
+        expect(await repository.findFates("x'; --")).toEqual([]);
+      });
+
+      it('a fate, of an order that is stored, leaves the order as it is', async () => {
+        const order = anOrder();
+        await repository.saveAll([order]);
+        await repository.recordFates([aFate({ orderId: order.order.orderId })]);
+        expect(await repository.findById(order.order.orderId)).toMatchObject(order);
+      });
+    });
 
     describe('saveAll', () => {
       it('saveAll, with new orders, stores each', async () => {

@@ -10,6 +10,7 @@ import {
   OrderRefusedError,
   StoreUnavailableError,
 } from '../domain/errors.ts';
+import type { OrderFate } from '../domain/order-fate.ts';
 import type {
   FoundOrder,
   OrderCursor,
@@ -22,6 +23,7 @@ import type {
   StoredOrder,
 } from '../domain/order-repository.ts';
 import { pairResults, swallowedError } from '../domain/save-results.ts';
+import { FATE_COLUMNS, type FateRow, fromFateRow, selectFates, toFateRows } from './fate-row.ts';
 import { MIGRATION_TIMEOUT_MS, migratePostgres } from './migrations.ts';
 import {
   fromRowWithSize,
@@ -115,7 +117,24 @@ const OWN = readsOf((parameter) => `client_id = ${parameter}`);
 const EVERYBODYS = readsOf((parameter) => `${parameter}::text IS NULL`);
 const readsFor = (ownedBy: string | undefined) => (ownedBy === undefined ? EVERYBODYS : OWN);
 const READ_ANY = `SELECT data::text, ${COLUMNS} FROM orders LIMIT 1`;
+// Sorted, as INSERT is.
+const INSERT_FATES = `
+  INSERT INTO order_fates (${FATE_COLUMNS})
+  SELECT ${FATE_COLUMNS} FROM json_to_recordset($1) AS given (
+    order_id uuid, message_id text, content_hash text, kind text, client_id text, reason text, detail text,
+    attempts integer, failures integer, first_seen_at_ms bigint, occurred_at_ms bigint, release text, trace_id text)
+  ORDER BY order_id, message_id, content_hash, kind
+  ON CONFLICT DO NOTHING`;
+const READ_FATES = selectFates(
+  'order_id = $1',
+  '($2::text IS NULL OR client_id = $2)',
+  FATE_COLUMNS.replaceAll(/\w+_ms/g, '$&::float8'),
+);
+/** Of a role that was given its rights before there were fates. */
+const RIGHT_MISSING = '42501';
+const GRANT_FATES = 'GRANT SELECT, INSERT ON order_fates TO';
 const NO_LIMIT_BYTES = 2 ** 31 - 1;
+const NO_ORDER = '00000000-0000-0000-0000-000000000000';
 const READ_ONLY = `SELECT pg_is_in_recovery() OR current_setting('transaction_read_only')::boolean AS "readOnly"`;
 
 const COMMIT_REHEARSAL = 'SET CONSTRAINTS ALL IMMEDIATE; ROLLBACK TO rehearsal; COMMIT';
@@ -159,8 +178,23 @@ async function prepareDatabase(client: Client, logger: PostgresOptions['logger']
     // Planned and not run: a column, a unique index or a right that is missing shows.
     await client.query(`EXPLAIN ${INSERT}`, ['[]', '0']);
     await client.query(`EXPLAIN ${EVERYBODYS.byIds}`, [[], 0, null]);
+    await mayRecordFates(client, logger);
   } finally {
     await client.end();
+  }
+}
+
+/** Orders are stored without it, too. */
+async function mayRecordFates(client: Client, logger: PostgresOptions['logger']): Promise<void> {
+  try {
+    await client.query(`EXPLAIN ${INSERT_FATES}`, ['[]']);
+    await client.query(`EXPLAIN ${READ_FATES}`, [NO_ORDER, null]);
+  } catch (err) {
+    if ((err as { code?: unknown }).code !== RIGHT_MISSING) throw err;
+    logger?.warn(
+      { statement: `${GRANT_FATES} ${client.user}` },
+      'what becomes of rejected orders cannot be recorded: the role lacks rights on order_fates',
+    );
   }
 }
 
@@ -269,6 +303,25 @@ export class PostgresOrderRepository implements OrderRepository {
     return after
       ? this.#read(pageAfter, [...values, after.createdAtMs, after.orderId])
       : this.#read(page, values);
+  }
+
+  /** Over the connections of look-ups: saves do not wait for it. */
+  async recordFates(fates: readonly OrderFate[]): Promise<void> {
+    const rows = toFateRows(fates);
+    if (rows.length === 0) return;
+    await this.#withClient(this.#lookUpPool, (client) => query(client, INSERT_FATES, [JSON.stringify(rows)]));
+  }
+
+  async findFates(orderId: string, { ownedBy }: OwnedBy = {}): Promise<OrderFate[]> {
+    if (!UUID.test(orderId)) return [];
+    try {
+      const read = (client: PoolClient) => query<FateRow>(client, READ_FATES, [orderId, ownedBy ?? null]);
+      return (await this.#withClient(this.#lookUpPool, read)).map(fromFateRow).reverse();
+    } catch (error) {
+      // Of a role without that right no fate was recorded, and the start said so.
+      if (error instanceof OrderRefusedError && error.refusal === RIGHT_MISSING) return [];
+      throw error instanceof OrderRefusedError ? unavailable(error.cause) : error;
+    }
   }
 
   async ping(): Promise<void> {

@@ -237,6 +237,7 @@ describe('SQLite', () => {
     expect(raw.prepare('SELECT version FROM order_pipeline_migrations').all()).toEqual([
       { version: 1 },
       { version: 2 },
+      { version: 3 },
     ]);
   });
 

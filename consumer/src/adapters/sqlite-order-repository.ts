@@ -7,6 +7,7 @@ import {
   OrderRefusedError,
   StoreUnavailableError,
 } from '../domain/errors.ts';
+import type { OrderFate } from '../domain/order-fate.ts';
 import type {
   FoundOrder,
   OrderCursor,
@@ -19,6 +20,7 @@ import type {
   StoredOrder,
 } from '../domain/order-repository.ts';
 import { pairResults, type StoreAnswer, swallowedError } from '../domain/save-results.ts';
+import { FATE_COLUMNS, type FateRow, fromFateRow, selectFates, toFateRows } from './fate-row.ts';
 import { migrateSqlite } from './migrations.ts';
 import {
   fromRowWithSize,
@@ -104,6 +106,8 @@ export class SqliteOrderRepository implements OrderRepository {
   readonly #readAny: StatementSync;
   readonly #everybodys: ReturnType<typeof prepareReads>;
   readonly #own: ReturnType<typeof prepareReads>;
+  readonly #insertFate: StatementSync;
+  readonly #readFates: StatementSync;
   #waiting: Save[] = [];
 
   constructor(db: DatabaseSync) {
@@ -116,6 +120,11 @@ export class SqliteOrderRepository implements OrderRepository {
     this.#readAny = db.prepare(`${READ} LIMIT 1`);
     this.#everybodys = prepareReads(db, '');
     this.#own = prepareReads(db, 'client_id = ? AND');
+    this.#insertFate = db.prepare(
+      `INSERT INTO order_fates (${FATE_COLUMNS}) VALUES (${FATE_COLUMNS.replaceAll(/\w+/g, '$$$&')})
+       ON CONFLICT DO NOTHING`,
+    );
+    this.#readFates = db.prepare(selectFates('order_id = $id', '($owner IS NULL OR client_id = $owner)'));
   }
 
   async saveAll<O extends OrderToStore>(orders: readonly O[]): Promise<Saved<O>[]> {
@@ -162,6 +171,27 @@ export class SqliteOrderRepository implements OrderRepository {
     const start = after ? [after.createdAtMs, after.orderId.toLowerCase()] : [];
     const read = after ? reads.pageAfter : reads.page;
     return this.#reading(() => read.iterate(...owner, customerId, ...start, limit), maxBytes);
+  }
+
+  async recordFates(fates: readonly OrderFate[]): Promise<void> {
+    const rows = toFateRows(fates);
+    if (rows.length === 0) return;
+    try {
+      this.#transaction(() => {
+        for (const row of rows) this.#insertFate.run(row);
+      });
+    } catch (cause) {
+      throw unavailable(cause);
+    }
+  }
+
+  async findFates(orderId: string, { ownedBy }: OwnedBy = {}): Promise<OrderFate[]> {
+    try {
+      const rows = this.#readFates.all({ id: orderId.toLowerCase(), owner: ownedBy ?? null });
+      return (rows as FateRow[]).map(fromFateRow).reverse();
+    } catch (cause) {
+      throw unavailable(cause);
+    }
   }
 
   #readsOf(ownedBy: string | undefined) {

@@ -1,4 +1,5 @@
 import type { Order } from '@orders/shared/order/order.ts';
+import type { OrderFate } from './order-fate.ts';
 
 /** What tells two orders of one id apart. */
 export type OrderIdentity = {
@@ -66,6 +67,16 @@ export interface OrderRepository {
     customerId: string,
     page: ReadLimit & OwnedBy & { limit: number; after?: OrderCursor | undefined },
   ): Promise<FoundOrder[]>;
+
+  /**
+   * Records what became of messages whose orders are not stored. Fates that are known stay as they are. What is not an
+   * order id of ours is left out.
+   * @throws {StoreUnavailableError} and what else keeps the store from taking them; none was recorded
+   */
+  recordFates(fates: readonly OrderFate[]): Promise<void>;
+
+  /** The latest fates of an order, at most 100, in the order of their times. */
+  findFates(orderId: string, whose?: OwnedBy): Promise<OrderFate[]>;
 
   /** Asks, without writing, whether the store is reachable and writable. @throws {StoreUnavailableError} */
   ping(): Promise<void>;

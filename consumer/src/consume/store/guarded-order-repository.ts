@@ -28,6 +28,8 @@ export function timeOrderRepository(
     findByIds: (orderIds, limits) => timed('find', () => repository.findByIds(orderIds, limits)),
     findAny: () => timed('find', () => repository.findAny()),
     findByCustomer: (customerId, page) => timed('list', () => repository.findByCustomer(customerId, page)),
+    recordFates: (fates) => timed('record-fates', () => repository.recordFates(fates)),
+    findFates: (orderId, whose) => timed('find-fates', () => repository.findFates(orderId, whose)),
     ping: () => timed('ping', () => repository.ping()),
     close: () => repository.close(),
   };

@@ -237,6 +237,7 @@ export const DASHBOARDS: readonly Dashboard[] = [
               ['sqs_leases_lost_total', 'lost leases'],
               ['sqs_settle_errors_total', 'not confirmed'],
               ['orders_unjournaled_total', 'not in the journal'],
+              ['order_fates_unrecorded_total', 'rejected, and not recorded'],
             ].map(([series = '', legend = '']) => ({
               expr: `sum (increase(${select(series)}[5m]))`,
               legend,

@@ -15,6 +15,7 @@ import { PollerScale } from './consume/receive/poller-scale.ts';
 import { WorkLimit } from './consume/receive/work-limit.ts';
 import { DeadLetterSender } from './consume/settle/dead-letter-sender.ts';
 import { FailureCounter } from './consume/settle/failure-counter.ts';
+import { FateRecorder } from './consume/settle/fate-recorder.ts';
 import { PackedSettler } from './consume/settle/packed-settler.ts';
 import { RetryPolicy } from './consume/settle/retry-policy.ts';
 import { Settler } from './consume/settle/settler.ts';
@@ -81,7 +82,8 @@ export function createOrderConsumer(dependencies: OrderConsumerDependencies) {
     logger,
   });
   const failures = new FailureCounter();
-  const deadLetters = new DeadLetterSender({ ...dependencies, failures });
+  const fates = new FateRecorder({ store: timedStore, metrics, logger });
+  const deadLetters = new DeadLetterSender({ ...dependencies, failures, fates });
   const settler = new Settler({
     leases,
     acknowledger,
@@ -135,6 +137,7 @@ export function createOrderConsumer(dependencies: OrderConsumerDependencies) {
     leases,
     acknowledger,
     settler,
+    fates,
   });
   return { consumer, repository, gate, leases, failures, watchdog, workLimit };
 }

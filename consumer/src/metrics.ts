@@ -25,6 +25,7 @@ export type ConsumerMetrics = CommonMetrics & {
   pollErrors: Counter;
   outcomes: Counter<'outcome' | 'cause'>;
   deadLettered: Counter<'reason'>;
+  unrecordedFates: Counter<'cause'>;
   settleErrors: Counter<'outcome'>;
   lostLeases: Counter;
   processingDuration: Histogram;
@@ -99,6 +100,12 @@ export function createConsumerMetrics(version: string): ConsumerMetrics {
   );
   // From the start, so that a rate sees the first one too.
   for (const reason of Object.keys(REJECTION_REASONS)) deadLettered.inc({ reason }, 0);
+  const unrecordedFates = counter(
+    'order_fates_unrecorded_total',
+    'dead-lettered orders for which the store did not record that; scripts/dlq.sh record does it later',
+    'cause',
+  );
+  for (const cause of ['store', 'buffer-full']) unrecordedFates.inc({ cause }, 0);
   const settleErrors = counter(
     'sqs_settle_errors_total',
     'messages whose deletion, release or dead letter SQS did not confirm',
@@ -121,6 +128,7 @@ export function createConsumerMetrics(version: string): ConsumerMetrics {
       'cause',
     ),
     deadLettered,
+    unrecordedFates,
     settleErrors,
     lostLeases: counter('sqs_leases_lost_total', 'leases that expired before their message was settled'),
     processingDuration: histogram(

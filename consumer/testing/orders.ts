@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { encodeOrderMessage } from '@orders/shared/order/message.ts';
 import { contentHash, type Order } from '@orders/shared/order/order.ts';
 import { anOrder as anExampleOrder } from '@orders/shared/testing/orders.ts';
+import type { OrderFate } from '../src/domain/order-fate.ts';
 import type {
   OrderIdentity,
   OrderRepository,
@@ -33,7 +34,9 @@ export async function bodyOf(order: Order): Promise<string> {
 export const resultsOf = (saved: readonly Saved[]): SaveResult[] => saved.map(([, result]) => result);
 
 /** A store in memory, of which a test can have any call fail. */
-export class FakeRepository implements Pick<OrderRepository, 'saveAll' | 'rehearse' | 'findAny' | 'ping'> {
+export class FakeRepository
+  implements Pick<OrderRepository, 'saveAll' | 'rehearse' | 'findAny' | 'ping' | 'recordFates'>
+{
   readonly stored = new Map<string, OrderIdentity>();
   readonly batches: string[][] = [];
   beforeSave: (orders: readonly OrderToStore[]) => void | Promise<void> = () => {};
@@ -56,6 +59,14 @@ export class FakeRepository implements Pick<OrderRepository, 'saveAll' | 'rehear
   async rehearse(orders: readonly OrderToStore[]): Promise<void> {
     this.rehearsals++;
     await this.beforeRehearse(orders);
+  }
+
+  readonly fates: OrderFate[] = [];
+  beforeRecord: (fates: readonly OrderFate[]) => void | Promise<void> = () => {};
+
+  async recordFates(fates: readonly OrderFate[]): Promise<void> {
+    await this.beforeRecord(fates);
+    this.fates.push(...fates);
   }
 
   async findAny(): Promise<StoredOrder | undefined> {

@@ -7,6 +7,7 @@ import type { MessageInWork, ReadMessages } from './read-messages.ts';
 import type { Admission } from './receive/admission.ts';
 import { Poller, type PollerOptions } from './receive/poller.ts';
 import type { WorkLimit } from './receive/work-limit.ts';
+import type { FateRecorder } from './settle/fate-recorder.ts';
 import { isStoredMessage, type Settler } from './settle/settler.ts';
 import type { MessageStore } from './store/message-store.ts';
 import type { StoreGate } from './store/store-gate.ts';
@@ -22,6 +23,7 @@ export type OrderConsumerOptions = Omit<PollerOptions, 'onMessages'> & {
   leases: LeaseKeeper;
   acknowledger: Acknowledger;
   settler: Settler;
+  fates: Pick<FateRecorder, 'idle'>;
   pollers: number;
   /** Longest handling of a message; a lease with less time left is extended before work starts. */
   handlingTimeoutMs: number;
@@ -66,7 +68,7 @@ export class OrderConsumer {
    * @returns how many messages were released so
    */
   async stop({ timeoutMs }: { timeoutMs: number }): Promise<number> {
-    const { leases, acknowledger, gate, flushMs } = this.#options;
+    const { leases, acknowledger, fates, gate, flushMs } = this.#options;
     const endBy = performance.now() + timeoutMs;
     this.#stop.abort();
     let unfinished: Lease[] = [];
@@ -77,7 +79,7 @@ export class OrderConsumer {
       // What SQS has not answered yet; with the leases closed, nothing more is sent.
       await inTime(Promise.all(this.#work), endBy);
     }
-    await inTime(acknowledger.idle(), endBy);
+    await inTime(Promise.all([acknowledger.idle(), fates.idle()]), endBy);
     leases.stop();
     gate.stop();
     return unfinished.length;

@@ -3,6 +3,7 @@ import { KeyUnavailableError, NoKeyError, UndecryptableError } from '@orders/sha
 import type { MessageCipher } from '@orders/shared/encryption/message-cipher.ts';
 import { decryptMessages, readableOf } from '@orders/shared/order/encrypted-message.ts';
 import {
+  type ClaimedOrder,
   decodeOrderMessage,
   NewerVersionError,
   UnreadableMessageError,
@@ -18,7 +19,13 @@ import type { Lease } from './lease.ts';
 export type ReadOrder = OrderInWork & { body: string };
 
 /** What cannot be read as an order has its outcome at once. */
-type UnreadableOrder = { body: string; order?: undefined; traceId: string; outcome: Outcome };
+type UnreadableOrder = {
+  body: string;
+  order?: undefined;
+  traceId: string;
+  claimed?: ClaimedOrder | undefined;
+  outcome: Outcome;
+};
 
 export type ReceivedOrder = ReadOrder | UnreadableOrder;
 
@@ -103,8 +110,8 @@ function readOrder(
       outcome: STORE_UNAVAILABLE,
     };
   } catch (error) {
-    const { traceparent } = Object(error) as { traceparent?: string };
-    return { body, traceId: traceIdOf(traceparent), outcome: outcomeOf(error) };
+    const { traceparent, claimed } = Object(error) as { traceparent?: string; claimed?: ClaimedOrder };
+    return { body, traceId: traceIdOf(traceparent), claimed, outcome: outcomeOf(error) };
   }
 }
 

@@ -2,6 +2,7 @@ import type { MessageAttributeValue } from '@aws-sdk/client-sqs';
 import { asMessageText } from '@orders/shared/sqs/message-limits.ts';
 import type { MessageToSend } from '@orders/shared/sqs/message-sender.ts';
 import { z } from 'zod';
+import type { OrderFate } from '../domain/order-fate.ts';
 import { REJECTION_REASONS, type RejectionReason } from '../domain/outcome.ts';
 import { groupOf, type ReceivedMessage } from './received-message.ts';
 
@@ -73,6 +74,30 @@ export function toDeadLetterMessage(
 
 function toMoved({ DataType = 'String', StringValue, BinaryValue }: MessageAttributeValue) {
   return { DataType, StringValue, BinaryValue: BinaryValue && Buffer.from(BinaryValue).toString('base64') };
+}
+
+/** The same, for the order that was rejected. */
+export function rejectionOf(
+  order: Pick<OrderFate, 'orderId' | 'contentHash' | 'clientId'>,
+  letter: Omit<DeadLetter, 'movedAttributes'>,
+): OrderFate {
+  const at = new Date(letter.deadLetteredAt);
+  const firstSeenAt = new Date(letter.firstSeenAt);
+  const isDate = (date: Date) => !Number.isNaN(date.getTime());
+  return {
+    ...order,
+    kind: 'REJECTED',
+    messageId: letter.messageId,
+    reason: letter.reason,
+    detail: letter.detail,
+    attempts: letter.attempts,
+    failures: letter.failures,
+    // Whoever can send to the queue wrote it.
+    at: isDate(at) ? at : new Date(),
+    firstSeenAt: isDate(firstSeenAt) ? firstSeenAt : isDate(at) ? at : new Date(),
+    release: letter.codeVersion,
+    traceId: letter.traceId,
+  };
 }
 
 /** The way back: the message as it was before it went to the DLQ. */

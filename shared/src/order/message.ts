@@ -52,12 +52,17 @@ export type UnreadableReason =
   | 'INVALID_ORDER'
   | 'CONTENT_HASH_MISMATCH';
 
+/** What a message that cannot be read says of its order. */
+export type ClaimedOrder = { orderId: string; contentHash: string; clientId: string | undefined };
+
 /** The message can never be read, by any release that knows its version. */
 export class UnreadableMessageError extends Error {
   override readonly name = 'UnreadableMessageError';
   readonly code: UnreadableReason;
   /** The sender's, if the message has one. */
   traceparent: string | undefined;
+  /** Where the message is an event at least. */
+  claimed: ClaimedOrder | undefined;
 
   constructor(code: UnreadableReason, message: string, options?: ErrorOptions) {
     super(message, options);
@@ -70,6 +75,7 @@ export class NewerVersionError extends Error {
   override readonly name = 'NewerVersionError';
   readonly code = 'NEWER_VERSION';
   traceparent: string | undefined;
+  claimed: ClaimedOrder | undefined;
 }
 
 /** The order is larger than any consumer decompresses. */
@@ -189,9 +195,21 @@ export function decodeOrderMessage(
       error instanceof NoKeyError
     ) {
       error.traceparent = typeof traceparent === 'string' ? traceparent : undefined;
+      error.claimed = claimedBy(json);
     }
     throw error;
   }
+}
+
+function claimedBy(json: unknown): ClaimedOrder | undefined {
+  const { id, contenthash, clientid } = Object(json) as Record<string, unknown>;
+  // No longer than ours: these are kept in memory for a while.
+  if (typeof id !== 'string' || id.length !== 36) return undefined;
+  return {
+    orderId: id,
+    contentHash: typeof contenthash === 'string' && contenthash.length <= 100 ? contenthash : '',
+    clientId: typeof clientid === 'string' && CLIENT_ID.test(clientid) ? clientid : undefined,
+  };
 }
 
 function readMessage(

@@ -65,8 +65,8 @@ export class PackedSettler {
     );
     const open = sent.flatMap(({ error }) => (error && !isFaultOfMessage(error) ? error : []));
     if (open.length > 0) throw open.find((error) => !(error instanceof NotWantedError)) ?? open[0];
-    const [first, ...others] = sent.filter(({ error }) => error);
-    if (first) await this.#rejectWhole(lease, first.order, 1 + others.length);
+    const unsendable = sent.filter(({ error }) => error).map(({ order }) => order);
+    if (unsendable.length > 0) await this.#rejectWhole(lease, unsendable);
     loggerOf(logger, message).warn(
       { orders: unstored.length },
       'orders of a packed message sent by themselves',
@@ -83,16 +83,22 @@ export class PackedSettler {
       await this.#orders.send(piece, { ...groupOf(piece.message), MessageBody: body, MessageAttributes: {} });
   }
 
-  async #rejectWhole(lease: Lease, first: ReceivedOrder, lines: number): Promise<void> {
+  async #rejectWhole(lease: Lease, orders: readonly ReceivedOrder[]): Promise<void> {
+    const [first] = orders as [ReceivedOrder];
     const { outcome } = first;
     const why = 'error' in outcome ? `, the first one: ${outcome.error.message}` : '';
     const reason = outcome.kind === 'rejected' ? outcome.reason : 'UNREADABLE_CONTENT';
-    const error = new Error(`${lines} of its lines fit into no message of their own${why}`);
-    await this.#reject({ lease, message: lease.message }, { kind: 'rejected', reason, error }, first);
+    const error = new Error(`${orders.length} of its lines fit into no message of their own${why}`);
+    await this.#reject({ lease, message: lease.message }, { kind: 'rejected', reason, error }, first, orders);
   }
 
-  async #reject(piece: Piece, outcome: Rejected, order: ReceivedOrder): Promise<void> {
-    await this.#options.deadLetters.send(piece, outcome, order);
+  async #reject(
+    piece: Piece,
+    outcome: Rejected,
+    order: ReceivedOrder,
+    orders?: readonly ReceivedOrder[],
+  ): Promise<void> {
+    await this.#options.deadLetters.send(piece, outcome, order, orders);
     countOutcome(this.#options.metrics, outcome);
   }
 }

@@ -4,7 +4,9 @@ import type { HttpServer } from '@orders/shared/http/server.ts';
 import { orderSchema } from '@orders/shared/order/order.ts';
 import { z } from 'zod';
 import { StoreUnavailableError } from '../domain/errors.ts';
+import { currentFate, type OrderFate } from '../domain/order-fate.ts';
 import type { FoundOrder, OrderRepository, OwnedBy, StoredOrder } from '../domain/order-repository.ts';
+import { REJECTION_REASONS, type RejectionReason } from '../domain/outcome.ts';
 
 const DEFAULT_LIMIT = 50;
 const MAX_LIMIT = 500;
@@ -24,6 +26,50 @@ const storedOrderSchema = z
     traceId: z.string(),
   })
   .meta({ id: 'StoredOrder' });
+const fateFields = {
+  orderId,
+  contentHash: z.string().describe('of the order that was rejected; empty where its message did not say'),
+  reason: z.string().describe('stable code, as in the dead-letter queue'),
+  detail: z.string().describe('what is wrong, without values of the order'),
+  attempts: z.int().describe('how often its message was received'),
+  firstSeenAt: z.iso.datetime(),
+  traceId: z.string(),
+};
+const rejectedOrderSchema = z
+  .object({ ...fateFields, state: z.literal('REJECTED'), rejectedAt: z.iso.datetime() })
+  .meta({
+    id: 'RejectedOrder',
+    description: 'An order that was accepted, and is not stored: it is in the dead-letter queue.',
+  });
+const redrivenOrderSchema = z
+  .object({ ...fateFields, state: z.literal('REDRIVEN'), redrivenAt: z.iso.datetime() })
+  .meta({
+    id: 'RedrivenOrder',
+    description: 'An order that was rejected, and is on its way again; `reason` is why it was rejected.',
+  });
+const orderAnswerSchema = z.discriminatedUnion('state', [
+  storedOrderSchema,
+  rejectedOrderSchema,
+  redrivenOrderSchema,
+]);
+const eventSchema = z.object({
+  event: z.enum(['RECEIVED', 'REJECTED', 'REDRIVEN', 'STORED']),
+  at: z.iso.datetime(),
+  contentHash: z.string(),
+  traceId: z.string(),
+  messageId: z.string().optional().describe('in the order queue'),
+  reason: z.string().optional(),
+  detail: z.string().optional(),
+  attempts: z.int().optional().describe('how often the message was received by then'),
+  failures: z.int().optional().describe('how often the consumer that rejected it had failed on it'),
+  release: z.string().optional().describe('of the consumer that rejected it'),
+});
+const historySchema = z
+  .object({
+    orderId,
+    events: z.array(eventSchema),
+  })
+  .meta({ id: 'OrderHistory' });
 const pageSchema = z.object({
   orders: z.array(storedOrderSchema),
   next: z.string().optional().describe('value of `after` for the next page; absent on the last one'),
@@ -68,9 +114,10 @@ const querySchema = z
 
 const PROBLEMS = ['validation', ...OF_REQUEST, 'store-unavailable'] as const;
 
+const seesAll = ({ scopes }: Client): boolean => scopes.has('orders:read:all');
+
 /** Whose orders a client sees: its own, unless its scope is for all. Without a name and that scope it sees none. */
-const seenBy = ({ id, scopes }: Client): OwnedBy =>
-  scopes.has('orders:read:all') ? {} : { ownedBy: id ?? '' };
+const seenBy = (client: Client): OwnedBy => (seesAll(client) ? {} : { ownedBy: client.id ?? '' });
 
 /** Look-up of stored orders: a client's own, as if there were no others, or everybody's, by its scope. */
 export async function orderRoutes(
@@ -85,15 +132,47 @@ export async function orderRoutes(
       schema: {
         tags: ['orders'],
         operationId: 'getOrder',
-        summary: 'A stored order',
+        summary: 'What became of an order: the order where it is stored, or why it was rejected',
+        description:
+          'Decide on `state`, not on the status: an order that was rejected is an answer too, with 200. `STORED` never changes. `REJECTED` may become `REDRIVEN` and then `STORED` when operators move it back.',
         params: z.object({ orderId }),
-        response: { 200: storedOrderSchema, ...problemAnswers('order-not-found', ...PROBLEMS) },
+        response: { 200: orderAnswerSchema, ...problemAnswers('order-not-found', ...PROBLEMS) },
       },
     },
     async ({ params, client }) => {
       const stored = await available(() => repository.findById(params.orderId, seenBy(client)));
       if (stored) return toAnswer(stored);
-      throw new ProblemError('order-not-found', 'not stored: unknown, still on its way, or dead-lettered');
+      const fate = currentFate(await available(() => repository.findFates(params.orderId, seenBy(client))));
+      if (fate) return toFateAnswer(fate, seesAll(client));
+      throw notFound();
+    },
+  );
+
+  app.get(
+    '/orders/:orderId/history',
+    {
+      onRequest: app.takeBytes(ORDER_IN_WORK_BYTES),
+      config: { access: 'orders:read' },
+      schema: {
+        tags: ['orders'],
+        operationId: 'getOrderHistory',
+        summary: 'When an order was received, rejected, redriven and stored, as far as it is known',
+        description:
+          'Single failures have no times; `failures` counts them. Of an order that was stored at once only that is known.',
+        params: z.object({ orderId }),
+        response: { 200: historySchema, ...problemAnswers('order-not-found', ...PROBLEMS) },
+      },
+    },
+    async ({ params, client }) => {
+      const whose = seenBy(client);
+      const [stored, fates] = await available(() =>
+        Promise.all([
+          repository.findById(params.orderId, whose),
+          repository.findFates(params.orderId, whose),
+        ]),
+      );
+      if (!stored && fates.length === 0) throw notFound();
+      return { orderId: params.orderId, events: historyOf(stored, fates, seesAll(client)) };
     },
   );
 
@@ -134,6 +213,53 @@ function isFull(orders: readonly FoundOrder[]): boolean {
 
 function toAnswer({ order, storedAt, traceId }: StoredOrder) {
   return { ...order, state: 'STORED' as const, storedAt: storedAt.toISOString(), traceId };
+}
+
+const notFound = () =>
+  new ProblemError('order-not-found', 'neither stored nor rejected: unknown, or still on its way');
+
+/** Clients are told which fields of their order are wrong. What else failed, say in the database, is for operators. */
+function detailFor({ reason, detail }: OrderFate, isOperator: boolean): string {
+  if (isOperator || reason === 'INVALID_ORDER') return detail;
+  return Object.hasOwn(REJECTION_REASONS, reason) ? REJECTION_REASONS[reason as RejectionReason] : '';
+}
+
+function toFateAnswer(fate: OrderFate, isOperator: boolean) {
+  const { orderId, contentHash, reason, attempts, firstSeenAt, traceId } = fate;
+  const detail = detailFor(fate, isOperator);
+  const seen = {
+    orderId,
+    contentHash,
+    reason,
+    detail,
+    attempts,
+    traceId,
+    firstSeenAt: firstSeenAt.toISOString(),
+  };
+  return fate.kind === 'REJECTED'
+    ? { ...seen, state: 'REJECTED' as const, rejectedAt: fate.at.toISOString() }
+    : { ...seen, state: 'REDRIVEN' as const, redrivenAt: fate.at.toISOString() };
+}
+
+function historyOf(stored: StoredOrder | undefined, fates: readonly OrderFate[], isOperator: boolean) {
+  const events = fates.flatMap((fate): z.infer<typeof eventSchema>[] => {
+    const { kind, at, firstSeenAt, contentHash, traceId, messageId, reason, attempts, failures, release } =
+      fate;
+    const message = { contentHash, traceId, messageId };
+    if (kind === 'REDRIVEN') return [{ event: kind, at: at.toISOString(), ...message }];
+    const why = { reason, detail: detailFor(fate, isOperator), attempts, failures, release };
+    return [
+      { event: 'RECEIVED' as const, at: firstSeenAt.toISOString(), ...message },
+      { event: kind, at: at.toISOString(), ...message, ...why },
+    ];
+  });
+  const storing = stored && {
+    event: 'STORED' as const,
+    at: stored.storedAt.toISOString(),
+    contentHash: stored.contentHash,
+    traceId: stored.traceId,
+  };
+  return [...events, ...(storing ? [storing] : [])].toSorted((a, b) => Date.parse(a.at) - Date.parse(b.at));
 }
 
 function formatCursor({ order }: StoredOrder): string {

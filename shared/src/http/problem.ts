@@ -63,7 +63,7 @@ const PROBLEMS = {
   unauthorized: [401, 'The request has no valid API key or token; see `WWW-Authenticate`.'],
   forbidden: [403, 'The sender lacks the scope that `detail` names.'],
   'not-found': [404, 'There is nothing at this path.'],
-  'order-not-found': [404, 'The order is not stored: unknown, still on its way, or dead-lettered.'],
+  'order-not-found': [404, 'The order is neither stored nor rejected: unknown, or still on its way.'],
   'on-management-port': [404, 'This is on another port, which `detail` names.'],
   'unknown-metric': [404, 'There is no metric of this name.'],
   'method-not-allowed': [405, 'The path exists, but not with this method; see `Allow`.'],

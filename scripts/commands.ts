@@ -24,6 +24,7 @@ import { command as retention } from './retention.ts';
 import { command as rollback } from './rollback.ts';
 import { command as verifyDeployment } from './verify-deployment.ts';
 import { command as watchRelease } from './watch-release.ts';
+import { command as whereIs } from './where-is.ts';
 
 /** That of scripts/generate-docs.ts. */
 export const docs = defineCommand({
@@ -52,6 +53,7 @@ export const COMMANDS: readonly Command[] = [
   clientKey,
   manageQueues,
   dlq,
+  whereIs,
   reconcile,
   retention,
   assignClient,

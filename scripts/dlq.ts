@@ -3,7 +3,7 @@ import {
   DeadLetterQueue,
   ofRelease,
 } from '@orders/consumer/dlq/dead-letter-queue.ts';
-import { Groups, isReadable, MOVED_BY_SQS, read } from '@orders/consumer/dlq/diagnosis.ts';
+import { Groups, isReadable, MOVED_BY_SQS, read, rejectionsIn } from '@orders/consumer/dlq/diagnosis.ts';
 import { KeyUnavailableError } from '@orders/shared/encryption/errors.ts';
 import { type Guard, hasCipher, openMessageCipher } from '@orders/shared/encryption/message-cipher.ts';
 import { MAX_ORDER_BYTES } from '@orders/shared/order/message.ts';
@@ -12,7 +12,9 @@ import { depthIn, queueAttributes, queueDepth, resolveQueues } from '@orders/sha
 import { z } from 'zod';
 import { defineCommand, flag, runCommand, time, UsageError, type ValuesOf, wholeNumber } from './command.ts';
 import { asLine, asText, factsOf, groupAsText, oneLine, printable } from './dlq/describe.ts';
+import { RedriveMarks } from './dlq/redrive-marks.ts';
 import { createTool, environment, rightsText, SQS_VARIABLES, type SqsRights } from './sqs-tool.ts';
+import { openStore } from './store-url.ts';
 
 /** Held to what is called by a test. SQS itself does the rest of a move task, with the rights of who starts it. */
 export const RIGHTS = {
@@ -27,6 +29,10 @@ export const RIGHTS = {
     queue: ['SendMessage'],
     deadLetterQueue: ['ReceiveMessage', 'ChangeMessageVisibility', 'DeleteMessage'],
   },
+  record: {
+    both: ['GetQueueUrl'],
+    deadLetterQueue: ['ReceiveMessage', 'ChangeMessageVisibility'],
+  },
   'redrive --move-task': {
     both: ['GetQueueUrl', 'GetQueueAttributes'],
     queue: ['SendMessage'],
@@ -39,7 +45,7 @@ export const command = defineCommand({
   summary: 'Shows the dead-letter queue, and moves messages back to the order queue.',
   positionals: {
     action: {
-      schema: z.enum(['status', 'summary', 'list', 'show', 'peek', 'redrive']),
+      schema: z.enum(['status', 'summary', 'list', 'show', 'peek', 'redrive', 'record']),
       description: {
         status: 'how many messages are in the dead-letter queue',
         summary:
@@ -48,7 +54,9 @@ export const command = defineCommand({
         show: 'the messages of an ID, which is that of a message or of an order: all that is known, and the order',
         peek: 'shows messages and their reasons, and leaves them in the queue',
         redrive:
-          'moves messages back to the order queue; messages dead-lettered after it started are left for the next run; several may run at the same time',
+          'moves messages back to the order queue; messages dead-lettered after it started are left for the next run; several may run at the same time. Where DATABASE_URL names the store, it records there that the orders are on their way again',
+        record:
+          'records in the store, for every message, that its order was rejected and why, where the consumer could not; what is recorded stays as it is',
       },
     },
     environment: { schema: environment.default('dev'), description: 'dev by default' },
@@ -99,8 +107,8 @@ export const command = defineCommand({
     ),
   },
   changes:
-    'redrive takes messages out of the dead-letter queue and sends them to the order queue. summary, list, show and peek hide messages from other readers while they look, and raise their receive counts. status changes nothing.',
-  needs: `${SQS_VARIABLES} With the MESSAGE_ENCRYPTION variables of the consumer, encrypted messages are read too; without them they are counted, listed and moved. ${rightsText(RIGHTS)}`,
+    'redrive takes messages out of the dead-letter queue and sends them to the order queue. record adds to the store. summary, list, show, peek and record hide messages from other readers while they look, and raise their receive counts. status changes nothing.',
+  needs: `DATABASE_URL and DATABASE_CA_FILE, required by record outside dev, with SELECT and INSERT on order_fates. ${SQS_VARIABLES} With the MESSAGE_ENCRYPTION variables of the consumer, encrypted messages are read too; without them they are counted, listed and moved. ${rightsText(RIGHTS)}`,
   exitStatuses: { 0: 'done', 1: 'not done, or interrupted, with the reason' },
 });
 
@@ -139,6 +147,8 @@ async function main(values: Values): Promise<number> {
         console.log(`${messages.length} shown`);
         return 0;
       }
+      case 'record':
+        return record(deadLetterQueue, values, signal);
       case 'redrive':
         return redrive(deadLetterQueue, values, signal);
       default: {
@@ -268,6 +278,30 @@ function hasId(letter: DeadLetteredMessage, id: string | undefined): boolean {
   return read(letter).some(({ order, encrypted }) => (order ?? encrypted)?.orderId === id);
 }
 
+/** Rebuilds what the store should know of the messages that are in the DLQ. */
+async function record(
+  deadLetterQueue: DeadLetterQueue,
+  { environment }: Values,
+  signal: AbortSignal,
+): Promise<number> {
+  const store = await openStore(environment, process.env);
+  let seen = 0;
+  let orders = 0;
+  try {
+    for await (const letters of deadLetterQueue.readAll()) {
+      const rejections = letters.flatMap(rejectionsIn);
+      await store.recordFates(rejections);
+      seen += letters.length;
+      orders += rejections.length;
+      if (signal.aborted) break;
+    }
+  } finally {
+    await store.close();
+  }
+  console.log(`${orders} orders of ${seen} messages are recorded as rejected`);
+  return 0;
+}
+
 async function redrive(
   deadLetterQueue: DeadLetterQueue,
   values: Values,
@@ -280,7 +314,9 @@ async function redrive(
     return 0;
   }
   const left = { LATER: 0, CONFLICT: 0 };
-  const moved = await deadLetterQueue.redrive({
+  const marks = new RedriveMarks();
+  if (!dryRun) await marks.open(values.environment);
+  const moving = deadLetterQueue.redrive({
     dryRun,
     signal,
     where: chosen(values),
@@ -290,9 +326,13 @@ async function redrive(
     onLeft: (_, because) => {
       left[because]++;
     },
-    onMoved: ({ message, deadLetter }) =>
-      console.log(oneLine(`${message.messageId} ${deadLetter?.reason ?? MOVED_BY_SQS}`)),
+    onMoved: async (letter) => {
+      const { message, deadLetter } = letter;
+      console.log(oneLine(`${message.messageId} ${deadLetter?.reason ?? MOVED_BY_SQS}`));
+      if (!dryRun) await marks.record(letter);
+    },
   });
+  const moved = await moving.finally(() => marks.close());
   console.log(`${moved} ${dryRun ? 'would be moved' : 'moved'}`);
   if (left.LATER > 0) console.log(`${left.LATER} left: dead-lettered since this began`);
   if (left.CONFLICT > 0)

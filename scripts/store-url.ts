@@ -1,4 +1,7 @@
+import { existsSync } from 'node:fs';
+import { openOrderRepository } from '@orders/consumer/adapters/open-order-repository.ts';
 import { DATABASE_RULES, databaseFields, databaseUrl } from '@orders/consumer/config.ts';
+import type { OrderRepository } from '@orders/consumer/domain/order-repository.ts';
 import { type AppEnv, commonFields, loadConfig, withRules } from '@orders/shared/runtime/config.ts';
 import { StartupError } from '@orders/shared/runtime/startup-error.ts';
 import { z } from 'zod';
@@ -23,4 +26,16 @@ export function storeOfAppEnv(env: NodeJS.ProcessEnv): { appEnv: AppEnv; databas
   const { data: appEnv } = environment.safeParse(env['APP_ENV'] || 'dev');
   if (!appEnv) throw new UsageError('APP_ENV must be dev, staging or production');
   return { appEnv, databaseUrl: storeUrl(appEnv, env) };
+}
+
+const FOR_A_TOOL = { poolSize: 2, connectTimeoutMs: 5_000, statementTimeoutMs: 30_000 };
+
+/** The store of {@link storeUrl}, for a tool. @throws {StartupError} it cannot be opened */
+export const openStore = (appEnv: AppEnv, env: NodeJS.ProcessEnv): Promise<OrderRepository> =>
+  openOrderRepository(storeUrl(appEnv, env), FOR_A_TOOL);
+
+/** Whether somebody named a store, or a developer's default one is there: a tool must not create it. */
+export function isStoreKnown(appEnv: AppEnv, env: NodeJS.ProcessEnv): boolean {
+  if (env['DATABASE_URL']) return true;
+  return appEnv === 'dev' && existsSync(storeUrl(appEnv, env).replace(/^sqlite:/, ''));
 }

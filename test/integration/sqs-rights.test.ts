@@ -145,6 +145,7 @@ it('dlq.sh calls of SQS what its usage says, and nothing else', async () => {
       await dlq('show', 'none');
     }),
     peek: await callsOf(() => dlq('peek')),
+    record: await callsOf(() => dlq('record')),
     redrive: await callsOf(async () => {
       await dlq('redrive', '--code-version=none');
       await dlq('redrive');
@@ -153,6 +154,7 @@ it('dlq.sh calls of SQS what its usage says, and nothing else', async () => {
     status: asCalled(DLQ.status),
     look: asCalled(DLQ['summary, list or show']),
     peek: asCalled(DLQ.peek),
+    record: asCalled(DLQ.record),
     redrive: asCalled(DLQ.redrive),
   });
   // SQS itself does the rest, with the rights of who asks for it.

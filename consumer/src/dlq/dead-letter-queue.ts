@@ -37,8 +37,8 @@ export type RedriveOptions = {
    * archived it, they are stored under its id.
    */
   conflicts?: boolean;
-  /** Called for each message that was moved, or would be. */
-  onMoved?: (moved: DeadLetteredMessage) => void;
+  /** Called for each message that was moved, or would be; a promise is waited for. */
+  onMoved?: (moved: DeadLetteredMessage) => unknown;
   /** Called for each that `where` lets pass and that is left all the same. */
   onLeft?: (left: DeadLetteredMessage, because: LeftBecause) => void;
 };
@@ -182,7 +182,7 @@ export class DeadLetterQueue {
         moved += done.length;
         for (const message of done) {
           if (!dryRun) hidden.delete(message.message.messageId);
-          onMoved?.(message);
+          await onMoved?.(message);
         }
         if (ratePerSecond && !dryRun) {
           const elapsedMs = performance.now() - batchStartedAt;

@@ -1,21 +1,24 @@
 import { NoKeyError, UndecryptableError } from '@orders/shared/encryption/errors.ts';
 import { readableOf } from '@orders/shared/order/encrypted-message.ts';
 import {
+  type ClaimedOrder,
   decodeOrderMessage,
   NewerVersionError,
   UnreadableMessageError,
 } from '@orders/shared/order/message.ts';
 import type { Order } from '@orders/shared/order/order.ts';
 import { unpackMessages } from '@orders/shared/order/packed-message.ts';
+import type { OrderFate } from '../domain/order-fate.ts';
 import type { RejectionReason } from '../domain/outcome.ts';
-import { fromDeadLetterMessage } from '../queue/dead-letter.ts';
+import { fromDeadLetterMessage, rejectionOf } from '../queue/dead-letter.ts';
 import type { DeadLetteredMessage } from './dead-letter-queue.ts';
 
 /** An order of a dead letter: as this release reads it, why it cannot, or that it is encrypted and cannot be read here. */
-export type Reading =
+export type Reading = { claimed?: ClaimedOrder | undefined } & (
   | { order: Order; problem?: undefined; encrypted?: undefined }
   | { order?: undefined; problem: { reason: RejectionReason; detail: string }; encrypted?: undefined }
-  | { order?: undefined; problem?: undefined; encrypted: { orderId: string; detail: string } };
+  | { order?: undefined; problem?: undefined; encrypted: { orderId: string; detail: string } }
+);
 
 /**
  * What this release reads in a dead letter, one entry per order. A letter that was rejected for what it contains, and is
@@ -44,10 +47,12 @@ function readEncrypted(body: string, decrypted: string[] | Error): Reading[] {
 
 function readPart(body: string, attributes: Record<string, string | undefined>, packed: boolean): Reading {
   try {
-    return { order: decodeOrderMessage(body, attributes, { packed }).order };
+    const { order, contentHash, clientId } = decodeOrderMessage(body, attributes, { packed });
+    return { order, claimed: { orderId: order.orderId, contentHash, clientId } };
   } catch (error) {
     const problem = problemOf(error);
-    if (problem) return { problem };
+    const { claimed } = Object(error) as { claimed?: ClaimedOrder };
+    if (problem) return { problem, claimed };
     if (error instanceof NoKeyError) return { encrypted: { orderId: '', detail: error.message } };
     throw error;
   }
@@ -60,6 +65,28 @@ function problemOf(error: unknown): { reason: RejectionReason; detail: string } 
   if (!isProblem) return undefined;
   const { code, message } = error as UnreadableMessageError | NewerVersionError | UndecryptableError;
   return { reason: code, detail: message };
+}
+
+/** The rejections that a dead letter tells of, one for each order that it names. They are the same at every call. */
+export function rejectionsIn(letter: DeadLetteredMessage): OrderFate[] {
+  const { message, deadLetter } = letter;
+  const sentAt = (message.sentAt ?? new Date()).toISOString();
+  const movedBySqs = {
+    reason: MOVED_BY_SQS,
+    detail: '',
+    errorClass: '',
+    attempts: message.receiveCount,
+    failures: 0,
+    firstSeenAt: sentAt,
+    // When it was moved, SQS does not say.
+    deadLetteredAt: (message.firstReceivedAt ?? message.sentAt ?? new Date()).toISOString(),
+    codeVersion: '',
+    traceId: '',
+    messageId: message.messageId,
+  };
+  return read(letter).flatMap(({ claimed }) =>
+    claimed ? rejectionOf(claimed, deadLetter ?? movedBySqs) : [],
+  );
 }
 
 /** Whether this release reads every order in it. */

@@ -36,9 +36,10 @@ export const command = defineCommand({
     },
     'dry-run': flag('says how many orders would be moved'),
   },
-  changes: 'writes an archive, and deletes its orders from the store.',
+  changes:
+    'writes an archive, and deletes its orders from the store, and with them what it recorded of orders that were rejected or redriven before then.',
   needs:
-    'DATABASE_URL and DATABASE_CA_FILE, required outside dev (APP_ENV); SELECT and DELETE on the orders table.',
+    'DATABASE_URL and DATABASE_CA_FILE, required outside dev (APP_ENV); SELECT and DELETE on orders and order_fates.',
   exitStatuses: { 0: 'done', 1: 'not done, with the reason' },
 });
 
@@ -55,6 +56,9 @@ async function main(values: ValuesOf<typeof command>): Promise<number> {
   const old = await openOldOrders(databaseUrl, values['keep-days']);
   try {
     console.log(await moveOrTell(old, archiveOfRun(archive, beganAt), values['dry-run']));
+    if (values['dry-run']) return 0;
+    const fates = await old.removeFates();
+    if (fates > 0) console.log(`${fates} records of rejected orders of before then removed`);
   } finally {
     await old.close();
   }

@@ -6,7 +6,7 @@ import { containersAvailable, LoopbackContainer } from '../../../test/support/co
 import { eventually } from '../../../test/support/eventually.ts';
 import { openOldOrders } from './old-orders.ts';
 import { openOrderRepository } from './open-order-repository.ts';
-import { anOrder } from './order-repository.contract.ts';
+import { aFate, anOrder, anOrder } from './order-repository.contract.ts';
 import { openOwnerlessOrders } from './ownerless-orders.ts';
 
 const PASSWORD = 's3cret-p4ssword';
@@ -55,6 +55,10 @@ describe.skipIf(!engine.available)(`openOldOrders of PostgreSQL 17 (${engine.rea
       expect(rows).toEqual([{ state: 'idle', backend_xmin: null }]);
       seen.push(...ids);
     }
+    const fates = [-1_000, 1_000].map((ms) => aFate({ at: new Date(orders.before.getTime() + ms) }));
+    await repository.recordFates(fates);
+    expect(await orders.removeFates()).toBe(1);
+    expect(await repository.findFates(fates[1]?.orderId ?? '')).toEqual([fates[1]]);
     await orders.close();
     expect(seen.toSorted()).toEqual(old.map(({ order }) => order.orderId).toSorted());
     const left = await repository.findByIds([...seen, ...fresh.map(({ order }) => order.orderId)]);

@@ -21,6 +21,8 @@ export type OldOrders = {
   pages: (limit: number) => AsyncGenerator<StoredOrder[]>;
   /** Of those given, what was stored before that moment, in one transaction. @returns how many there were */
   remove: (orderIds: readonly string[]) => Promise<number>;
+  /** What became of messages before that moment: removed, and archived nowhere. @returns how many fates there were */
+  removeFates: () => Promise<number>;
   close: () => Promise<void>;
 };
 
@@ -80,6 +82,8 @@ function openSqlite(path: string, before: Date): OldOrders {
         last = rows.at(-1)?.rowid ?? last;
       }
     },
+    removeFates: async () =>
+      Number(db.prepare('DELETE FROM order_fates WHERE occurred_at_ms < ?').run(before.getTime()).changes),
     remove: async (orderIds) => Number(remove.run(JSON.stringify(orderIds), before.toISOString()).changes),
     close,
   };
@@ -94,6 +98,10 @@ const READ = `
   WHERE ctid > $1::tid AND ctid <= $2::tid AND stored_at < $3 ORDER BY ctid`;
 const READ_CLOCK = 'SELECT (extract(epoch FROM now()) * 1000)::float8 AS "nowMs"';
 const REMOVE = 'DELETE FROM orders WHERE order_id = ANY ($1::uuid[]) AND stored_at < $2';
+/** So many at a time, so that none takes long. */
+const REMOVE_FATES = `
+  DELETE FROM order_fates WHERE ctid = ANY (ARRAY (
+    SELECT ctid FROM order_fates WHERE occurred_at_ms < $1 LIMIT 10000))`;
 const COUNT_BLOCKS = `
   SELECT (pg_relation_size('orders') / current_setting('block_size')::int)::int AS blocks`;
 const firstOf = (block: number) => `(${block},0)`;
@@ -134,6 +142,13 @@ function overPostgres(client: Client, close: () => Promise<void>, before: Date):
     remove: async (orderIds) => {
       const result = await runStatement(client, REMOVE, [orderIds, before]);
       return result.rowCount ?? 0;
+    },
+    removeFates: async () => {
+      for (let removed = 0; ; ) {
+        const { rowCount } = await runStatement(client, REMOVE_FATES, [before.getTime()]);
+        if (!rowCount) return removed;
+        removed += rowCount;
+      }
     },
     close,
   };

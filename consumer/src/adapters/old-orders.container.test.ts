@@ -6,7 +6,7 @@ import { containersAvailable, LoopbackContainer } from '../../../test/support/co
 import { eventually } from '../../../test/support/eventually.ts';
 import { openOldOrders } from './old-orders.ts';
 import { openOrderRepository } from './open-order-repository.ts';
-import { aFate, anOrder, anOrder } from './order-repository.contract.ts';
+import { aFate, anOrder } from './order-repository.contract.ts';
 import { openOwnerlessOrders } from './ownerless-orders.ts';
 
 const PASSWORD = 's3cret-p4ssword';

@@ -195,7 +195,8 @@ export function decodeOrderMessage(
       error instanceof NoKeyError
     ) {
       error.traceparent = typeof traceparent === 'string' ? traceparent : undefined;
-      error.claimed = claimedBy(json);
+      // What can be read of an encrypted message has no content to compare.
+      if (!(error instanceof NoKeyError)) error.claimed = claimedBy(json);
     }
     throw error;
   }

@@ -180,7 +180,13 @@ describe('orders of two clients with the same customers', () => {
         expect(JSON.stringify(deadLetter)).not.toContain('alpha');
       }
     });
-    expect((await look('beta', `/orders/${order.orderId}`)).status).toBe(404);
+    // Of its own order it is told that the id was taken, and nothing of what has it.
+    await eventually(async () => {
+      const { status, body } = await look('beta', `/orders/${order.orderId}`);
+      expect(status).toBe(200);
+      expect(body).toMatchObject({ state: 'REJECTED', reason: 'CONFLICT' });
+      expect(JSON.stringify(body)).not.toMatch(/alpha|secret|totalAmount/);
+    });
     expect((await look('alpha', `/orders/${order.orderId}`)).body).toMatchObject({
       totalAmount: order.totalAmount,
     });

@@ -31,7 +31,17 @@ const dead = (tag: string, orderId: string, reason: string | undefined) => ({
   found: found(tag, orderId),
 });
 
+const rejected = (orderId: string, messageId: string, reason: string) => ({
+  kind: 'REJECTED',
+  orderId,
+  messageId,
+  reason,
+});
+
 const journaledFor = ({ orderIds, confirmed }: SentOrder) => [...orderIds].slice(0, confirmed);
+
+const letter = { ...dead('b2', 'id-2', 'CONFLICT'), messageId: 'm-2' };
+const unreadable = { body: 'not JSON', reason: 'NOT_JSON', found: undefined };
 
 /** One order stored, one of two that contradict each other dead-lettered, one unreadable message. */
 function evidence(overrides: Partial<Evidence> = {}): Evidence {
@@ -58,6 +68,8 @@ function evidence(overrides: Partial<Evidence> = {}): Evidence {
     badEnds: [],
     openFilesGrowth: { producer: 3 },
     peakBytes: { producer: 200e6 },
+    fates: [rejected('id-2', 'm-2', 'CONFLICT')],
+    fatesMayBeMissing: false,
     explainedCopies: () => 0,
     interruptions: 0,
     inWork: { consumer: 20 },
@@ -94,6 +106,12 @@ describe('invariants, when all promises were kept', () => {
       unjournaled: 1,
     };
     expect(codes(overrides)).toEqual([]);
+  });
+
+  test('find nothing in an order of the DLQ whose rejection is recorded, or whose consumer could not record it', () => {
+    const deadLettered = [letter, unreadable];
+    expect(codes({ deadLettered })).toEqual([]);
+    expect(codes({ deadLettered, fates: [], fatesMayBeMissing: true })).toEqual([]);
   });
 });
 
@@ -229,6 +247,21 @@ describe('invariants, when a promise was broken', () => {
       },
       ['WRONGLY_DEAD_LETTERED'],
     ],
+    [
+      'the store knows nothing of an order in the DLQ',
+      { deadLettered: [letter, unreadable], fates: [] },
+      ['WRONG_FATE'],
+    ],
+    [
+      'the store has another reason for an order in the DLQ',
+      { deadLettered: [letter, unreadable], fates: [rejected('id-2', 'm-2', 'INVALID_ORDER')] },
+      ['WRONG_FATE'],
+    ],
+    [
+      'an order that nothing is wrong with is said to be rejected',
+      { fates: [rejected('id-1', 'm-1', 'CONFLICT')], fatesMayBeMissing: true },
+      ['WRONG_FATE'],
+    ],
     ['GET knows nothing of a stored order', { lookedUp: [lookedUp('a', 'id-1')] }, ['LOOK_UP_DIFFERS']],
     [
       'GET answers another order',
@@ -322,7 +355,7 @@ describe('invariants, of copies in the DLQ', () => {
       [],
     ],
   ])('find in %s what is not explained', (_what, overrides, expected) => {
-    expect(codes({ journaled: good.journaled, ...overrides })).toEqual(expected);
+    expect(codes({ journaled: good.journaled, fatesMayBeMissing: true, ...overrides })).toEqual(expected);
   });
 });
 

@@ -57,6 +57,9 @@ export type DeadLettered = {
   found: FoundOrder | undefined;
 };
 
+/** What the store says became of a message that was not stored. */
+export type RecordedFate = { kind: string; orderId: string; messageId: string; reason: string };
+
 /** A failure of a message that a consumer counted. */
 export type CountedFailure = { orderId: string | undefined; messageId: string };
 
@@ -71,6 +74,9 @@ export type Evidence = {
   /** Ids that GET was asked for. */
   askedFor: readonly string[];
   deadLettered: readonly DeadLettered[];
+  fates: readonly RecordedFate[];
+  /** A consumer died before it had recorded a fate, or says that it could not. */
+  fatesMayBeMissing: boolean;
   /** How many second copies in the DLQ the mishaps of a message explain. */
   explainedCopies: (messageId: string) => number;
   /** The same of any message: consumers that died or stood still, SQS away, redrives. */
@@ -119,6 +125,7 @@ export type ViolationCode =
   | 'WRONGLY_DEAD_LETTERED'
   | 'WRONGLY_FAILED'
   | 'LOOK_UP_DIFFERS'
+  | 'WRONG_FATE'
   | 'NOT_SETTLED'
   | 'NOT_READY'
   | 'NOT_DRAINED'
@@ -160,6 +167,8 @@ export const INVARIANTS: Record<ViolationCode, string> = {
   WRONGLY_DEAD_LETTERED: `the DLQ holds unreadable messages, conflicts, and messages that failed ${MAX_FAILURES} times through their own fault, each with its own reason; no outage puts anything there`,
   WRONGLY_FAILED: 'failures are counted for every order that the database refuses, and for no other',
   LOOK_UP_DIFFERS: 'GET returns what the table holds, and when it was stored',
+  WRONG_FATE:
+    'an order in the DLQ has its rejection recorded, with the same reason, unless its consumer died or says that it could not; an order that nothing is wrong with has none',
   NOT_SETTLED: 'the queue empties, nothing stays in flight, all leases are released',
   NOT_READY: 'both services are ready again within 120 s after the faults end',
   NOT_DRAINED: 'a consumer that was stopped while healthy leaves nothing in flight',
@@ -275,6 +284,8 @@ export function checkInvariants(evidence: Evidence): Violation[] {
       );
   }
 
+  for (const detail of wrongFates(evidence, mayConflict)) report('WRONG_FATE', detail);
+
   const refusedIds = new Set(
     evidence.sent.flatMap(({ refused, orderIds }) => (refused ? [...orderIds] : [])),
   );
@@ -313,6 +324,29 @@ export function checkInvariants(evidence: Evidence): Violation[] {
     if (growth > MAX_OPEN_FILES_GROWTH)
       report('LEAK', `${service} has ${growth} open files more than when it was ready`);
   return violations;
+}
+
+/** Fates of messages that nobody sent through the producer are left alone: they may claim any id. */
+function* wrongFates(
+  { sent, fates, deadLettered, fatesMayBeMissing }: Evidence,
+  mayConflict: (sent: SentOrder) => boolean,
+): Generator<string> {
+  const rejections = new Map(
+    fates
+      .filter(({ kind }) => kind === 'REJECTED')
+      .map((fate) => [`${fate.orderId} ${fate.messageId}`, fate]),
+  );
+  const inOrder = sent.filter((each) => each.refused !== 'for ever' && !mayConflict(each));
+  const inOrderIds = new Set(inOrder.flatMap(({ orderIds }) => [...orderIds]));
+  for (const { orderId, reason } of rejections.values())
+    if (inOrderIds.has(orderId)) yield `${orderId} is said to be rejected as ${reason}`;
+  const tags = new Set(sent.map(({ tag }) => tag));
+  for (const { found, messageId, reason } of deadLettered) {
+    if (!found || !tags.has(found.tag ?? '') || messageId === undefined) continue;
+    const recorded = rejections.get(`${found.orderId} ${messageId}`);
+    if (recorded ? recorded.reason !== reason : !fatesMayBeMissing)
+      yield `${found.orderId} is in the DLQ as ${reason}, and said to be ${recorded?.reason ?? 'nothing'}`;
+  }
 }
 
 /**

@@ -14,6 +14,7 @@ const POLLER = 'consumer/src/consume/receive/poller.ts';
 const SETTLER = 'consumer/src/consume/settle/settler.ts';
 const PACKED_SETTLER = 'consumer/src/consume/settle/packed-settler.ts';
 const RETRY_POLICY = 'consumer/src/consume/settle/retry-policy.ts';
+const DEAD_LETTERS = 'consumer/src/consume/settle/dead-letter-sender.ts';
 const FAILURES = 'consumer/src/consume/settle/failure-counter.ts';
 const READ = 'consumer/src/consume/read-messages.ts';
 const STORE_ORDERS = 'consumer/src/domain/store-orders.ts';
@@ -416,6 +417,12 @@ export type SqsOrderPublisherOptions`,
 `,
       },
     ],
+  },
+  {
+    name: 'rejection not recorded',
+    expected: 'WRONG_FATE',
+    fault: 'flood of conflicts',
+    edits: [{ file: DEAD_LETTERS, find: 'if (claimed) fates.record', replace: 'if (!claimed) fates.record' }],
   },
   {
     name: 'redrive that waits for more',

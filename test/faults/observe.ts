@@ -143,6 +143,10 @@ export function failuresIn(log: string): CountedFailure[] {
   return lines.map((line) => JSON.parse(line) as CountedFailure);
 }
 
+/** Whether a consumer's log says that the store did not take a fate. */
+export const missesFates = (log: string): boolean =>
+  log.includes('"what became of rejected orders is not recorded"');
+
 /** The order of each line of the acceptance journal, in the order of the lines. */
 export function journaledIn(journal: string): string[] {
   return [...journal.matchAll(/^\{"journal":"accepted","orderId":"([^"]+)".*\}$/gm)].map(

@@ -3,7 +3,7 @@ import path from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { PgBouncer } from '../../dev/pgbouncer.ts';
 import type { PostgresServer } from '../../dev/postgres-server.ts';
-import type { FoundOrder } from './invariants.ts';
+import type { FoundOrder, RecordedFate } from './invariants.ts';
 import { TAG } from './workload.ts';
 
 /**
@@ -27,6 +27,8 @@ export type Store = {
   url: string;
   /** Everything in the table of orders. */
   rows: () => Promise<FoundOrder[]>;
+  /** Everything in the table of fates. */
+  fates: () => Promise<RecordedFate[]>;
   /** Has it refuse the orders of these customers. */
   refuse: (customerIds: readonly string[], how: Refusal) => Promise<void>;
   /** Lets the orders of that customer through. @throws while the store is down */
@@ -76,6 +78,14 @@ export function openSqliteStore(folder: string): SqliteStore {
       );
       return rows.map((row) => toFound(String(row['order_id']), String(row['data'])));
     },
+    fates: async () =>
+      using(
+        open(),
+        (db) =>
+          db
+            .prepare('SELECT kind, order_id AS orderId, message_id AS messageId, reason FROM order_fates')
+            .all() as RecordedFate[],
+      ),
     refuse: async (customerIds, how) =>
       using(open(), (db) => {
         db.exec(SQLITE_REFUSAL[how]);
@@ -155,6 +165,14 @@ export async function openPostgresStore(server: PostgresServer, pgbouncer?: stri
         const { orderId, data } = JSON.parse(line) as { orderId: string; data: string };
         return toFound(orderId, data);
       });
+    },
+    fates: async () => {
+      const lines = await server.sql(
+        `SELECT json_build_object('kind', kind, 'orderId', order_id, 'messageId', message_id, 'reason', reason)
+         FROM order_fates`,
+        database,
+      );
+      return lines.map((line) => JSON.parse(line) as RecordedFate);
     },
     refuse: async (customerIds, how) => {
       const values = customerIds.map((each) => `('${each}')`).join(', ');

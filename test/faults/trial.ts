@@ -32,6 +32,7 @@ import {
   foundIn,
   journaledIn,
   lookUp,
+  missesFates,
   unjournaledIn,
   unsettled,
 } from './observe.ts';
@@ -224,6 +225,9 @@ class Trial {
       badEnds: this.#services.flatMap(({ badEnds }) => badEnds),
       openFilesGrowth,
       peakBytes,
+      fates: await store.fates(),
+      fatesMayBeMissing:
+        this.#ledger.interruptions > 0 || this.#services.some((service) => missesFates(service.log())),
       explainedCopies: (messageId) => this.#ledger.explains(messageId),
       interruptions: this.#ledger.interruptions + this.#redrives(),
       inWork: this.#ledger.peaks,

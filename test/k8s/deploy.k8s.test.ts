@@ -17,7 +17,7 @@ import { type Operator, startOperator } from './operator.ts';
 import { NOTHING_WRONG, reconciled } from './reconciled.ts';
 import { buildReleases } from './releases.ts';
 
-vi.setConfig({ testTimeout: 300_000, hookTimeout: 600_000 });
+vi.setConfig({ testTimeout: 300_000, hookTimeout: 900_000 });
 
 const OVERLAY = 'test/k8s/staging';
 const NAMESPACE = 'staging';

@@ -50,7 +50,7 @@ describe.skipIf(!cluster.available)(`dev overlay on a real cluster (${cluster.re
     await kubectl('apply', '-k', 'k8s/overlays/dev');
     for (const name of ['localstack', 'postgres', 'order-producer', 'order-consumer'])
       await rolledOut(NAMESPACE, name);
-  }, 300_000);
+  }, 900_000);
 
   afterAll(() => namespace?.[Symbol.asyncDispose]());
 

@@ -11,7 +11,7 @@ import { MAX_MESSAGE_BYTES, MAX_REQUEST_BYTES } from '@orders/shared/sqs/queues.
 import { aCipher, aKeyFile } from '@orders/shared/testing/cipher.ts';
 import { captureLog } from '@orders/shared/testing/log-lines.ts';
 import { anOrder } from '@orders/shared/testing/orders.ts';
-import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, onTestFinished, vi } from 'vitest';
 import { BufferFullError, OrderTooLargeError, QueueUnavailableError } from '../domain/errors.ts';
 import { createProducerMetrics } from '../metrics.ts';
 import { SqsOrderPublisher, type SqsOrderPublisherOptions } from './sqs-order-publisher.ts';
@@ -473,6 +473,67 @@ describe('SqsOrderPublisher', () => {
       expect(await publishAll(['d', 'e'])).toEqual(['m', 'm']);
       expect((await bodiesIn(sqs, cipher)).map((bodies) => bodies?.length)).toEqual([2, 1, 1]);
       cipher.close();
+    });
+
+    /** A cipher that encrypts nothing until it is let go. */
+    function aSlowCipher() {
+      const held = Promise.withResolvers<void>();
+      const encrypt = vi.fn(async (plaintext: Uint8Array) => {
+        await held.promise;
+        return Buffer.from(plaintext);
+      });
+      return { cipher: { ...failing, encrypt }, letGo: held.resolve };
+    }
+
+    it.each([{ packing: false }, { packing: true }])(
+      'of more than a slow cipher encrypts in time, answers each at its deadline, encrypts no late one, and is ready for the next: %o',
+      async ({ packing }) => {
+        vi.useFakeTimers();
+        onTestFinished(() => void vi.useRealTimers());
+        const { cipher, letGo } = aSlowCipher();
+        const { sqs, publisher, counted } = subject({ cipher, packing, timeoutMs: 1_000 });
+        // Two of each client, which share a message if they are packed.
+        const publishing = range(60).map((name, index) =>
+          publisher.publish(aMessage(name, {}, `client-${index >> 1}`), { bulk: true }),
+        );
+        const fates = fatesOf(publishing);
+        await vi.advanceTimersByTimeAsync(999);
+        expect(publisher.size).toBe(60);
+        await vi.advanceTimersByTimeAsync(1);
+        expect(publisher.size).toBe(0);
+        expect(new Set(await fates)).toEqual(new Set(['QUEUE_UNAVAILABLE']));
+        expect(await counted()).toEqual({ unconfirmed: 60 });
+        expect(cipher.encrypt).toHaveBeenCalledTimes(10);
+
+        letGo();
+        sqs.answers.push(confirmAny);
+        const next = publisher.publish(aMessage('next'));
+        await vi.runAllTimersAsync();
+        expect(await next).toEqual({ messageId: 'm' });
+        expect(cipher.encrypt).toHaveBeenCalledTimes(11);
+        expect(sqs.requests.flat()).toHaveLength(1);
+      },
+    );
+
+    it('of many orders at once, lets the event loop turn in between', async () => {
+      const { cipher, letGo } = aSlowCipher();
+      letGo();
+      let turns = 0;
+      let immediate = setImmediate(function count() {
+        turns++;
+        immediate = setImmediate(count);
+      });
+      onTestFinished(() => clearImmediate(immediate));
+      const turnsOfOrders = new Set<number>();
+      const noting = {
+        ...cipher,
+        encrypt: (text: Uint8Array) => cipher.encrypt(text).finally(() => turnsOfOrders.add(turns)),
+      };
+      const { sqs, publisher } = subject({ cipher: noting, timeoutMs: 25_000 });
+      sqs.answers.push(...Array<Answer>(100).fill(confirmAny));
+      const fates = await fatesOf(range(100).map((name) => publisher.publish(aMessage(name))));
+      expect(new Set(fates)).toEqual(new Set(['m']));
+      expect(turnsOfOrders.size).toBeGreaterThanOrEqual(10);
     });
 
     it('when KMS is away, refuses the order as not sent, and sends nothing', async () => {

@@ -12,6 +12,7 @@ import {
 } from '@orders/shared/order/message.ts';
 import { MAX_PACKED_BYTES, MAX_PACKED_ORDERS, packMessages } from '@orders/shared/order/packed-message.ts';
 import { type CircuitBreaker, isBreakerOpen } from '@orders/shared/runtime/circuit-breaker.ts';
+import { within } from '@orders/shared/runtime/time-limit.ts';
 import { isFaultOfMessage, MAX_BATCH_ENTRIES, sendEntries } from '@orders/shared/sqs/batch.ts';
 import { Batcher } from '@orders/shared/sqs/batcher.ts';
 import { messageSizeBytes, stringAttributes } from '@orders/shared/sqs/message-limits.ts';
@@ -45,6 +46,10 @@ export type SqsOrderPublisherOptions = {
 
 /** Share of an order's time reserved for its request: an order with less left is not sent. */
 const REQUEST_SHARE = 1 / 4;
+/** As many as fit a request. They share one thread: of more at once, each would be as late as the last one. */
+const MAX_ENCRYPTING = MAX_BATCH_ENTRIES;
+
+const NOT_IN_TIME = 'not sent in time';
 
 type Entry = EncodedMessage &
   Line & {
@@ -54,18 +59,21 @@ type Entry = EncodedMessage &
     groupId: string | undefined;
   };
 type Receipt = { messageId: string };
+/** Takes the orders of one message at a time. */
+type Encrypter = Batcher<Entry[], EncodedMessage>;
 
 /** Publishes to SQS. Coalesces the orders of concurrent callers into batches, and bulk orders into messages too. */
 export class SqsOrderPublisher implements OrderPublisher {
   readonly #options: SqsOrderPublisherOptions;
   readonly #batcher: Batcher<Entry, Receipt>;
   readonly #packer: Batcher<Entry, Receipt>;
+  readonly #encrypter: Encrypter | undefined;
   #held = 0;
 
   constructor(options: SqsOrderPublisherOptions) {
     this.#options = options;
     const entryBytes = ({ sizeBytes }: Entry) => sizeBytes;
-    const { maxInFlight, lingerMs } = options;
+    const { cipher, maxInFlight, lingerMs } = options;
     this.#batcher = new Batcher<Entry, Receipt>({
       execute: (entries) => this.#sendLive(entries),
       maxEntries: MAX_BATCH_ENTRIES,
@@ -82,6 +90,14 @@ export class SqsOrderPublisher implements OrderPublisher {
       maxInFlight: maxInFlight * MAX_BATCH_ENTRIES,
       lingerMs,
     });
+    this.#encrypter =
+      cipher &&
+      new Batcher({
+        execute: async ([entries = []]) => [await this.#encryptLive(entries, cipher)],
+        maxEntries: 1,
+        maxInFlight: MAX_ENCRYPTING,
+        lingerMs: 0,
+      });
   }
 
   /** Orders neither confirmed nor refused yet. */
@@ -162,33 +178,46 @@ export class SqsOrderPublisher implements OrderPublisher {
 
   /** In a message of its own. */
   #sendAlone(entry: Entry): Promise<Receipt> {
-    return this.#options.cipher ? this.#sendEncrypted(entry, this.#options.cipher) : this.#batcher.add(entry);
+    return this.#encrypter ? this.#sendEncrypted(entry, this.#encrypter) : this.#batcher.add(entry);
   }
 
-  async #sendEncrypted(entry: Entry, cipher: MessageCipher): Promise<Receipt> {
-    const encrypted = await encryptMessages([entry], cipher);
+  async #sendEncrypted(entry: Entry, encrypter: Encrypter): Promise<Receipt> {
+    const encrypted = await this.#encrypt([entry], encrypter);
     return this.#batcher.add({ ...entry, ...encrypted, sizeBytes: sizeOf(encrypted) });
   }
 
+  /** In one message. Nobody waits for it beyond their deadline, but what is under way goes on. */
+  #encrypt(entries: Entry[], encrypter: Encrypter): Promise<EncodedMessage> {
+    const leftMs = Math.max(0, earliest(entries) - performance.now());
+    return within(leftMs, encrypter.add(entries), NOT_IN_TIME);
+  }
+
+  /** Leaves out what waited too long, as {@link #sendLive} would do afterwards. */
+  async #encryptLive(entries: Entry[], cipher: MessageCipher): Promise<EncodedMessage> {
+    if (earliest(entries) <= this.#needed()) throw new Error(NOT_IN_TIME);
+    // Timers, requests and answers get their turn between the orders of a large batch.
+    await new Promise((resolve) => setImmediate(resolve));
+    return encryptMessages(entries, cipher);
+  }
+
   #sendEachAlone(entries: Entry[]): Promise<(Receipt | Error)[]> {
-    if (!this.#options.cipher) return this.#batcher.addAll(entries);
+    if (!this.#encrypter) return this.#batcher.addAll(entries);
     return Promise.all(entries.map((entry) => this.#sendAlone(entry).catch((error: Error) => error)));
   }
 
   async #sendOneClients(entries: Entry[]): Promise<(Receipt | Error)[]> {
-    const { cipher } = this.#options;
     const [first] = entries;
     if (!first || entries.length === 1) return this.#sendEachAlone(entries);
     const { clientId } = first;
-    const packed = await (cipher
-      ? encryptMessages(entries, cipher)
+    const packed = await (this.#encrypter
+      ? this.#encrypt(entries, this.#encrypter)
       : packMessages(entries.map(({ body }) => body)));
     try {
       const receipt = await this.#batcher.add({
         ...first,
         ...packed,
         sizeBytes: messageSizeBytes(packed.body, packed.attributes),
-        deadline: Math.min(...entries.map(({ deadline }) => deadline)),
+        deadline: earliest(entries),
         clientId,
         // Without a client they are several customers'.
         groupId: clientId === undefined ? undefined : first.groupId,
@@ -206,19 +235,24 @@ export class SqsOrderPublisher implements OrderPublisher {
    * Sent with the others, it would end their request at its own deadline.
    */
   async #sendLive(entries: Entry[]): Promise<(Receipt | Error)[]> {
-    const needed = performance.now() + this.#options.timeoutMs * REQUEST_SHARE;
+    const needed = this.#needed();
     const live = entries.filter(({ deadline }) => deadline > needed);
     if (live.length === entries.length) return this.#send(live);
     const results = (live.length > 0 ? await this.#send(live) : []).values();
     return entries.map(({ deadline }) =>
-      deadline > needed ? (results.next().value as Receipt | Error) : new Error('not sent in time'),
+      deadline > needed ? (results.next().value as Receipt | Error) : new Error(NOT_IN_TIME),
     );
+  }
+
+  /** An order is not sent unless its deadline is later. */
+  #needed(): number {
+    return performance.now() + this.#options.timeoutMs * REQUEST_SHARE;
   }
 
   async #send(entries: Entry[]): Promise<(Receipt | Error)[]> {
     const { client, queueUrl, breaker, metrics } = this.#options;
     metrics.batchSize.observe(entries.length);
-    const remainingMs = Math.max(1, Math.min(...entries.map(({ deadline }) => deadline)) - performance.now());
+    const remainingMs = Math.max(1, earliest(entries) - performance.now());
     const abortSignal = AbortSignal.timeout(Math.ceil(remainingMs));
     const requests = entries.map(({ body, attributes, groupId }) => ({
       MessageBody: body,
@@ -235,6 +269,8 @@ export class SqsOrderPublisher implements OrderPublisher {
     );
   }
 }
+
+const earliest = (entries: Entry[]): number => Math.min(...entries.map(({ deadline }) => deadline));
 
 /** @throws {OrderTooLargeError} SQS would not take it */
 function sizeOf({ body, attributes }: EncodedMessage): number {

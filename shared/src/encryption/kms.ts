@@ -1,6 +1,7 @@
 import { AsyncLocalStorage } from 'node:async_hooks';
 import type { KMS, KmsKeyringNode } from '@aws-crypto/client-node';
 import { type CommonConfig, emulatorCredentials, kmsEndpoint } from '../runtime/config.ts';
+import { within } from '../runtime/time-limit.ts';
 import { MIN_TLS_VERSION } from '../runtime/tls.ts';
 import { KeyUnavailableError } from './errors.ts';
 
@@ -79,21 +80,12 @@ export class KmsClients {
   }
 
   async #note<T>(request: Promise<T>): Promise<T> {
-    let timer: NodeJS.Timeout | undefined;
-    const late = new Promise<never>((_resolve, reject) => {
-      const error = Object.assign(new Error(`no answer within ${CALL_TIMEOUT_MS} ms`), {
-        name: 'TimeoutError',
-      });
-      timer = setTimeout(reject, CALL_TIMEOUT_MS, error);
-    });
     try {
-      return await Promise.race([request, late]);
+      return await within(CALL_TIMEOUT_MS, request, `no answer within ${CALL_TIMEOUT_MS} ms`);
     } catch (error) {
       const outage = this.#outages.getStore();
       if (outage && error instanceof Error && !FAULTS_OF_MESSAGE.has(error.name)) outage.error = error;
       throw error;
-    } finally {
-      clearTimeout(timer);
     }
   }
 }

@@ -2,6 +2,7 @@ import { SQSClient, type SQSClientConfig } from '@aws-sdk/client-sqs';
 import { type CommonConfig, emulatorCredentials, sqsEndpoint } from '../runtime/config.ts';
 import type { Logger } from '../runtime/logger.ts';
 import type { CommonMetrics } from '../runtime/metrics.ts';
+import { within } from '../runtime/time-limit.ts';
 import { MIN_TLS_VERSION } from '../runtime/tls.ts';
 import { createTunedSqsClient } from './tuned/tuned-client.ts';
 import { abortError, type HttpLimits } from './tuned/undici-handler.ts';
@@ -90,20 +91,8 @@ function sdkLogger(logger: Logger) {
 
 function limitCredentials({ config }: SQSClient, timeoutMs: number): void {
   const { credentials } = config;
-  config.credentials = async (properties) => {
-    let timer: NodeJS.Timeout | undefined;
-    const late = new Promise<never>((_resolve, reject) => {
-      const error = Object.assign(new Error(`no credentials within ${timeoutMs} ms`), {
-        name: 'TimeoutError',
-      });
-      timer = setTimeout(reject, timeoutMs, error);
-    });
-    try {
-      return await Promise.race([credentials(properties), late]);
-    } finally {
-      clearTimeout(timer);
-    }
-  };
+  config.credentials = async (properties) =>
+    within(timeoutMs, credentials(properties), `no credentials within ${timeoutMs} ms`);
 }
 
 /** The SDK checks the signal only once it has credentials, and then sends nothing more. */

@@ -5,7 +5,7 @@ import {
 } from '@orders/consumer/dlq/dead-letter-queue.ts';
 import { Groups, isReadable, MOVED_BY_SQS, read, rejectionsIn } from '@orders/consumer/dlq/diagnosis.ts';
 import { KeyUnavailableError } from '@orders/shared/encryption/errors.ts';
-import { type Guard, hasCipher, openMessageCipher } from '@orders/shared/encryption/message-cipher.ts';
+import { type Guard, hasCipher, type MessageCipher, openMessageCipher } from '@orders/shared/encryption/message-cipher.ts';
 import { MAX_ORDER_BYTES } from '@orders/shared/order/message.ts';
 import { StartupError } from '@orders/shared/runtime/startup-error.ts';
 import { depthIn, queueAttributes, queueDepth, resolveQueues } from '@orders/shared/sqs/queue-admin.ts';
@@ -14,7 +14,7 @@ import { defineCommand, flag, runCommand, time, UsageError, type ValuesOf, whole
 import { asLine, asText, factsOf, groupAsText, oneLine, printable } from './dlq/describe.ts';
 import { RedriveMarks } from './dlq/redrive-marks.ts';
 import { createTool, environment, rightsText, SQS_VARIABLES, type SqsRights } from './sqs-tool.ts';
-import { openStore } from './store-url.ts';
+import { isStoreKnown, openStore } from './store-url.ts';
 
 /** Held to what is called by a test. SQS itself does the rest of a move task, with the rights of who starts it. */
 export const RIGHTS = {
@@ -108,7 +108,7 @@ export const command = defineCommand({
   },
   changes:
     'redrive takes messages out of the dead-letter queue and sends them to the order queue. record adds to the store. summary, list, show, peek and record hide messages from other readers while they look, and raise their receive counts. status changes nothing.',
-  needs: `DATABASE_URL and DATABASE_CA_FILE, required by record outside dev, with SELECT and INSERT on order_fates. ${SQS_VARIABLES} With the MESSAGE_ENCRYPTION variables of the consumer, encrypted messages are read too; without them they are counted, listed and moved. ${rightsText(RIGHTS)}`,
+  needs: `DATABASE_URL and DATABASE_CA_FILE, required by record outside dev, with SELECT and INSERT on order_fates. ${SQS_VARIABLES} With the MESSAGE_ENCRYPTION variables of the consumer, encrypted messages are read too; without them they are counted, listed and moved. redrive uses the key for --readable, and to record in the store what it moves. ${rightsText(RIGHTS)}`,
   exitStatuses: { 0: 'done', 1: 'not done, or interrupted, with the reason' },
 });
 
@@ -121,9 +121,7 @@ async function main(values: Values): Promise<number> {
   const { client, config, logger } = createTool(values.environment, process.env);
   // Looks the queues up and creates none, also in dev: a tool that looks must not change what it looks at.
   const urls = await resolveQueues(client, config, { createMissing: false });
-  const cipher = hasCipher(config)
-    ? await openMessageCipher({ config, logger, maxBytes: MAX_ORDER_BYTES, guard: untilUnavailable() })
-    : undefined;
+  const cipher = readsOrders(values) && hasCipher(config) ? await openCipher() : undefined;
   const deadLetterQueue = new DeadLetterQueue(client, urls, cipher);
   const interrupted = new AbortController();
   // So that nothing stays hidden; a second signal ends the process at once.
@@ -133,6 +131,16 @@ async function main(values: Values): Promise<number> {
   if (!signal.aborted) return status;
   console.error('interrupted');
   return 1;
+
+  /** A key that is gone must not keep dead letters from being moved. */
+  function openCipher(): Promise<MessageCipher | undefined> {
+    const opened = openMessageCipher({ config, logger, maxBytes: MAX_ORDER_BYTES, guard: untilUnavailable() });
+    if (values.action !== 'redrive' || values.readable) return opened;
+    return opened.catch((error: Error) => {
+      console.error(`encrypted messages are moved without being read: ${error.message}`);
+      return undefined;
+    });
+  }
 
   async function run(): Promise<number> {
     switch (values.action) {
@@ -164,6 +172,12 @@ async function main(values: Values): Promise<number> {
       }
     }
   }
+}
+
+/** Whether it looks into messages. Others need no key, nor does a redrive that records nothing. */
+function readsOrders({ action, readable, environment, 'dry-run': dryRun, 'move-task': bySqs }: Values): boolean {
+  if (action !== 'redrive') return action !== 'status';
+  return readable || (!dryRun && !bySqs && isStoreKnown(environment, process.env));
 }
 
 /** Asks KMS no more once it was unavailable: there may be thousands of letters. */

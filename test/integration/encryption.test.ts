@@ -3,16 +3,19 @@ import { randomUUID } from 'node:crypto';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
+import { ReceiveMessageCommand, SendMessageCommand } from '@aws-sdk/client-sqs';
 import { DeadLetterQueue } from '@orders/consumer/dlq/dead-letter-queue.ts';
+import { encryptMessages } from '@orders/shared/order/encrypted-message.ts';
 import { messagesIn } from '@orders/shared/sqs/queue-admin.ts';
-import { aKeyFile, keyLine } from '@orders/shared/testing/cipher.ts';
+import { aCipher, aKeyFile, keyLine } from '@orders/shared/testing/cipher.ts';
+import { FakeKms } from '@orders/shared/testing/fake-kms.ts';
 import { anOrderRequest } from '@orders/shared/testing/orders.ts';
 import { expect, onTestFinished, test, vi } from 'vitest';
 import { startEmulator } from '../../dev/emulator.ts';
 import { eventually } from '../support/eventually.ts';
 import { allStored } from '../support/load.ts';
 import { post, startPair } from '../support/pair.ts';
-import { findQueues } from '../support/queues.ts';
+import { findQueues, openQueues } from '../support/queues.ts';
 
 // Each starts tools, or a service of its own.
 vi.setConfig({ testTimeout: 120_000 });
@@ -104,6 +107,38 @@ test('encrypted orders, single and packed, are stored; dead ones are ciphertext 
     const again = await new DeadLetterQueue(queues.client, queues.urls).peek(10);
     expect(again.map(({ deadLetter }) => deadLetter?.reason)).toEqual(['CONFLICT', 'CONFLICT']);
   });
+});
+
+test('redrive, of encrypted letters, needs no key and asks KMS for none, unless it must say whether they can be read', async () => {
+  using kms = await FakeKms.start();
+  await using emulator = await disposable(startEmulator({ port: 0 }));
+  await using queues = await openQueues({ AWS_ENDPOINT_URL: emulator.endpoint });
+  const { client, urls } = queues;
+  const cipher = await aCipher(kms.env);
+  onTestFinished(() => cipher.close());
+  const orderId = randomUUID();
+  const { body } = await encryptMessages([{ body: 'no order', orderId, traceparent: undefined }], cipher);
+  const deadLetter = () =>
+    client.send(new SendMessageCommand({ QueueUrl: urls.deadLetterQueueUrl, MessageBody: body }));
+  const redrive = (args: string[], env: Record<string, string>) =>
+    run(['scripts/dlq.ts', 'redrive', 'dev', ...args], { ...(queues.env as Record<string, string>), ...env });
+  const asked = kms.calls.length;
+
+  await deadLetter();
+  expect((await redrive([], kms.env)).out).toContain('1 moved');
+  expect(kms.calls.length).toBe(asked);
+  await deadLetter();
+  const gone = { MESSAGE_ENCRYPTION: 'local', MESSAGE_ENCRYPTION_KEY_FILE: '/gone/keys' };
+  expect(await redrive([], gone)).toMatchObject({ status: 0, out: expect.stringContaining('1 moved') });
+  const { Messages = [] } = await client.send(
+    new ReceiveMessageCommand({ QueueUrl: urls.queueUrl, MaxNumberOfMessages: 10 }),
+  );
+  expect(Messages.map(({ Body }) => Body)).toEqual([body, body]);
+
+  await deadLetter();
+  expect((await redrive(['--readable'], kms.env)).out).toContain('0 moved');
+  expect(kms.calls.slice(asked).map(({ operation }) => operation)).toEqual(['Decrypt']);
+  expect(await messagesIn(client, urls.deadLetterQueueUrl)).toBe(1);
 });
 
 const LOADED = `

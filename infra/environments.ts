@@ -41,6 +41,8 @@ export type Environment = {
     /** For how long nobody can delete what was recorded. */
     lockDays: number;
   };
+  /** Has a key for `MESSAGE_ENCRYPTION=kms`, which the overlay turns on: queue and dead letters hold no order in plain text. */
+  encryptsMessages: boolean;
   /** Has the repositories of images; other environments pull from this account. */
   hasRegistry: boolean;
 };
@@ -64,6 +66,7 @@ export const ENVIRONMENTS: Readonly<Record<EnvironmentName, Environment>> = {
     },
     applicationLogDays: 30,
     audit: { sqsCalls: false, lockDays: 30 },
+    encryptsMessages: false,
     hasRegistry: false,
   },
   production: {
@@ -84,6 +87,7 @@ export const ENVIRONMENTS: Readonly<Record<EnvironmentName, Environment>> = {
     },
     applicationLogDays: 90,
     audit: { sqsCalls: true, lockDays: 365 },
+    encryptsMessages: true,
     hasRegistry: true,
   },
 };

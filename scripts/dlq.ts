@@ -5,36 +5,46 @@ import {
 } from '@orders/consumer/dlq/dead-letter-queue.ts';
 import { Groups, isReadable, MOVED_BY_SQS, read, rejectionsIn } from '@orders/consumer/dlq/diagnosis.ts';
 import { KeyUnavailableError } from '@orders/shared/encryption/errors.ts';
-import { type Guard, hasCipher, type MessageCipher, openMessageCipher } from '@orders/shared/encryption/message-cipher.ts';
+import {
+  type Guard,
+  hasCipher,
+  type MessageCipher,
+  openMessageCipher,
+} from '@orders/shared/encryption/message-cipher.ts';
 import { MAX_ORDER_BYTES } from '@orders/shared/order/message.ts';
 import { StartupError } from '@orders/shared/runtime/startup-error.ts';
-import { depthIn, queueAttributes, queueDepth, resolveQueues } from '@orders/shared/sqs/queue-admin.ts';
+import { depthIn, queueAttributes, queueDepth } from '@orders/shared/sqs/queue-admin.ts';
 import { z } from 'zod';
 import { defineCommand, flag, runCommand, time, UsageError, type ValuesOf, wholeNumber } from './command.ts';
 import { asLine, asText, factsOf, groupAsText, oneLine, printable } from './dlq/describe.ts';
 import { RedriveMarks } from './dlq/redrive-marks.ts';
-import { createTool, environment, rightsText, SQS_VARIABLES, type SqsRights } from './sqs-tool.ts';
+import {
+  createTool,
+  environment,
+  findQueues,
+  rightsText,
+  SQS_VARIABLES,
+  type SqsRights,
+} from './sqs-tool.ts';
 import { isStoreKnown, openStore } from './store-url.ts';
 
+const FIND = ['GetQueueUrl', 'ListQueueTags'];
 /** Held to what is called by a test. SQS itself does the rest of a move task, with the rights of who starts it. */
 export const RIGHTS = {
-  status: { both: ['GetQueueUrl'], deadLetterQueue: ['GetQueueAttributes'] },
+  status: { both: FIND, deadLetterQueue: ['GetQueueAttributes'] },
   'summary, list or show': {
-    both: ['GetQueueUrl'],
+    both: FIND,
     deadLetterQueue: ['GetQueueAttributes', 'ReceiveMessage', 'ChangeMessageVisibility'],
   },
-  peek: { both: ['GetQueueUrl'], deadLetterQueue: ['ReceiveMessage', 'ChangeMessageVisibility'] },
+  peek: { both: FIND, deadLetterQueue: ['ReceiveMessage', 'ChangeMessageVisibility'] },
   redrive: {
-    both: ['GetQueueUrl'],
+    both: FIND,
     queue: ['SendMessage'],
     deadLetterQueue: ['ReceiveMessage', 'ChangeMessageVisibility', 'DeleteMessage'],
   },
-  record: {
-    both: ['GetQueueUrl'],
-    deadLetterQueue: ['ReceiveMessage', 'ChangeMessageVisibility'],
-  },
+  record: { both: FIND, deadLetterQueue: ['ReceiveMessage', 'ChangeMessageVisibility'] },
   'redrive --move-task': {
-    both: ['GetQueueUrl', 'GetQueueAttributes'],
+    both: [...FIND, 'GetQueueAttributes'],
     queue: ['SendMessage'],
     deadLetterQueue: ['StartMessageMoveTask', 'ReceiveMessage', 'DeleteMessage'],
   },
@@ -119,8 +129,7 @@ type Values = ValuesOf<typeof command>;
 async function main(values: Values): Promise<number> {
   checkCombination(values);
   const { client, config, logger } = createTool(values.environment, process.env);
-  // Looks the queues up and creates none, also in dev: a tool that looks must not change what it looks at.
-  const urls = await resolveQueues(client, config, { createMissing: false });
+  const urls = await findQueues({ client, config });
   const cipher = readsOrders(values) && hasCipher(config) ? await openCipher() : undefined;
   const deadLetterQueue = new DeadLetterQueue(client, urls, cipher);
   const interrupted = new AbortController();
@@ -134,7 +143,12 @@ async function main(values: Values): Promise<number> {
 
   /** A key that is gone must not keep dead letters from being moved. */
   function openCipher(): Promise<MessageCipher | undefined> {
-    const opened = openMessageCipher({ config, logger, maxBytes: MAX_ORDER_BYTES, guard: untilUnavailable() });
+    const opened = openMessageCipher({
+      config,
+      logger,
+      maxBytes: MAX_ORDER_BYTES,
+      guard: untilUnavailable(),
+    });
     if (values.action !== 'redrive' || values.readable) return opened;
     return opened.catch((error: Error) => {
       console.error(`encrypted messages are moved without being read: ${error.message}`);
@@ -175,7 +189,13 @@ async function main(values: Values): Promise<number> {
 }
 
 /** Whether it looks into messages. Others need no key, nor does a redrive that records nothing. */
-function readsOrders({ action, readable, environment, 'dry-run': dryRun, 'move-task': bySqs }: Values): boolean {
+function readsOrders({
+  action,
+  readable,
+  environment,
+  'dry-run': dryRun,
+  'move-task': bySqs,
+}: Values): boolean {
   if (action !== 'redrive') return action !== 'status';
   return readable || (!dryRun && !bySqs && isStoreKnown(environment, process.env));
 }

@@ -1,6 +1,6 @@
 import type { SQSClient } from '@aws-sdk/client-sqs';
 import { DeadLetterQueue } from '@orders/consumer/dlq/dead-letter-queue.ts';
-import { type AppEnv, sqsEndpoint } from '@orders/shared/runtime/config.ts';
+import { sqsEndpoint } from '@orders/shared/runtime/config.ts';
 import {
   deleteQueue,
   depthIn,
@@ -10,9 +10,8 @@ import {
   type QueueChange,
   queueAttributes,
   queueTags,
-  resolveQueues,
 } from '@orders/shared/sqs/queue-admin.ts';
-import { foreignTo } from '@orders/shared/sqs/queue-environment.ts';
+import { foreignAccount, foreignTo } from '@orders/shared/sqs/queue-environment.ts';
 import type { QueueAttributes } from '@orders/shared/sqs/queues.ts';
 import { z } from 'zod';
 import { apiKeyHeader } from '../dev/api-key.ts';
@@ -21,17 +20,18 @@ import { isConfirmed } from './confirm.ts';
 import {
   createTool,
   environment,
+  findQueues,
   rightsText,
   SQS_VARIABLES,
   type SqsRights,
   type ToolConfig,
 } from './sqs-tool.ts';
 
-const LOOK = ['GetQueueUrl', 'GetQueueAttributes'];
+const LOOK = ['GetQueueUrl', 'ListQueueTags', 'GetQueueAttributes'];
 /** Held to what is called by a test. */
 export const RIGHTS = {
-  create: { both: [...LOOK, 'ListQueueTags', 'CreateQueue', 'TagQueue', 'SetQueueAttributes'] },
-  delete: { both: [...LOOK, 'ListQueueTags', 'DeleteQueue'] },
+  create: { both: [...LOOK, 'CreateQueue', 'TagQueue', 'SetQueueAttributes'] },
+  delete: { both: [...LOOK, 'DeleteQueue'] },
   status: { both: LOOK, deadLetterQueue: ['ReceiveMessage', 'ChangeMessageVisibility'] },
 } as const satisfies Record<string, SqsRights>;
 
@@ -101,12 +101,10 @@ async function create({ client, config }: Tool): Promise<number> {
     for (const { attribute, found, wanted } of drift)
       console.log(`${name}: ${attribute} is ${found || 'not set'}, will be ${wanted || 'not set'}`);
   };
-  const { queue, deadLetterQueue } = await ensureQueues(
-    client,
-    config.APP_ENV,
-    names(config),
-    showDrift,
-  ).catch((error) => {
+  const { queue, deadLetterQueue } = await ensureQueues(client, config.APP_ENV, names(config), {
+    beforeMend: showDrift,
+    account: config.EXPECTED_AWS_ACCOUNT,
+  }).catch((error) => {
     throw explainSqsError(error, config);
   });
   for (const { name, url, created, drift, left } of [deadLetterQueue, queue]) {
@@ -122,7 +120,7 @@ async function create({ client, config }: Tool): Promise<number> {
 async function remove({ client, config }: Tool, confirmed: string | undefined): Promise<number> {
   const { queue, deadLetterQueue } = names(config);
   const found = await Promise.all(
-    [queue, deadLetterQueue].map((name) => findQueue(client, config.APP_ENV, name)),
+    [queue, deadLetterQueue].map((name) => findQueue(client, config, name)),
   ).catch((error) => {
     throw explainSqsError(error, config);
   });
@@ -151,11 +149,15 @@ type FoundQueue = {
   url?: string;
   /** Where it is and what is in it. */
   description: string;
-  /** Why it is another environment's. */
+  /** Why it is another account's or environment's. */
   foreign?: string | undefined;
 };
 
-async function findQueue(client: SQSClient, appEnv: AppEnv, name: string): Promise<FoundQueue> {
+async function findQueue(
+  client: SQSClient,
+  { APP_ENV, EXPECTED_AWS_ACCOUNT }: ToolConfig,
+  name: string,
+): Promise<FoundQueue> {
   const url = await findQueueUrl(client, name);
   if (url === undefined) return { name, description: `${name}: is not there` };
   const [attributes, tags] = await Promise.all([queueAttributes(client, url), queueTags(client, url)]);
@@ -166,13 +168,12 @@ async function findQueue(client: SQSClient, appEnv: AppEnv, name: string): Promi
     name,
     url,
     description: `${name}: account ${account}, region ${region}, ${QueueArn}, ${visible + inFlight + delayed} messages`,
-    foreign: foreignTo(appEnv, attributes, tags),
+    foreign: foreignAccount(url, EXPECTED_AWS_ACCOUNT) ?? foreignTo(APP_ENV, attributes, tags),
   };
 }
 
 async function status({ client, config }: Tool, consumerUrl: string): Promise<number> {
-  // Creates nothing, also in dev: a command that looks must not change what it looks at.
-  const urls = await resolveQueues(client, config, { createMissing: false });
+  const urls = await findQueues({ client, config });
   const queue = await queueAttributes(client, urls.queueUrl);
   const deadLetterQueue = await queueAttributes(client, urls.deadLetterQueueUrl);
   const dead = await new DeadLetterQueue(client, urls).peek(LOOK_AT);

@@ -9,7 +9,7 @@ import {
 } from '@orders/shared/order/message.ts';
 import { MAX_PACKED_ORDERS, unpackMessages } from '@orders/shared/order/packed-message.ts';
 import { sqsEndpoint } from '@orders/shared/runtime/config.ts';
-import { messagesIn, resolveQueues } from '@orders/shared/sqs/queue-admin.ts';
+import { messagesIn } from '@orders/shared/sqs/queue-admin.ts';
 import { z } from 'zod';
 import {
   defineCommand,
@@ -25,10 +25,17 @@ import { parseObject, readJournal } from './reconcile/journal-lines.ts';
 import { type Archives, type DeadLetterRef, reconcile } from './reconcile/reconciliation.ts';
 import { describeReport, type Verdict, verdictOf } from './reconcile/report.ts';
 import { archivesOf, salvageArchive } from './retention/archive.ts';
-import { createTool, environment, rightsText, SQS_VARIABLES, type SqsRights } from './sqs-tool.ts';
+import {
+  createTool,
+  environment,
+  findQueues,
+  rightsText,
+  SQS_VARIABLES,
+  type SqsRights,
+} from './sqs-tool.ts';
 import { storeUrl } from './store-url.ts';
 
-const LOOK = ['GetQueueUrl', 'GetQueueAttributes'];
+const LOOK = ['GetQueueUrl', 'ListQueueTags', 'GetQueueAttributes'];
 /** Held to what is called by a test. */
 export const RIGHTS = {
   'a run with --no-dlq': { both: LOOK },
@@ -113,7 +120,7 @@ async function main(values: ValuesOf<typeof command>): Promise<number> {
 
   const databaseUrl = storeUrl(appEnv, process.env);
   const { client, config } = createTool(appEnv, process.env);
-  const urls = await resolveQueues(client, config, { createMissing: false });
+  const urls = await findQueues({ client, config });
   const deadLetterQueue = new DeadLetterQueue(client, urls);
   const report = await reconcile(
     {

@@ -8,6 +8,7 @@ import {
 } from '@orders/shared/runtime/config.ts';
 import { createLogger, type Logger } from '@orders/shared/runtime/logger.ts';
 import { createSqsClient } from '@orders/shared/sqs/client.ts';
+import { type QueueUrls, resolveQueues } from '@orders/shared/sqs/queue-admin.ts';
 import { z } from 'zod';
 import { emulatorPort } from '../dev/pipeline-ports.ts';
 
@@ -41,12 +42,26 @@ export function createTool(
   return { config, logger, client: createSqsClient({ config, logger }) };
 }
 
+/**
+ * The queues of the environment, if they are its own. Creates none, also in dev: a command that looks must not change what it
+ * looks at. What could not be checked is a line of standard error.
+ * @throws {StartupError}
+ */
+export const findQueues = ({
+  client,
+  config,
+}: {
+  client: SQSClient;
+  config: ToolConfig;
+}): Promise<QueueUrls> =>
+  resolveQueues(client, config, { createMissing: false, warn: (finding) => console.error(finding) });
+
 /** Which environment a command works on. */
 export const environment = z.enum(['dev', 'staging', 'production']);
 
 /** What these commands are told by their environment. */
 export const SQS_VARIABLES =
-  'AWS_ENDPOINT_URL, AWS_REGION, ORDER_QUEUE_NAME and ORDER_DLQ_NAME are respected; in dev the endpoint defaults to that of npm start.';
+  'AWS_ENDPOINT_URL, AWS_REGION, EXPECTED_AWS_ACCOUNT, ORDER_QUEUE_NAME and ORDER_DLQ_NAME are respected; in dev the endpoint defaults to that of npm start.';
 
 /**
  * Actions of SQS that IAM must allow, and on which queue. Those on batches have no right of their own:

@@ -1,18 +1,25 @@
 import { DeadLetterQueue } from '@orders/consumer/dlq/dead-letter-queue.ts';
 import { rejectionsIn } from '@orders/consumer/dlq/diagnosis.ts';
 import { currentFate } from '@orders/consumer/domain/order-fate.ts';
-import { queueDepth, resolveQueues } from '@orders/shared/sqs/queue-admin.ts';
+import { queueDepth } from '@orders/shared/sqs/queue-admin.ts';
 import { z } from 'zod';
 import { defineCommand, flag, fromCaller, runCommand, type ValuesOf } from './command.ts';
 import { printable } from './dlq/describe.ts';
 import { parseJournalLine, readJournal } from './reconcile/journal-lines.ts';
-import { createTool, environment, rightsText, SQS_VARIABLES, type SqsRights } from './sqs-tool.ts';
+import {
+  createTool,
+  environment,
+  findQueues,
+  rightsText,
+  SQS_VARIABLES,
+  type SqsRights,
+} from './sqs-tool.ts';
 import { openStore } from './store-url.ts';
 import { type Findings, sentenceOf } from './where-is/sentence.ts';
 
 export const RIGHTS = {
   'all of it': {
-    both: ['GetQueueUrl', 'GetQueueAttributes'],
+    both: ['GetQueueUrl', 'ListQueueTags', 'GetQueueAttributes'],
     deadLetterQueue: ['ReceiveMessage', 'ChangeMessageVisibility'],
   },
 } as const satisfies Record<string, SqsRights>;
@@ -47,7 +54,7 @@ async function main(values: ValuesOf<typeof command>): Promise<number> {
   const store = await openStore(appEnv, process.env);
   try {
     const { client, config } = createTool(appEnv, process.env);
-    const urls = await resolveQueues(client, config, { createMissing: false });
+    const urls = await findQueues({ client, config });
     const deadLetters = [];
     for await (const letters of new DeadLetterQueue(client, urls).readAll())
       for (const letter of letters)

@@ -34,7 +34,8 @@ export async function startConsumer(
   const sdkLogger = libraryLogger(logger, 'aws-sdk', config);
   const client = createSqsClient({ config, metrics, logger: sdkLogger });
   const receiveClient = createReceiveClient(config, { metrics, logger: sdkLogger });
-  const { queueUrl, deadLetterQueueUrl } = await resolveQueues(client, config);
+  const warn = (finding: string) => logger.warn({ finding }, 'queue audit');
+  const { queueUrl, deadLetterQueueUrl } = await resolveQueues(client, config, { warn });
   const [queue, deadLetterQueue] = await Promise.all([
     queueAttributes(client, queueUrl),
     queueAttributes(client, deadLetterQueueUrl),
@@ -45,8 +46,7 @@ export async function startConsumer(
     maxFailures: config.MAX_FAILURES,
     handlingTimeoutSeconds: config.HANDLING_TIMEOUT_SECONDS,
   };
-  for (const finding of auditQueues({ queue, deadLetterQueue }, handling))
-    logger.warn({ finding }, 'queue audit');
+  for (const finding of auditQueues({ queue, deadLetterQueue }, handling)) warn(finding);
 
   const changed = new Condition();
   const decryption = hasCipher(config) ? await openDecryption() : undefined;

@@ -9,11 +9,11 @@ import type { Key } from 'aws-cdk-lib/aws-kms';
 import type { LogGroup } from 'aws-cdk-lib/aws-logs';
 import type { ISecret } from 'aws-cdk-lib/aws-secretsmanager';
 import type { Construct } from 'constructs';
-import { KEDA_RIGHTS, SERVICE_RIGHTS } from '../rights.ts';
+import { KEDA_RIGHTS, MESSAGE_KEY_RIGHTS, SERVICE_RIGHTS } from '../rights.ts';
 import { acknowledge } from './acknowledge.ts';
 import type { MessagingStack } from './messaging.ts';
 import { OrderStack, type Place } from './order-stack.ts';
-import { sqsStatements } from './sqs-policy.ts';
+import { messageKeyStatements, sqsStatements } from './sqs-policy.ts';
 
 /** A role, and the pods that get it. */
 export type PodRole = { role: Role; namespace: string; serviceAccount: string };
@@ -39,8 +39,13 @@ export class AccessStack extends OrderStack {
   constructor(scope: Construct, place: Place, { messaging, secrets, secretsKey, logGroups }: Needs) {
     super(scope, 'access', place, 'Roles of pods');
     const of = (rights: Parameters<typeof sqsStatements>[0]) => sqsStatements(rights, messaging);
-    this.producer = this.podRole('producer', place.name, 'order-producer', of(SERVICE_RIGHTS.producer));
-    this.consumer = this.podRole('consumer', place.name, 'order-consumer', of(SERVICE_RIGHTS.consumer));
+    const ofService = (service: 'producer' | 'consumer') =>
+      this.podRole(service, place.name, `order-${service}`, [
+        ...of(SERVICE_RIGHTS[service]),
+        ...messageKeyStatements(MESSAGE_KEY_RIGHTS[service], messaging),
+      ]);
+    this.producer = ofService('producer');
+    this.consumer = ofService('consumer');
     this.keda = this.podRole('keda', 'keda', 'keda-operator', of(KEDA_RIGHTS));
     this.externalSecrets = this.podRole('secrets', 'external-secrets', 'external-secrets', [
       new PolicyStatement({

@@ -9,6 +9,7 @@ import { RemovalPolicy, Tags } from 'aws-cdk-lib';
 import { AnyPrincipal, Effect, PolicyDocument, PolicyStatement } from 'aws-cdk-lib/aws-iam';
 import { Key } from 'aws-cdk-lib/aws-kms';
 import { CfnQueue, CfnQueuePolicy, type CfnQueueProps, type IQueue, Queue } from 'aws-cdk-lib/aws-sqs';
+import { StringParameter } from 'aws-cdk-lib/aws-ssm';
 import type { Construct } from 'constructs';
 import { OrderStack, type Place } from './order-stack.ts';
 
@@ -21,9 +22,11 @@ export class MessagingStack extends OrderStack {
   readonly deadLetterQueue: IQueue;
   /** Production's; staging's queues use a key of SQS. */
   readonly key: Key | undefined;
+  /** Encrypts the orders in messages, before SQS gets them. */
+  readonly messageKey: Key | undefined;
 
   constructor(scope: Construct, place: Place) {
-    super(scope, 'messaging', place, 'order-queue and order-dlq, and their key');
+    super(scope, 'messaging', place, 'order-queue and order-dlq, and their keys');
     const deadLetters = deadLetterQueueDefinition(place.name, DEAD_LETTER_QUEUE_NAME);
     const orders = orderQueueDefinition(place.name, QUEUE_NAME, this.queueArn(DEAD_LETTER_QUEUE_NAME));
 
@@ -35,6 +38,20 @@ export class MessagingStack extends OrderStack {
         // https://docs.aws.amazon.com/kms/latest/developerguide/rotate-keys.html
         enableKeyRotation: true,
         removalPolicy: RemovalPolicy.RETAIN,
+      });
+    }
+    if (place.environment.encryptsMessages) {
+      this.messageKey = new Key(this, 'MessageKey', {
+        alias: 'alias/order-messages',
+        description: 'Orders in messages',
+        enableKeyRotation: true,
+        // With it, every order that is still in a queue would be gone.
+        removalPolicy: RemovalPolicy.RETAIN,
+      });
+      new StringParameter(this, 'MessageKeyParameter', {
+        parameterName: `/orders/${place.name}/message-key`,
+        description: 'MESSAGE_ENCRYPTION_KMS_KEYS of the overlay',
+        stringValue: this.messageKey.keyArn,
       });
     }
     const deadLetterQueue = this.createQueue('DeadLetterQueue', deadLetters, {

@@ -3,6 +3,21 @@ import type { SqsRights } from '../../scripts/sqs-tool.ts';
 import { keyActions } from '../rights.ts';
 import type { MessagingStack } from './messaging.ts';
 
+/** What a policy must allow on the key of messages, where there is one: for messages of this environment alone. */
+export function messageKeyStatements(
+  actions: readonly string[],
+  { messageKey, place }: MessagingStack,
+): PolicyStatement[] {
+  if (!messageKey) return [];
+  return [
+    new PolicyStatement({
+      actions: [...actions],
+      resources: [messageKey.keyArn],
+      conditions: { StringEquals: { 'kms:EncryptionContext:environment': place.name } },
+    }),
+  ];
+}
+
 /** What a policy must allow for these rights, on the two queues alone, and on their key where they have one. */
 export function sqsStatements(rights: SqsRights, messaging: MessagingStack): PolicyStatement[] {
   const { queue, deadLetterQueue, key } = messaging;

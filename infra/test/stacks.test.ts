@@ -5,7 +5,7 @@ import { describe, expect, it } from 'vitest';
 import { RIGHTS as DLQ } from '../../scripts/dlq.ts';
 import type { SqsRights } from '../../scripts/sqs-tool.ts';
 import { ENVIRONMENTS, type EnvironmentName } from '../environments.ts';
-import { KEDA_RIGHTS, SERVICE_RIGHTS } from '../rights.ts';
+import { KEDA_RIGHTS, MESSAGE_KEY_RIGHTS, SERVICE_RIGHTS } from '../rights.ts';
 import { THRESHOLDS } from '../thresholds.ts';
 import {
   allowedTo,
@@ -80,15 +80,25 @@ describe.each(both)('queues of %s', (name) => {
   it('outlive their stack', () => {
     for (const { DeletionPolicy } of [queue(), deadLetterQueue()]) expect(DeletionPolicy).toBe('Retain');
   });
+
+  it('come with a key for the orders in their messages, in production, that outlives the stack and whose ARN is told', () => {
+    const parameters = ofType(name, 'AWS::SSM::Parameter').filter(
+      ({ Properties }) => Properties['Name'] === `/orders/${name}/message-key`,
+    );
+    const keys = ofType(name, 'AWS::KMS::Key').filter(({ id }) => id.startsWith('MessageKey'));
+    expect(keys.map(({ DeletionPolicy }) => DeletionPolicy)).toEqual(name === 'production' ? ['Retain'] : []);
+    expect(parameters.map(({ Properties }) => Properties['Value'])).toEqual(
+      keys.map(({ id }) => `<${id}.Arn>`),
+    );
+  });
 });
 
 it('every key of ours changes once a year', () => {
   for (const name of both)
     for (const { Properties, id } of ofType(name, 'AWS::KMS::Key'))
       expect({ id, rotates: Properties['EnableKeyRotation'] }).toEqual({ id, rotates: true });
-  expect(theOnly('production', 'AWS::KMS::Alias', { AliasName: 'alias/order-queues' }).stack).toBe(
-    'messaging',
-  );
+  for (const AliasName of ['alias/order-queues', 'alias/order-messages'])
+    expect(theOnly('production', 'AWS::KMS::Alias', { AliasName }).stack).toBe('messaging');
 });
 
 describe.each(both)('network of %s', (name) => {
@@ -296,8 +306,9 @@ function sqsRights({ both = [], queue = [], deadLetterQueue = [] }: SqsRights): 
   return [...on('OrderQueue', [...both, ...queue]), ...on('DeadLetterQueue', [...both, ...deadLetterQueue])];
 }
 const withoutKey = (rights: string[]) => rights.filter((right) => !right.startsWith('kms:'));
-const keyRights = (rights: string[]) =>
-  rights.filter((right) => right.startsWith('kms:')).map((right) => right.split(' ')[0]);
+/** On the key of the queues, or on that of messages. */
+const keyRights = (rights: string[], key: RegExp = /<Key/) =>
+  rights.filter((right) => right.startsWith('kms:') && key.test(right)).map((right) => right.split(' ')[0]);
 
 describe.each(both)('roles of pods in %s', (name) => {
   it('may do what the services call, and nothing else', () => {
@@ -318,10 +329,25 @@ describe.each(both)('roles of pods in %s', (name) => {
       .filter(({ stack }) => stack === 'access' || stack === 'delivery')
       .flatMap(({ Properties }) => statementsIn(Properties['PolicyDocument']))
       .filter(({ Action }) => [Action].flat().some((action) => action.startsWith('kms:')));
-    for (const { Condition } of onKey)
-      expect(Condition?.['StringEquals']?.['kms:ViaService']).toMatch(
-        /^(sqs|secretsmanager)\.ap-northeast-2\.amazonaws\.com$/,
+    for (const { Condition, Resource } of onKey)
+      if (!/<MessageKey/.test(String(Resource)))
+        expect(Condition?.['StringEquals']?.['kms:ViaService']).toMatch(
+          /^(sqs|secretsmanager)\.ap-northeast-2\.amazonaws\.com$/,
+        );
+  });
+
+  it('may use the key of messages where there is one, as the services call KMS, for messages of this environment alone', () => {
+    const services = ['producer', 'consumer'] as const;
+    for (const service of services)
+      expect(keyRights(allowedTo(name, `orders-${name}-${service}`), /<MessageKey/)).toEqual(
+        name === 'production' ? MESSAGE_KEY_RIGHTS[service] : [],
       );
+    const conditions = ofType(name, 'AWS::IAM::Policy')
+      .flatMap(({ Properties }) => statementsIn(Properties['PolicyDocument']))
+      .filter(({ Resource }) => /<MessageKey/.test(String(Resource)))
+      .map(({ Condition }) => Condition);
+    const condition = { StringEquals: { 'kms:EncryptionContext:environment': name } };
+    expect(conditions).toEqual(name === 'production' ? services.map(() => condition) : []);
   });
 
   it('External Secrets reads the two secrets that its manifests name, and no other', () => {

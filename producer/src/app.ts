@@ -29,7 +29,9 @@ export async function startProducer(
   const metrics = createProducerMetrics(version, () => publisher.size);
   const journal = openAcceptanceJournal(config.ACCEPTANCE_JOURNAL, { metrics, logger });
   const client = createSqsClient({ config, metrics, logger: libraryLogger(logger, 'aws-sdk', config) });
-  const { queueUrl } = await resolveQueues(client, config);
+  const { queueUrl } = await resolveQueues(client, config, {
+    warn: (finding) => logger.warn({ finding }, 'queue audit'),
+  });
   const breakerOf = (name: string) =>
     createCircuitBreaker({
       name,

@@ -1,6 +1,5 @@
 import { DeadLetterQueue, ofRelease } from '@orders/consumer/dlq/dead-letter-queue.ts';
-import { resolveQueues } from '@orders/shared/sqs/queue-admin.ts';
-import { createTool } from '../sqs-tool.ts';
+import { createTool, findQueues } from '../sqs-tool.ts';
 import type { Environment } from './command-line.ts';
 import type { Context } from './context.ts';
 import { DeploymentError, messageOf } from './errors.ts';
@@ -40,7 +39,7 @@ export async function redriveRelease(
 ): Promise<number> {
   try {
     const { client, config } = createTool(environment, process.env);
-    const urls = await resolveQueues(client, config, { createMissing: false });
+    const urls = await findQueues({ client, config });
     let conflicts = 0;
     const moved = await new DeadLetterQueue(client, urls).redrive({
       where: ofRelease(codeVersion, since),

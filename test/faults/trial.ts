@@ -323,7 +323,8 @@ class Trial {
     this.#store = store;
     const sqs = connect(endpoint);
     this.#sqs = sqs;
-    const { queue, deadLetterQueue } = await ensureQueues(sqs, 'dev', names);
+    const needsCredentials = faults.some(({ needs }) => needs.credentials);
+    const { queue, deadLetterQueue } = await ensureQueues(sqs, needsCredentials ? 'staging' : 'dev', names);
     const queues = { queueUrl: queue.url, deadLetterQueueUrl: deadLetterQueue.url };
     this.#queues = queues;
     const sqsEnv = {
@@ -332,7 +333,7 @@ class Trial {
       ORDER_DLQ_NAME: names.deadLetterQueue,
     };
 
-    if (faults.some(({ needs }) => needs.credentials)) {
+    if (needsCredentials) {
       this.#credentials = await startCredentialServer();
       writeFileSync(this.#apiKeysFile, `campaign orders:write ${'0'.repeat(64)}`);
     }

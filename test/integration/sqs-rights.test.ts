@@ -1,6 +1,6 @@
 import { execFile } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
-import { appendFile, mkdtemp, readFile, rm } from 'node:fs/promises';
+import { appendFile, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import http from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -74,11 +74,17 @@ beforeAll(async () => {
     DATABASE_URL: `sqlite:${path.join(folder, 'orders.db')}`,
     ORDER_QUEUE_NAME: names.queue,
     ORDER_DLQ_NAME: names.deadLetterQueue,
+    ALLOW_PLAINTEXT: 'sqs,database',
   };
+  // Outside dev, where more is checked, nobody has credentials by default.
+  for (const name of ['AWS_ACCESS_KEY_ID', 'AWS_SECRET_ACCESS_KEY']) {
+    env[name] = 'test';
+    vi.stubEnv(name, 'test');
+  }
   client = sqsClient({ AWS_ENDPOINT_URL: emulator.endpoint });
 });
 beforeEach(async () => {
-  const { deadLetterQueue } = await ensureQueues(client, 'dev', names);
+  const { deadLetterQueue } = await ensureQueues(client, 'staging', names);
   await client.send(new SendMessageCommand({ QueueUrl: deadLetterQueue.url, MessageBody: 'an order' }));
   called.clear();
 });
@@ -87,6 +93,7 @@ afterAll(async () => {
   recorder.closeAllConnections();
   recorder.close();
   await emulator.stop();
+  vi.unstubAllEnvs();
   await rm(folder, { recursive: true });
 });
 
@@ -113,19 +120,19 @@ async function callsOf(work: () => Promise<unknown>): Promise<string[]> {
 }
 
 it('manage-queues.sh calls of SQS what its usage says, and nothing else', async () => {
-  const manage = (action: string) => run('scripts/manage-queues.ts', action, 'dev');
+  const manage = (...args: string[]) => run('scripts/manage-queues.ts', ...args);
   const seen = {
-    status: await callsOf(() => manage('status')),
-    delete: await callsOf(() => manage('delete')),
+    status: await callsOf(() => manage('status', 'staging')),
+    delete: await callsOf(() => manage('delete', 'staging', `--confirm=${names.queue}`)),
     create: await callsOf(async () => {
-      await manage('create');
+      await manage('create', 'staging');
       // Without a tag, and not as defined.
       for (const QueueName of Object.values(names)) {
         const { QueueUrl } = await client.send(new GetQueueUrlCommand({ QueueName }));
         await client.send(new DeleteQueueCommand({ QueueUrl }));
         await client.send(new CreateQueueCommand({ QueueName }));
       }
-      await manage('create');
+      await manage('create', 'staging');
     }),
   };
   expect(seen).toEqual({
@@ -136,7 +143,7 @@ it('manage-queues.sh calls of SQS what its usage says, and nothing else', async 
 });
 
 it('dlq.sh calls of SQS what its usage says, and nothing else', async () => {
-  const dlq = (...args: string[]) => run('scripts/dlq.ts', ...args);
+  const dlq = (action: string, ...args: string[]) => run('scripts/dlq.ts', action, 'staging', ...args);
   expect({
     status: await callsOf(() => dlq('status')),
     look: await callsOf(async () => {
@@ -174,7 +181,7 @@ it('reconcile.sh calls of SQS what its usage says, and nothing else', async () =
   // The dead-letter queue is looked into where an order is not stored.
   const accepted = await readFile(journal, 'utf8');
   await appendFile(journal, accepted.replace(JSON.parse(accepted).orderId, randomUUID()));
-  const reconcile = (...args: string[]) => run('scripts/reconcile.ts', journal, ...args);
+  const reconcile = (...args: string[]) => run('scripts/reconcile.ts', 'staging', journal, ...args);
   expect({
     without: await callsOf(() => reconcile()),
     'with --no-dlq': await callsOf(() => reconcile('--no-dlq')),
@@ -187,7 +194,12 @@ it('reconcile.sh calls of SQS what its usage says, and nothing else', async () =
 it('each service calls of SQS what its role in infra/rights.ts allows, and nothing else', async () => {
   const direct = { ...env, AWS_ENDPOINT_URL: emulator.endpoint };
   const database = path.join(folder, 'services.db');
+  const keys = path.join(folder, 'api-keys');
+  await writeFile(keys, `tests orders:write ${'0'.repeat(64)}\n`);
   const common = {
+    APP_ENV: 'staging',
+    AUTH: 'none,api-key',
+    API_KEYS_FILE: keys,
     PRODUCER_PORT: '0',
     CONSUMER_PORT: '0',
     DATABASE_URL: `sqlite:${database}`,

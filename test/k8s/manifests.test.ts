@@ -32,7 +32,8 @@ const EMULATOR = 'an emulator, in dev only';
 const PLACEHOLDERS = {
   addresses: /^192\.0\.2\.\d+\/\d+$/,
   registry: /^123456789012\./,
-  certificate: /:123456789012:/,
+  arn: /:123456789012:/,
+  account: /^123456789012$/,
 };
 const ALB = 'alb.ingress.kubernetes.io';
 
@@ -231,7 +232,7 @@ describe.each(['dev', 'staging', 'production'])('overlay %s', (overlay) => {
 
   // Else the first deployment, which looks into no pod, would succeed, and every later one fail.
   it.skipIf(overlay === 'dev')(
-    'has the placeholders of registry, subnets and certificate all, or none',
+    'has the placeholders of registry, account, subnets, key and certificate all, or none',
     () => {
       const images = all('Deployment').map(({ spec }) => spec.template.spec.containers[0].image as string);
       const addresses = [
@@ -241,13 +242,18 @@ describe.each(['dev', 'staging', 'production'])('overlay %s', (overlay) => {
       const certificates = all('Ingress').map(
         ({ metadata }) => metadata.annotations?.[`${ALB}/certificate-arn`] ?? '',
       );
+      const settings = ['order-producer', 'order-consumer'].map((name) => one('ConfigMap', name)['data']);
+      const accounts = settings.map((data) => data['EXPECTED_AWS_ACCOUNT']);
+      const keys = settings.flatMap((data) => data['MESSAGE_ENCRYPTION_KMS_KEYS'] ?? []);
       const set = {
+        accounts: accounts.map((account) => !PLACEHOLDERS.account.test(account)),
+        keys: keys.map((arn) => !PLACEHOLDERS.arn.test(arn)),
         registry: images.map((image) => !PLACEHOLDERS.registry.test(image)),
         addresses: addresses.map((cidr) => !PLACEHOLDERS.addresses.test(cidr)),
-        certificates: certificates.map((arn) => !PLACEHOLDERS.certificate.test(arn)),
+        certificates: certificates.map((arn) => !PLACEHOLDERS.arn.test(arn)),
       };
       const answers = new Set(Object.values(set).flat());
-      expect(answers.size, JSON.stringify({ images, addresses, certificates })).toBe(1);
+      expect(answers.size, JSON.stringify({ images, accounts, keys, addresses, certificates })).toBe(1);
     },
   );
 

@@ -3,6 +3,7 @@ import { describe, expect, it, onTestFinished } from 'vitest';
 import { z } from 'zod';
 import { eventually } from '../../../test/support/eventually.ts';
 import { aKeyFile, keyLine, aCipher as openCipher } from '../../testing/cipher.ts';
+import { KMS_KEY } from '../../testing/fake-kms.ts';
 import { commonFields, loadConfig, withRules } from '../runtime/config.ts';
 import { type CipherOptions, hasCipher } from './message-cipher.ts';
 
@@ -156,6 +157,15 @@ describe('configuration', () => {
     );
     expect(() => loadConfig(schema, { MESSAGE_ENCRYPTION_KMS_KEYS: 'alias/orders' })).toThrow(
       'must be ARNs of keys',
+    );
+    const own = { EXPECTED_AWS_ACCOUNT: '000000000000', MESSAGE_ENCRYPTION_KMS_KEYS: KMS_KEY };
+    expect(loadConfig(schema, own).MESSAGE_ENCRYPTION_KMS_KEYS).toEqual([KMS_KEY]);
+    const others = `${KMS_KEY}, arn:aws:kms:ap-northeast-2:111122223333:key/2`;
+    expect(() => loadConfig(schema, { ...own, MESSAGE_ENCRYPTION_KMS_KEYS: others })).toThrow(
+      'MESSAGE_ENCRYPTION_KMS_KEYS: must be keys of account 000000000000 (EXPECTED_AWS_ACCOUNT), not arn:aws:kms:ap-northeast-2:111122223333:key/2',
+    );
+    expect(() => loadConfig(schema, { EXPECTED_AWS_ACCOUNT: '1234' })).toThrow(
+      'EXPECTED_AWS_ACCOUNT: must be 12 digits',
     );
     expect(hasCipher(loadConfig(schema, {}))).toBe(false);
     expect(hasCipher(loadConfig(schema, { MESSAGE_ENCRYPTION_KEY_FILE: 'keys' }))).toBe(true);

@@ -80,6 +80,13 @@ export const commonFields = {
     .optional()
     .describe("as AWS_ENDPOINT_URL_STS, of IAM Identity Center's tokens"),
   AWS_ENDPOINT_URL_SIGNIN: httpUrl.optional().describe('as AWS_ENDPOINT_URL_STS, of aws login'),
+  EXPECTED_AWS_ACCOUNT: z
+    .string()
+    .regex(/^\d{12}$/, 'must be 12 digits')
+    .optional()
+    .describe(
+      'account that the queues and the keys of KMS must belong to: those of another one are refused at start; set it outside dev, where queues have the same names in every environment',
+    ),
   ORDER_QUEUE_NAME: queueName.default('order-queue').describe('name of the order queue'),
   ORDER_DLQ_NAME: queueName.default('order-dlq').describe('name of the dead-letter queue'),
   RELEASE_VERSION: z
@@ -242,7 +249,11 @@ export type CommonConfig = z.infer<z.ZodObject<typeof commonFields>>;
 export type AppEnv = CommonConfig['APP_ENV'];
 
 /** A rule across variables: what it needs, and when it holds. The first one needed is the one that is named. */
-export type ConfigRule<T> = { needs: (keyof T & string)[]; holds: (config: T) => boolean; message: string };
+export type ConfigRule<T> = {
+  needs: (keyof T & string)[];
+  holds: (config: T) => boolean;
+  message: string | ((config: T) => string);
+};
 
 const withMethod = (method: AuthMethod, variable: keyof CommonConfig & string): ConfigRule<CommonConfig> => ({
   needs: [variable, 'AUTH'],
@@ -295,8 +306,17 @@ const endpointIsEncrypted = (
   message: 'must begin with https: outside dev; for tests there is ALLOW_PLAINTEXT=sqs',
 });
 
+const foreignKeys = ({ MESSAGE_ENCRYPTION_KMS_KEYS, EXPECTED_AWS_ACCOUNT }: CommonConfig) =>
+  MESSAGE_ENCRYPTION_KMS_KEYS.filter((arn) => arn.split(':')[4] !== EXPECTED_AWS_ACCOUNT);
+
 /** For all that reads or writes messages. */
 const ENCRYPTION_RULES: ConfigRule<CommonConfig>[] = [
+  {
+    needs: ['MESSAGE_ENCRYPTION_KMS_KEYS', 'EXPECTED_AWS_ACCOUNT'],
+    holds: (config) => config.EXPECTED_AWS_ACCOUNT === undefined || foreignKeys(config).length === 0,
+    message: (config) =>
+      `must be keys of account ${config.EXPECTED_AWS_ACCOUNT} (EXPECTED_AWS_ACCOUNT), not ${foreignKeys(config).join(', ')}`,
+  },
   {
     needs: ['MESSAGE_ENCRYPTION_KMS_KEYS', 'MESSAGE_ENCRYPTION'],
     holds: (config) => config.MESSAGE_ENCRYPTION !== 'kms' || config.MESSAGE_ENCRYPTION_KMS_KEYS.length > 0,
@@ -364,7 +384,7 @@ export function withRules<S extends typeof commonFields & z.core.$ZodShape>(
   for (const { needs, holds, message } of [queuesDiffer, ...ranges, ...commonRules, ...rules]) {
     checked = checked.refine((config) => holds(config as Config), {
       path: needs.slice(0, 1),
-      error: message,
+      error: ({ input }) => (typeof message === 'string' ? message : message(input as Config)),
       when: ({ issues }) => !issues.some(({ path }) => needs.some((name) => name === path?.[0])),
     });
   }

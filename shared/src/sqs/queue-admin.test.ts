@@ -11,7 +11,14 @@ import {
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { startEmulator } from '../../../dev/emulator.ts';
 import { StartupError } from '../runtime/startup-error.ts';
-import { deleteQueue, ensureQueues, findQueueUrl, queueAttributes, resolveQueues } from './queue-admin.ts';
+import {
+  deleteQueue,
+  ensureQueues,
+  findQueueUrl,
+  type QueueChange,
+  queueAttributes,
+  resolveQueues,
+} from './queue-admin.ts';
 import { deadLetterQueueDefinition, orderQueueDefinition } from './queues.ts';
 
 const names = { queue: 'orders', deadLetterQueue: 'orders-dead' };
@@ -35,7 +42,9 @@ describe('queues', () => {
     await emulator.stop();
   });
 
-  const config = (overrides: { APP_ENV?: 'dev' | 'staging' | 'production' } = {}) => ({
+  const config = (
+    overrides: { APP_ENV?: 'dev' | 'staging' | 'production'; EXPECTED_AWS_ACCOUNT?: string } = {},
+  ) => ({
     APP_ENV: 'dev' as const,
     AWS_REGION: 'ap-northeast-2',
     AWS_ENDPOINT_URL: emulator.endpoint,
@@ -85,10 +94,11 @@ describe('queues', () => {
       ];
       const shown: unknown[] = [];
       const send = vi.spyOn(client, 'send');
-      const mended = await ensureQueues(client, 'dev', names, (change) => {
+      const beforeMend = (change: QueueChange) => {
         const mends = send.mock.calls.filter(([command]) => command instanceof SetQueueAttributesCommand);
         shown.push({ change, mendsSoFar: mends.length });
-      });
+      };
+      const mended = await ensureQueues(client, 'dev', names, { beforeMend });
       const change = { name: 'orders', url: queue.url, created: false, drift, left: [] };
       expect(shown).toEqual([{ change, mendsSoFar: 0 }]);
       expect(mended.queue.drift).toEqual(drift);
@@ -191,6 +201,18 @@ describe('queues', () => {
       expect(await queueAttributes(client, queue.url)).toEqual(before);
     });
 
+    it('ensureQueues, of queues of another account, changes nothing, and makes no second one there', async () => {
+      const account = '111122223333';
+      const own = ensureQueues(client, 'staging', names, { account });
+      await expect(own).rejects.toThrow('orders-dead, created just now, belongs to account 000000000000');
+      expect(await findQueueUrl(client, 'orders')).toBeUndefined();
+      const send = vi.spyOn(client, 'send');
+      await expect(ensureQueues(client, 'staging', names, { account })).rejects.toThrow(
+        `orders-dead belongs to account 000000000000, not to ${account} (EXPECTED_AWS_ACCOUNT`,
+      );
+      expect(send.mock.calls.every(([command]) => command instanceof GetQueueUrlCommand)).toBe(true);
+    });
+
     it('ensureQueues, of queues that somebody else made, tags them', async () => {
       const { QueueUrl } = await client.send(new CreateQueueCommand({ QueueName: 'orders' }));
       await ensureQueues(client, 'staging', names);
@@ -234,7 +256,96 @@ describe('queues', () => {
       const send = vi.spyOn(client, 'send');
       const urls = await resolveQueues(client, config({ APP_ENV: 'production' }));
       expect(urls).toEqual({ queueUrl: queue.url, deadLetterQueueUrl: deadLetterQueue.url });
+      const looks = [GetQueueUrlCommand, ListQueueTagsCommand];
+      expect(send.mock.calls.every(([command]) => looks.some((look) => command instanceof look))).toBe(true);
+    });
+
+    const EMULATOR_ACCOUNT = '000000000000';
+    const deny = (commandName: string, name: string) =>
+      client.middlewareStack.add((next, context) => (args) => {
+        if (context.commandName !== commandName) return next(args);
+        throw Object.assign(new Error('no'), { name });
+      });
+
+    it.each([
+      ['staging', 'production'],
+      ['production', 'staging'],
+    ] as const)(
+      'resolveQueues, in %s, of queues of %s with the same names, refuses them by their tag',
+      async (appEnv, other) => {
+        await ensureQueues(client, other, names);
+        const own = config({ APP_ENV: appEnv, EXPECTED_AWS_ACCOUNT: EMULATOR_ACCOUNT });
+        await expect(resolveQueues(client, own)).rejects.toThrow(
+          new RegExp(
+            `^orders(-dead)? is tagged as that of ${other}, not of ${appEnv} \\(order-pipeline/environment; APP_ENV, or`,
+          ),
+        );
+      },
+    );
+
+    it.each(['staging', 'production'] as const)(
+      'resolveQueues, in %s, of queues of another account with the same names and tags, refuses them by their account',
+      async (appEnv) => {
+        await ensureQueues(client, appEnv, names);
+        const send = vi.spyOn(client, 'send');
+        const own = config({ APP_ENV: appEnv, EXPECTED_AWS_ACCOUNT: '111122223333' });
+        await expect(resolveQueues(client, own)).rejects.toThrow(
+          new StartupError(
+            "orders belongs to account 000000000000, not to 111122223333 (EXPECTED_AWS_ACCOUNT; or the credentials are another account's)",
+          ),
+        );
+        expect(send.mock.calls.every(([command]) => command instanceof GetQueueUrlCommand)).toBe(true);
+        const warn = vi.fn();
+        await resolveQueues(client, { ...own, EXPECTED_AWS_ACCOUNT: EMULATOR_ACCOUNT }, { warn });
+        expect(warn).not.toHaveBeenCalled();
+      },
+    );
+
+    it('resolveQueues, of a dead-letter queue of another environment alone, refuses it', async () => {
+      await ensureQueues(client, 'production', { ...names, queue: 'others' });
+      await client.send(
+        new CreateQueueCommand({ QueueName: 'orders', tags: { 'order-pipeline/environment': 'staging' } }),
+      );
+      await expect(resolveQueues(client, config({ APP_ENV: 'staging' }))).rejects.toThrow(
+        'orders-dead is tagged as that of production',
+      );
+    });
+
+    it('resolveQueues, of queues without a tag, or without the right to read it, or without an account, works with them and warns', async () => {
+      for (const QueueName of Object.values(names)) await client.send(new CreateQueueCommand({ QueueName }));
+      const warningsOf = async () => {
+        const findings: string[] = [];
+        await resolveQueues(client, config({ APP_ENV: 'staging' }), {
+          warn: (finding) => findings.push(finding),
+        });
+        return findings.toSorted();
+      };
+      const ofAccount = 'EXPECTED_AWS_ACCOUNT is not set: queues and keys of any account are taken';
+      const untagged = (name: string) =>
+        `${name} has no tag order-pipeline/environment: scripts/manage-queues.sh create staging sets it`;
+      expect(await warningsOf()).toEqual([ofAccount, untagged('orders'), untagged('orders-dead')]);
+      deny('ListQueueTagsCommand', 'AccessDeniedException');
+      const unread = (name: string) =>
+        `whose environment ${name} belongs to was not checked: sqs:ListQueueTags is not allowed`;
+      expect(await warningsOf()).toEqual([ofAccount, unread('orders'), unread('orders-dead')]);
+    });
+
+    it('resolveQueues, outside dev, where tags cannot be read for another reason, says so and does not start', async () => {
+      await ensureQueues(client, 'staging', names);
+      deny('ListQueueTagsCommand', 'ThrottlingException');
+      await expect(resolveQueues(client, config({ APP_ENV: 'staging' }))).rejects.toThrow(
+        /^cannot work with http:.*: ThrottlingException/,
+      );
+    });
+
+    it('resolveQueues, in dev, checks the account if it is told one, and asks for no tag', async () => {
+      await ensureQueues(client, 'production', names);
+      const send = vi.spyOn(client, 'send');
+      await resolveQueues(client, config());
       expect(send.mock.calls.every(([command]) => command instanceof GetQueueUrlCommand)).toBe(true);
+      await expect(resolveQueues(client, config({ EXPECTED_AWS_ACCOUNT: '111122223333' }))).rejects.toThrow(
+        'belongs to account 000000000000',
+      );
     });
 
     it('resolveQueues, in development against an emulator, creates what is missing', async () => {

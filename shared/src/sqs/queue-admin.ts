@@ -12,7 +12,14 @@ import {
 import { type AppEnv, type CommonConfig, sqsEndpoint } from '../runtime/config.ts';
 import { StartupError } from '../runtime/startup-error.ts';
 import { tlsAdvice } from '../runtime/tls.ts';
-import { ENVIRONMENT_TAG, foreignTo, OWNER_TAG, type QueueTags } from './queue-environment.ts';
+import {
+  ENVIRONMENT_TAG,
+  foreignAccount,
+  foreignTag,
+  foreignTo,
+  OWNER_TAG,
+  type QueueTags,
+} from './queue-environment.ts';
 import {
   deadLetterQueueDefinition,
   orderQueueDefinition,
@@ -39,18 +46,27 @@ export type QueueChange = {
   left: Difference<string | undefined>[];
 };
 
+type EnsureOptions = {
+  /** Told of each queue whose attributes are to be corrected. */
+  beforeMend?: (change: QueueChange) => void;
+  account?: string | undefined;
+};
+
 /**
  * Creates both queues as defined, or corrects what drifted, and tags them with their environment. Safe to call again and
  * from several processes.
- * @throws {StartupError} if one of them belongs to another environment; that queue is left unchanged
+ * @param account that they must belong to, if it is known
+ * @throws {StartupError} if one of them belongs to another environment or account; that queue is left unchanged. Whose
+ *   account it is shows only once a queue is there, so one that is created in a wrong account stays.
  */
 export async function ensureQueues(
   client: SQSClient,
   appEnv: AppEnv,
   names: QueueNames,
-  beforeMend: (change: QueueChange) => void = () => {},
+  { beforeMend = () => {}, account }: EnsureOptions = {},
 ): Promise<{ queue: QueueChange; deadLetterQueue: QueueChange }> {
-  const ensure = (definition: QueueDefinition) => ensureQueue(client, appEnv, definition, beforeMend);
+  const ensure = (definition: QueueDefinition) =>
+    ensureQueue(client, appEnv, definition, { beforeMend, account });
   const deadLetterQueue = await ensure(deadLetterQueueDefinition(appEnv, names.deadLetterQueue));
   const { QueueArn } = await queueAttributes(client, deadLetterQueue.url);
   return {
@@ -63,7 +79,7 @@ async function ensureQueue(
   client: SQSClient,
   appEnv: AppEnv,
   wanted: QueueDefinition,
-  beforeMend: (change: QueueChange) => void,
+  { beforeMend, account }: EnsureOptions,
 ): Promise<QueueChange> {
   const { name } = wanted;
   const tags = { [ENVIRONMENT_TAG]: appEnv };
@@ -72,13 +88,15 @@ async function ensureQueue(
     const { QueueUrl } = await client.send(
       new CreateQueueCommand({ QueueName: name, Attributes: wanted.attributes, tags }),
     );
+    refuse(`${name}, created just now,`, QueueUrl && foreignAccount(QueueUrl, account));
     return { name, url: QueueUrl ?? '', created: true, drift: [], left: [] };
   }
+  refuse(name, foreignAccount(url, account));
   const [found, foundTags] = await Promise.all([queueAttributes(client, url), queueTags(client, url)]);
   const isTagged = foundTags[ENVIRONMENT_TAG] !== undefined;
   const foreign = foreignTo(appEnv, found, foundTags);
   // A queue with neither tag nor key belongs to the first environment that claims it.
-  if (foreign && (isTagged || found.KmsMasterKeyId)) throw new StartupError(`${name} ${foreign}`);
+  if (isTagged || found.KmsMasterKeyId) refuse(name, foreign);
   if (!isTagged) await client.send(new TagQueueCommand({ QueueUrl: url, Tags: tags }));
   const differences = compare(wanted.attributes, found);
   // What CloudFormation made, only it changes: the next deployment would undo a repair, or this one undo a deployment.
@@ -87,7 +105,7 @@ async function ensureQueue(
     : differences;
   const change = { name, url, created: false, drift, left };
   if (change.drift.length > 0) {
-    beforeMend(change);
+    beforeMend?.(change);
     const Attributes = Object.fromEntries(change.drift.map(({ attribute, wanted }) => [attribute, wanted]));
     await client.send(new SetQueueAttributesCommand({ QueueUrl: url, Attributes }));
   }
@@ -205,17 +223,27 @@ type QueueConfig = Pick<
   | 'ORDER_QUEUE_NAME'
   | 'ORDER_DLQ_NAME'
 > &
-  Partial<Pick<CommonConfig, 'AWS_PROFILE'>>;
+  Partial<Pick<CommonConfig, 'AWS_PROFILE' | 'EXPECTED_AWS_ACCOUNT'>>;
+
+export type ResolveOptions = {
+  createMissing?: boolean;
+  /** Told, as a sentence, what could not be checked. */
+  warn?: (finding: string) => void;
+};
 
 /**
  * The URLs of both queues, for a starting service. In development with an emulator it also creates them, because
  * LocalStack loses its queues at each restart.
- * @throws {StartupError} that says what is missing: the queue, the credentials, or a connection to SQS
+ * @throws {StartupError} that says what is missing: the queue, the credentials, or a connection to SQS; or that a queue is
+ *   another account's or another environment's
  */
 export async function resolveQueues(
   client: SQSClient,
   config: QueueConfig,
-  { createMissing = config.APP_ENV === 'dev' && sqsEndpoint(config) !== undefined } = {},
+  {
+    createMissing = config.APP_ENV === 'dev' && sqsEndpoint(config) !== undefined,
+    warn = () => {},
+  }: ResolveOptions = {},
 ): Promise<QueueUrls> {
   const names = { queue: config.ORDER_QUEUE_NAME, deadLetterQueue: config.ORDER_DLQ_NAME };
   try {
@@ -223,9 +251,19 @@ export async function resolveQueues(
       findQueueUrl(client, names.queue),
       findQueueUrl(client, names.deadLetterQueue),
     ]);
-    if (queueUrl && deadLetterQueueUrl) return { queueUrl, deadLetterQueueUrl };
+    if (queueUrl && deadLetterQueueUrl) {
+      await checkOwner(
+        client,
+        config,
+        { [names.queue]: queueUrl, [names.deadLetterQueue]: deadLetterQueueUrl },
+        warn,
+      );
+      return { queueUrl, deadLetterQueueUrl };
+    }
     if (createMissing) {
-      const { queue, deadLetterQueue } = await ensureQueues(client, config.APP_ENV, names);
+      const { queue, deadLetterQueue } = await ensureQueues(client, config.APP_ENV, names, {
+        account: config.EXPECTED_AWS_ACCOUNT,
+      });
       return { queueUrl: queue.url, deadLetterQueueUrl: deadLetterQueue.url };
     }
     const [variable, name] = queueUrl
@@ -237,6 +275,40 @@ export async function resolveQueues(
   } catch (error) {
     throw explainSqsError(error, config);
   }
+}
+
+/**
+ * Queues have the same names in every environment. Whose they are, their account says, and outside dev their tag.
+ * @throws {StartupError}
+ */
+async function checkOwner(
+  client: SQSClient,
+  { APP_ENV, EXPECTED_AWS_ACCOUNT }: QueueConfig,
+  urls: Readonly<Record<string, string>>,
+  warn: (finding: string) => void,
+): Promise<void> {
+  for (const [name, url] of Object.entries(urls)) refuse(name, foreignAccount(url, EXPECTED_AWS_ACCOUNT));
+  if (APP_ENV === 'dev') return;
+  if (EXPECTED_AWS_ACCOUNT === undefined)
+    warn('EXPECTED_AWS_ACCOUNT is not set: queues and keys of any account are taken');
+  await Promise.all(
+    Object.entries(urls).map(async ([name, url]) => {
+      const tags = await queueTags(client, url).catch((error) => {
+        if (/^AccessDenied/.test(error.name)) return undefined;
+        throw error;
+      });
+      if (!tags)
+        warn(`whose environment ${name} belongs to was not checked: sqs:ListQueueTags is not allowed`);
+      else if (tags[ENVIRONMENT_TAG] === undefined)
+        warn(`${name} has no tag ${ENVIRONMENT_TAG}: scripts/manage-queues.sh create ${APP_ENV} sets it`);
+      else refuse(name, foreignTag(APP_ENV, tags), `${ENVIRONMENT_TAG}; APP_ENV, or the credentials`);
+    }),
+  );
+}
+
+/** @throws {StartupError} if something speaks against the queue */
+function refuse(name: string, problem: string | undefined, hint?: string): void {
+  if (problem) throw new StartupError(`${name} ${problem}${hint ? ` (${hint})` : ''}`);
 }
 
 /** Turns a failed call to SQS into a {@link StartupError} that says what a person can do about it. */

@@ -23,6 +23,15 @@ const CONSEQUENCES: Readonly<Record<string, readonly string[]>> = {
     'OrderRateLow',
     'LeasesLost',
   ],
+  KmsUnavailable: [
+    'OrdersStoredLate',
+    'RequestsBeyondObjective',
+    'NothingConsumed',
+    'OrdersDelayed',
+    'QueueDepthHigh',
+    'OrderRateLow',
+    'ErrorShareHigh',
+  ],
   NothingConsumed: ['OrdersStoredLate', 'OrdersDelayed', 'QueueDepthHigh', 'OrderRateLow'],
 };
 

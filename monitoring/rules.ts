@@ -236,6 +236,18 @@ export const ALERT_RULES: readonly AlertRule[] = [
     description: 'An order-consumer does not poll, because its database does not store.',
     dashboard: 'orders',
   },
+  {
+    alert: 'KmsUnavailable',
+    expr: 'max by (namespace, service) (circuit_breaker_state{breaker="kms"}) > 0',
+    for: '1m',
+    severity: 'critical',
+    urgency: 'critical',
+    summary:
+      'KMS does not encrypt or decrypt: orders cannot be placed, or accepted orders wait. What was accepted before is safe.',
+    description:
+      'The circuit breaker of {{ $labels.service }} to KMS is not closed: a producer answers orders with 503, a consumer does not poll.',
+    dashboard: 'orders',
+  },
   ...shareAlerts(
     {
       alert: 'QueueDepthHigh',

@@ -19,11 +19,12 @@ import { loadConsumerConfig } from '@orders/consumer/config.ts';
 import { startProducer } from '@orders/producer/app.ts';
 import { loadProducerConfig } from '@orders/producer/config.ts';
 import { ensureQueues } from '@orders/shared/sqs/queue-admin.ts';
+import { FakeKms } from '@orders/shared/testing/fake-kms.ts';
 import { anOrderRequest } from '@orders/shared/testing/orders.ts';
 import { pino } from 'pino';
 import { afterAll, beforeAll, beforeEach, expect, it, vi } from 'vitest';
 import { startEmulator } from '../../dev/emulator.ts';
-import { SERVICE_RIGHTS } from '../../infra/rights.ts';
+import { MESSAGE_KEY_RIGHTS, SERVICE_RIGHTS } from '../../infra/rights.ts';
 import { RIGHTS as DLQ } from '../../scripts/dlq.ts';
 import { RIGHTS as MANAGE } from '../../scripts/manage-queues.ts';
 import { RIGHTS as RECONCILE } from '../../scripts/reconcile.ts';
@@ -118,6 +119,10 @@ async function callsOf(work: () => Promise<unknown>): Promise<string[]> {
   await work();
   return [...called].toSorted();
 }
+
+/** Of orders of one customer, by the database, for a while. */
+const REFUSAL = `CREATE TRIGGER refuse BEFORE INSERT ON orders WHEN NEW.customer_id = 'C-REFUSED'
+  BEGIN SELECT RAISE(ABORT, 'not now'); END`;
 
 it('manage-queues.sh calls of SQS what its usage says, and nothing else', async () => {
   const manage = (...args: string[]) => run('scripts/manage-queues.ts', ...args);
@@ -227,8 +232,7 @@ it('each service calls of SQS what its role in infra/rights.ts allows, and nothi
     const consumer = await startsConsumer(env);
     // One order of a packed message fails for a while, and so does one that is alone; one message is no order.
     using store = new DatabaseSync(database);
-    store.exec(`CREATE TRIGGER refuse BEFORE INSERT ON orders WHEN NEW.customer_id = 'C-REFUSED'
-      BEGIN SELECT RAISE(ABORT, 'not now'); END`);
+    store.exec(REFUSAL);
     const refused = () => anOrderRequest({ orderId: randomUUID(), customerId: 'C-REFUSED' });
     const others = Array.from({ length: 20 }, () => anOrderRequest({ orderId: randomUUID() }));
     await post(`${producer.url}/orders/batch`, [refused(), ...others]);
@@ -241,6 +245,47 @@ it('each service calls of SQS what its role in infra/rights.ts allows, and nothi
     await producer.stop();
   });
   expect(consumerCalls).toEqual(asCalled(SERVICE_RIGHTS.consumer));
+});
+
+it('each service calls of KMS what its role in infra/rights.ts allows, and nothing else', async () => {
+  using kms = await FakeKms.start();
+  const database = path.join(folder, 'encrypted.db');
+  const common = {
+    ...env,
+    AWS_ENDPOINT_URL: emulator.endpoint,
+    ...kms.env,
+    PUBLISH_PACKING: 'on',
+    PRODUCER_PORT: '0',
+    CONSUMER_PORT: '0',
+    DATABASE_URL: `sqlite:${database}`,
+    SQS_WAIT_TIME_SECONDS: '1',
+  };
+  const logger = pino({}, { write: () => {} });
+  const asked = () => [...new Set(kms.calls.splice(0).map(({ operation }) => `kms:${operation}`))].toSorted();
+
+  const startsConsumer = () =>
+    startConsumer(loadConsumerConfig(common), logger, 'test', (error) => {
+      throw error;
+    });
+  // Creates the tables. Then one order of a packed message fails for a while.
+  await (await startsConsumer()).stop();
+  using store = new DatabaseSync(database);
+  store.exec(REFUSAL);
+
+  const producer = await startProducer(loadProducerConfig(common), logger, 'test');
+  const refused = anOrderRequest({ orderId: randomUUID(), customerId: 'C-REFUSED' });
+  await post(`${producer.url}/orders/batch`, [refused, anOrderRequest({ orderId: randomUUID() })]);
+  await producer.stop();
+  expect(asked()).toEqual(MESSAGE_KEY_RIGHTS.producer);
+
+  // It is sent again by itself, encrypted.
+  const consumer = await startsConsumer();
+  const calls = new Set<string>();
+  await eventually(() => {
+    for (const call of asked()) calls.add(call);
+    expect([...calls].toSorted()).toEqual(MESSAGE_KEY_RIGHTS.consumer);
+  });
+  await consumer.stop();
 });
 
 it("the pipeline's role may do to SQS what a redrive calls, and nothing else", async () => {

@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto';
+import zlib from 'node:zlib';
 import { KeyUnavailableError } from '@orders/shared/encryption/errors.ts';
 import {
   decryptMessages,
@@ -40,7 +41,7 @@ async function keys(env?: Record<string, string>) {
     file[Symbol.dispose]();
   });
   const state = async () => (await metrics.breakerState.get()).values[0]?.value;
-  return { cipher, gate, changed, state, lines: log.lines };
+  return { cipher, file, gate, changed, state, lines: log.lines };
 }
 
 type Keys = Awaited<ReturnType<typeof keys>>;
@@ -76,15 +77,67 @@ describe('consumer with the key', () => {
     expect(harness.sqs.deadLetters).toEqual([]);
   });
 
-  test('consumer, of an encrypted message cut or of rubbish, dead-letters it as it came, with the readable trace', async () => {
-    const own = await keys();
-    const { body } = await encryptMessages([await aLine()], own.cipher);
-    const broken = JSON.stringify({ ...JSON.parse(body), data_base64: randomBytes(300).toString('base64') });
-    const harness = start(own, ({ sqs }) => sqs.put(broken));
-    await eventually(() => expect(harness.sqs.deletedHandles()).toHaveLength(1));
-    expect(harness.sqs.deadLetters[0]?.MessageBody).toBe(broken);
-    expect(deadLetterOf(harness)).toMatchObject({ reason: 'UNDECRYPTABLE', traceId: TRACE.slice(3, 35) });
-  });
+  type Bad = {
+    reason: string;
+    damage?: (ciphertext: Buffer, own: Keys) => Buffer | Promise<Buffer>;
+    /** What whoever encrypted it was told, if it was not the consumer's own cipher. */
+    env?: (own: Keys) => Record<string, string>;
+  };
+  const flippedAt = (at: number) => (ciphertext: Buffer) => {
+    const index = ciphertext.length + at;
+    ciphertext.writeUInt8(ciphertext.readUInt8(index) ^ 1, index);
+    return ciphertext;
+  };
+  const encrypted = (content: Buffer) => (_: Buffer, own: Keys) => own.cipher.encrypt(content);
+  const anotherKey = () => {
+    const file = aKeyFile(`test ${randomBytes(32).toString('base64')}\n`);
+    onTestFinished(() => file[Symbol.dispose]());
+    return file.env;
+  };
+  const staging = { APP_ENV: 'staging', ALLOW_PLAINTEXT: 'sqs' };
+  test.each<[string, Bad]>([
+    ['cut in its header', { reason: 'UNDECRYPTABLE', damage: (text) => text.subarray(0, 60) }],
+    ['cut in its content', { reason: 'UNDECRYPTABLE', damage: (text) => text.subarray(0, -20) }],
+    ['with a flipped bit in its content', { reason: 'UNDECRYPTABLE', damage: flippedAt(-40) }],
+    ['with a flipped bit in its tag', { reason: 'UNDECRYPTABLE', damage: flippedAt(-1) }],
+    ['of rubbish', { reason: 'UNDECRYPTABLE', damage: () => randomBytes(300) }],
+    ['of 1 MB of rubbish', { reason: 'UNDECRYPTABLE', damage: () => randomBytes(1_048_576) }],
+    ['of nothing', { reason: 'UNDECRYPTABLE', damage: () => Buffer.alloc(0) }],
+    [
+      'of another environment, with the same key',
+      { reason: 'UNDECRYPTABLE', env: ({ file }) => ({ ...file.env, ...staging }) },
+    ],
+    ['of another key with the same id', { reason: 'UNDECRYPTABLE', env: anotherKey }],
+    [
+      'that is a bomb once it is decrypted',
+      {
+        reason: 'UNREADABLE_CONTENT',
+        damage: encrypted(zlib.zstdCompressSync(Buffer.alloc(64 * 1_048_576))),
+      },
+    ],
+    [
+      'whose content is not compressed',
+      { reason: 'UNREADABLE_CONTENT', damage: encrypted(Buffer.from('{}')) },
+    ],
+  ])(
+    'consumer, of an encrypted message %s, dead-letters it as it came, with the readable trace',
+    async (_, { reason, damage = (text) => text, env }) => {
+      const own = await keys();
+      const { cipher } = env ? await keys(env(own)) : own;
+      const event = JSON.parse((await encryptMessages([await aLine()], cipher)).body);
+      const damaged = await damage(Buffer.from(event.data_base64, 'base64'), own);
+      const bad = JSON.stringify({ ...event, data_base64: damaged.toString('base64') });
+      const line = await aLine();
+      const { body: good } = await encryptMessages([line], own.cipher);
+      const harness = start(own, ({ sqs }) => {
+        for (const body of [bad, good]) sqs.put(body);
+      });
+      await eventually(() => expect(harness.sqs.deletedHandles()).toHaveLength(2));
+      expect(harness.sqs.deadLetters.map(({ MessageBody }) => MessageBody)).toEqual([bad]);
+      expect(deadLetterOf(harness)).toMatchObject({ reason, traceId: TRACE.slice(3, 35) });
+      expect([...harness.repository.stored.keys()]).toEqual([line.orderId]);
+    },
+  );
 
   test('consumer, of a packed message of which an order can never be stored, dead-letters that order encrypted', async () => {
     const own = await keys();

@@ -59,6 +59,34 @@ describe('openMessageCipher, local', () => {
     await expect(dev.decrypt(await staging.encrypt(ORDER))).rejects.toMatchObject({ code: 'UNDECRYPTABLE' });
   });
 
+  it('decrypt, of the right key with any other context, or in a suite that does not commit to its key, throws UNDECRYPTABLE', async () => {
+    const sdk = await import('@aws-crypto/client-node');
+    const text = keyLine('k1');
+    const keyring = new sdk.RawAesKeyringNode({
+      keyNamespace: 'order-pipeline',
+      keyName: 'k1',
+      unencryptedMasterKey: Uint8Array.from(Buffer.from(text.split(' ')[1] ?? '', 'base64')),
+      wrappingSuite: sdk.RawAesWrappingSuiteIdentifier.AES256_GCM_IV12_TAG16_NO_PADDING,
+    });
+    const { encrypt } = sdk.buildClient(sdk.CommitmentPolicy.FORBID_ENCRYPT_ALLOW_DECRYPT);
+    const committing = sdk.buildClient(sdk.CommitmentPolicy.REQUIRE_ENCRYPT_REQUIRE_DECRYPT);
+    const suiteId = sdk.AlgorithmSuiteIdentifier.ALG_AES256_GCM_IV12_TAG16_HKDF_SHA512_COMMIT_KEY;
+    const encryptIn = async (encryptionContext: Record<string, string>) =>
+      (await committing.encrypt(keyring, ORDER, { suiteId, encryptionContext })).result;
+    const context = { environment: 'dev', schema: '3' };
+    const cipher = await aCipher(keyFile(text).env);
+    expect(await cipher.decrypt(await encryptIn(context))).toEqual(ORDER);
+    const bad = [
+      ...[{}, { environment: 'dev' }, { ...context, schema: '4' }, { ...context, more: '1' }].map(encryptIn),
+      encrypt(keyring, ORDER, {
+        suiteId: sdk.AlgorithmSuiteIdentifier.ALG_AES256_GCM_IV12_TAG16_HKDF_SHA256,
+        encryptionContext: context,
+      }).then(({ result }) => result),
+    ];
+    for (const ciphertext of await Promise.all(bad))
+      await expect(cipher.decrypt(ciphertext)).rejects.toMatchObject({ code: 'UNDECRYPTABLE' });
+  });
+
   it('decrypt, of a key that is not in the file, throws NO_KEY; of other bytes by its id, or a lost key, UNDECRYPTABLE', async () => {
     const ciphertext = await (await aCipher(keyFile(keyLine('k1')).env)).encrypt(ORDER);
     const decryptWith = async (id: string, lost = '', bytes?: string) =>

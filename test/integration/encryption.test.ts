@@ -18,18 +18,15 @@ import { post, startPair } from '../support/pair.ts';
 import { findQueues, openQueues } from '../support/queues.ts';
 
 // Each starts tools, or a service of its own.
-vi.setConfig({ testTimeout: 120_000 });
+vi.setConfig({ testTimeout: 300_000 });
 
 const ROOT = path.join(import.meta.dirname, '..', '..');
 
-function run(args: string[], env: Record<string, string>) {
+function run(args: string[], env: Record<string, string>, cwd = ROOT) {
   const { PATH, HOME = '' } = process.env;
   return new Promise<{ status: number; out: string; error: string }>((resolve) => {
-    const child = execFile(
-      process.execPath,
-      args,
-      { cwd: ROOT, env: { PATH, HOME, ...env } },
-      (_, out, error) => resolve({ status: child.exitCode ?? -1, out, error }),
+    const child = execFile(process.execPath, args, { cwd, env: { PATH, HOME, ...env } }, (_, out, error) =>
+      resolve({ status: child.exitCode ?? -1, out, error }),
     );
   });
 }
@@ -109,7 +106,7 @@ test('encrypted orders, single and packed, are stored; dead ones are ciphertext 
   });
 });
 
-test('redrive, of encrypted letters, needs no key and asks KMS for none, unless it must say whether they can be read', async () => {
+test('redrive, of encrypted letters, needs no key and asks KMS for none, unless it must read or record them', async () => {
   using kms = await FakeKms.start();
   await using emulator = await disposable(startEmulator({ port: 0 }));
   await using queues = await openQueues({ AWS_ENDPOINT_URL: emulator.endpoint });
@@ -120,8 +117,12 @@ test('redrive, of encrypted letters, needs no key and asks KMS for none, unless 
   const { body } = await encryptMessages([{ body: 'no order', orderId, traceparent: undefined }], cipher);
   const deadLetter = () =>
     client.send(new SendMessageCommand({ QueueUrl: urls.deadLetterQueueUrl, MessageBody: body }));
+  // Without a developer's store.
+  const folder = mkdtempSync(path.join(tmpdir(), 'redrive-'));
+  onTestFinished(() => rmSync(folder, { recursive: true }));
+  const script = path.join(ROOT, 'scripts', 'dlq.ts');
   const redrive = (args: string[], env: Record<string, string>) =>
-    run(['scripts/dlq.ts', 'redrive', 'dev', ...args], { ...(queues.env as Record<string, string>), ...env });
+    run([script, 'redrive', 'dev', ...args], { ...(queues.env as Record<string, string>), ...env }, folder);
   const asked = kms.calls.length;
 
   await deadLetter();
@@ -134,6 +135,16 @@ test('redrive, of encrypted letters, needs no key and asks KMS for none, unless 
     new ReceiveMessageCommand({ QueueUrl: urls.queueUrl, MaxNumberOfMessages: 10 }),
   );
   expect(Messages.map(({ Body }) => Body)).toEqual([body, body]);
+
+  // What it moves is recorded in a store that is named, with the key where there is one.
+  const DATABASE_URL = `sqlite:${path.join(folder, 'orders.db')}`;
+  await deadLetter();
+  expect(await redrive([], { ...gone, DATABASE_URL })).toMatchObject({
+    status: 0,
+    out: expect.stringContaining('1 moved'),
+    error: expect.stringContaining('encrypted messages are moved without being read: MESSAGE_ENCRYPTION_KEY'),
+  });
+  expect(kms.calls.length).toBe(asked);
 
   await deadLetter();
   expect((await redrive(['--readable'], kms.env)).out).toContain('0 moved');

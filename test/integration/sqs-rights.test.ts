@@ -37,7 +37,7 @@ const ROOT = path.join(import.meta.dirname, '..', '..');
 const names = { queue: 'order-queue', deadLetterQueue: 'order-dlq' };
 
 // Each starts the tools several times.
-vi.setConfig({ testTimeout: 180_000 });
+vi.setConfig({ testTimeout: 300_000 });
 
 let emulator: Awaited<ReturnType<typeof startEmulator>>;
 let client: SQSClient;

@@ -9,6 +9,7 @@ import { GetQueueUrlCommand, ReceiveMessageCommand, SQSClient } from '@aws-sdk/c
 import { decodeOrderMessage } from '@orders/shared/order/message.ts';
 import { contentHash } from '@orders/shared/order/order.ts';
 import { StartupError } from '@orders/shared/runtime/startup-error.ts';
+import { ensureQueues } from '@orders/shared/sqs/queue-admin.ts';
 import { captureLog } from '@orders/shared/testing/log-lines.ts';
 import { anOrderRequest } from '@orders/shared/testing/orders.ts';
 import { afterEach, beforeEach, describe, expect, it, onTestFinished, vi } from 'vitest';
@@ -122,7 +123,10 @@ describe('startProducer', () => {
   );
 
   it('producer, whose credentials hang, answers 503 in time and stops', async () => {
-    await start(); // makes the queues
+    const credentials = { accessKeyId: 'test', secretAccessKey: 'test' };
+    const client = new SQSClient({ region: 'ap-northeast-2', endpoint: emulator.endpoint, credentials });
+    await ensureQueues(client, 'staging', { queue: 'order-queue', deadLetterQueue: 'order-dlq' });
+    client.destroy();
     const folder = await mkdtemp(path.join(tmpdir(), 'producer-credentials-'));
     await writeFile(path.join(folder, 'token'), 'web-identity');
     let silent = false;

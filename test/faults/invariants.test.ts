@@ -38,7 +38,8 @@ const rejected = (orderId: string, messageId: string, reason: string) => ({
   reason,
 });
 
-const journaledFor = ({ orderIds, confirmed }: SentOrder) => [...orderIds].slice(0, confirmed);
+const lines = (...orderIds: string[]) => orderIds.map((orderId) => ({ orderId }));
+const journaledFor = ({ orderIds, confirmed }: SentOrder) => lines(...[...orderIds].slice(0, confirmed));
 
 const letter = { ...dead('b2', 'id-2', 'CONFLICT'), messageId: 'm-2' };
 const unreadable = { body: 'not JSON', reason: 'NOT_JSON', found: undefined };
@@ -51,6 +52,7 @@ function evidence(overrides: Partial<Evidence> = {}): Evidence {
     stored: [found('a', 'id-1'), found('b', 'id-2')],
     askedFor: ['id-1', 'id-2'],
     lookedUp: [lookedUp('a', 'id-1'), lookedUp('b', 'id-2')],
+    seenBy: {},
     deadLettered: [
       dead('b2', 'id-2', 'CONFLICT'),
       { body: 'not JSON', reason: 'NOT_JSON', found: undefined },
@@ -112,6 +114,60 @@ describe('invariants, when all promises were kept', () => {
     const deadLettered = [letter, unreadable];
     expect(codes({ deadLettered })).toEqual([]);
     expect(codes({ deadLettered, fates: [], fatesMayBeMissing: true })).toEqual([]);
+  });
+});
+
+describe('invariants, of orders that clients placed', () => {
+  const mine = { clientId: 'shop-a' };
+  const placed = {
+    sent: good.sent.map((each) => ({ ...each, ...mine })),
+    stored: good.stored.map((each) => ({ ...each, ...mine })),
+    deadLettered: [{ ...letter, found: { ...letter.found, ...mine } }, unreadable],
+    journaled: good.journaled.map((line) => ({ ...line, ...mine, messageId: 'm-1' })),
+    seenBy: { 'shop-a': [found('a', 'id-1'), found('b', 'id-2')], 'shop-b': [] },
+  };
+  const [first, ...others] = placed.stored as [FoundOrder, ...FoundOrder[]];
+  const [line, ...lines] = placed.journaled as [(typeof placed.journaled)[number]];
+
+  test('find nothing where each order is said to be that of its client, and seen by that one alone', () => {
+    expect(codes(placed)).toEqual([]);
+  });
+
+  test.each<[string, Partial<Evidence>, string[]]>([
+    ['a client does not see its own order', { seenBy: { 'shop-a': [found('a', 'id-1')] } }, ['WRONG_CLIENT']],
+    [
+      "a client sees another's order",
+      { seenBy: { ...placed.seenBy, 'shop-b': [found('a', 'id-1')] } },
+      ['WRONG_CLIENT'],
+    ],
+    [
+      "an order is stored as no client's",
+      { stored: [{ ...first, clientId: undefined }, ...others], seenBy: {} },
+      ['WRONG_CLIENT'],
+    ],
+    [
+      "an order is dead-lettered as another's",
+      { deadLettered: [{ ...letter, found: { ...letter.found, clientId: 'shop-b' } }, unreadable] },
+      ['WRONG_CLIENT'],
+    ],
+    [
+      "an order is journaled as another's, in a message of its own",
+      { journaled: [{ ...line, clientId: 'shop-b', messageId: 'm-2' }, ...lines] },
+      ['WRONG_CLIENT'],
+    ],
+    [
+      'one message has orders of two clients',
+      {
+        ...placed,
+        sent: placed.sent.map((each, index) => (index === 0 ? { ...each, clientId: 'shop-b' } : each)),
+        stored: [{ ...first, clientId: 'shop-b' }, ...others],
+        journaled: [{ ...line, clientId: 'shop-b' }, ...lines],
+        seenBy: {},
+      },
+      ['CLIENTS_MIXED'],
+    ],
+  ])('when %s, find it', (_what, overrides, expected) => {
+    expect(codes({ ...placed, ...overrides })).toEqual(expected);
   });
 });
 
@@ -278,15 +334,15 @@ describe('invariants, when a promise was broken', () => {
     ['messages are in flight after the stop', { inFlightAfterStop: 1 }, ['NOT_DRAINED']],
     ['a service crashed', { crashes: ['consumer: FATAL'] }, ['CRASHED']],
     ['a service did not end well', { badEnds: ['consumer ended with status 1'] }, ['BAD_STOP']],
-    ['an accepted order has no line in the journal', { journaled: ['id-2', 'id-2'] }, ['NOT_JOURNALED']],
+    ['an accepted order has no line in the journal', { journaled: lines('id-2', 'id-2') }, ['NOT_JOURNALED']],
     [
       'of two orders accepted with one id, one has a line',
-      { journaled: ['id-1', 'id-2'] },
+      { journaled: lines('id-1', 'id-2') },
       ['NOT_JOURNALED'],
     ],
     [
       'more orders have no line than the producer knows of',
-      { journaled: ['id-2'], unjournaled: 1 },
+      { journaled: lines('id-2'), unjournaled: 1 },
       ['NOT_JOURNALED', 'NOT_JOURNALED'],
     ],
     ['open files grow', { openFilesGrowth: { consumer: 31 } }, ['LEAK']],

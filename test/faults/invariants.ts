@@ -24,6 +24,8 @@ export type SentOrder = {
   carrier?: string;
   /** Was a row before the services ran. */
   storedLongAgo?: true;
+  /** Who posted it, where clients have keys. */
+  clientId?: string | undefined;
 };
 
 /** A message that can never be stored, sent straight to the queue and confirmed. */
@@ -39,7 +41,12 @@ export type FoundOrder = {
   tag: string | undefined;
   orderId: string;
   order: Readonly<Record<string, unknown>>;
+  /** Of rows and messages: whose it is said to be. */
+  clientId?: string | undefined;
 };
+
+/** A line of the acceptance journal. */
+export type Journaled = { orderId: string; messageId?: string | undefined; clientId?: string | undefined };
 
 /** An order as an answer of the look-up has it. */
 export type LookedUp = FoundOrder & { storedAt: string };
@@ -73,6 +80,8 @@ export type Evidence = {
   lookedUp: readonly LookedUp[];
   /** Ids that GET was asked for. */
   askedFor: readonly string[];
+  /** What it answered for the same ids to each client that sees its own orders only. */
+  seenBy: Readonly<Record<string, readonly FoundOrder[]>>;
   deadLettered: readonly DeadLettered[];
   fates: readonly RecordedFate[];
   /** A consumer died before it had recorded a fate, or says that it could not. */
@@ -83,8 +92,8 @@ export type Evidence = {
   interruptions: number;
   /** By all consumers. Those that led to the DLQ at once are not among them. */
   failures: readonly CountedFailure[];
-  /** The order of each line of the producer's acceptance journal. */
-  journaled: readonly string[];
+  /** The lines of the producer's acceptance journal. */
+  journaled: readonly Journaled[];
   /** Orders that the producer says it accepted without a line: a write to the journal took longer than its limit. */
   unjournaled: number;
   /** Still in the order queue when the services had stopped: only the last orders may be. */
@@ -125,6 +134,8 @@ export type ViolationCode =
   | 'WRONGLY_DEAD_LETTERED'
   | 'WRONGLY_FAILED'
   | 'LOOK_UP_DIFFERS'
+  | 'WRONG_CLIENT'
+  | 'CLIENTS_MIXED'
   | 'WRONG_FATE'
   | 'NOT_SETTLED'
   | 'NOT_READY'
@@ -169,6 +180,9 @@ export const INVARIANTS: Record<ViolationCode, string> = {
   LOOK_UP_DIFFERS: 'GET returns what the table holds, and when it was stored',
   WRONG_FATE:
     'an order in the DLQ has its rejection recorded, with the same reason, unless its consumer died or says that it could not; an order that nothing is wrong with has none',
+  WRONG_CLIENT:
+    'every stored, archived, queued, dead-lettered or journaled order is the one of the client that placed it; each client looks up all of its own orders, and no other',
+  CLIENTS_MIXED: 'no message holds orders of different clients',
   NOT_SETTLED: 'the queue empties, nothing stays in flight, all leases are released',
   NOT_READY: 'both services are ready again within 120 s after the faults end',
   NOT_DRAINED: 'a consumer that was stopped while healthy leaves nothing in flight',
@@ -250,6 +264,8 @@ export function checkInvariants(evidence: Evidence): Violation[] {
       );
     else if (!isSame(sent, found))
       report('ALTERED', `${found.orderId}, as it is ${where}, is not what was sent`);
+    else if (found.clientId !== sent.clientId)
+      report('WRONG_CLIENT', `${found.orderId} is ${where} as of ${found.clientId}, not of ${sent.clientId}`);
   }
 
   const deadBodies = new Map<string, DeadLettered[]>(
@@ -282,6 +298,19 @@ export function checkInvariants(evidence: Evidence): Violation[] {
         'LOOK_UP_DIFFERS',
         `GET of ${orderId} answers ${answers.has(orderId) ? 'another order' : 'nothing'}`,
       );
+  }
+
+  for (const [clientId, seen] of Object.entries(evidence.seenBy)) {
+    const seenIds = new Set(seen.map(({ orderId }) => orderId));
+    for (const orderId of evidence.askedFor)
+      if (seenIds.has(orderId) !== (rowById.get(orderId)?.clientId === clientId))
+        report('WRONG_CLIENT', `${clientId} ${seenIds.has(orderId) ? 'sees' : 'does not see'} ${orderId}`);
+  }
+  for (const detail of wrongJournal(evidence)) report('WRONG_CLIENT', detail);
+  for (const [messageId, lines] of Map.groupBy(evidence.journaled, (line) => line.messageId)) {
+    const clients = new Set(lines.map(({ clientId }) => clientId));
+    if (messageId !== undefined && clients.size > 1)
+      report('CLIENTS_MIXED', `message ${messageId} has orders of ${[...clients].join(', ')}`);
   }
 
   for (const detail of wrongFates(evidence, mayConflict)) report('WRONG_FATE', detail);
@@ -392,9 +421,18 @@ function copies({ deadLettered, sent, poison, explainedCopies, interruptions }: 
   return [...ofMessage, ...ofContent];
 }
 
+/** Lines of the journal that name a client who placed no order of that id. */
+function* wrongJournal({ sent, journaled }: Evidence): Generator<string> {
+  const owners = new Map<string, Set<string | undefined>>();
+  for (const { orderIds, clientId } of sent)
+    for (const id of orderIds) owners.set(id, (owners.get(id) ?? new Set()).add(clientId));
+  for (const { orderId, clientId } of journaled)
+    if (owners.get(orderId)?.has(clientId) === false) yield `${orderId} is journaled as of ${clientId}`;
+}
+
 /** The id of the order, for each answer with 202 that has no line of its own in the journal. */
 function answersWithoutLine({ sent, journaled }: Evidence): string[] {
-  const lines = Map.groupBy(journaled, (orderId) => orderId);
+  const lines = Map.groupBy(journaled, ({ orderId }) => orderId);
   const known = sent.filter(({ orderIds }) => orderIds.size > 0);
   return [...Map.groupBy(known, ({ orderIds }) => [...orderIds].join())].flatMap(([ids, all]) => {
     const answers = all.reduce((sum, { confirmed }) => sum + confirmed, 0);

@@ -437,6 +437,30 @@ export type SqsOrderPublisherOptions`,
     ],
   },
   {
+    name: 'client left out of the message',
+    expected: 'WRONG_CLIENT',
+    fault: 'producer stopped',
+    edits: [
+      {
+        file: 'producer/src/domain/place-order.ts',
+        find: 'traceparent: formatTraceparent(trace), clientId }',
+        replace: 'traceparent: formatTraceparent(trace) }',
+      },
+    ],
+  },
+  {
+    name: 'orders of all clients packed together',
+    expected: 'CLIENTS_MIXED',
+    fault: 'SQS slow',
+    edits: [
+      {
+        file: 'producer/src/adapters/sqs-order-publisher.ts',
+        find: 'if (byClient.size === 1) return',
+        replace: 'if (byClient.size > 0) return',
+      },
+    ],
+  },
+  {
     name: 'an unconfirmed order not answered',
     expected: 'UNANSWERED',
     fault: 'SQS unreachable',

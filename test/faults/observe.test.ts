@@ -31,13 +31,16 @@ test('the campaign, of a journal and a log as the producer writes them, reads li
       acceptedAt: new Date(),
       messageId: 'm',
       traceId: 't',
+      clientId: 'shop-a',
     });
   await record('id-1');
   broken = true;
   await record('id-2');
   broken = false;
   await record('id-3');
-  expect(journaledIn(`${written}{"journal":"accepted","orderId":"id-4","acc`)).toEqual(['id-1', 'id-3']);
+  expect(journaledIn(`${written}{"journal":"accepted","orderId":"id-4","acc`)).toEqual(
+    ['id-1', 'id-3'].map((orderId) => ({ orderId, messageId: 'm', clientId: 'shop-a' })),
+  );
   expect(unjournaledIn(`order-producer: half a line\n${lines.join('\n')}\n`)).toBe(1);
 });
 

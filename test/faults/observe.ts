@@ -6,13 +6,14 @@ import { DeleteMessageBatchCommand, ReceiveMessageCommand, type SQSClient } from
 import { DEAD_LETTER_ATTRIBUTE, deadLetterSchema } from '@orders/consumer/queue/dead-letter.ts';
 import type { MessageCipher } from '@orders/shared/encryption/message-cipher.ts';
 import { decryptMessages } from '@orders/shared/order/encrypted-message.ts';
-import { readableOrders } from '@orders/shared/order/packed-message.ts';
+import { decodeOrderMessage } from '@orders/shared/order/message.ts';
+import { unpackMessages } from '@orders/shared/order/packed-message.ts';
 import { commonFields, loadConfig } from '@orders/shared/runtime/config.ts';
 import { createLogger } from '@orders/shared/runtime/logger.ts';
 import { createSqsClient } from '@orders/shared/sqs/client.ts';
 import { queueDepth } from '@orders/shared/sqs/queue-admin.ts';
 import { z } from 'zod';
-import type { CountedFailure, DeadLettered, FoundOrder, LookedUp } from './invariants.ts';
+import type { CountedFailure, DeadLettered, FoundOrder, Journaled, LookedUp } from './invariants.ts';
 import type { ServiceProcess } from './service-process.ts';
 import { found } from './store.ts';
 
@@ -94,9 +95,18 @@ export const decryptedBy =
 
 /** The orders in messages that can be read. */
 export function foundIn(messages: Received[]): FoundOrder[] {
-  return messages
-    .flatMap(({ body, decrypted = [body] }) => decrypted.flatMap(readableOrders))
-    .map((order) => found(order));
+  return messages.flatMap(({ body, decrypted = [body] }) => decrypted.flatMap(foundInBody));
+}
+
+function foundInBody(body: string): FoundOrder[] {
+  return unpackMessages(body).flatMap((part) => {
+    try {
+      const { order, clientId } = decodeOrderMessage(part, {}, { packed: part !== body });
+      return [{ ...found(order), clientId }];
+    } catch {
+      return [];
+    }
+  });
 }
 
 /** The messages of the DLQ, with why they are there. */
@@ -127,8 +137,10 @@ export function archivesIn(folder: string): { archived: FoundOrder[]; unreadable
       const lines = gunzipSync(readFileSync(path.join(file.parentPath, file.name)))
         .toString()
         .split('\n');
-      for (const line of lines.filter(Boolean))
-        archived.push(found((JSON.parse(line) as { order: Record<string, unknown> }).order));
+      for (const line of lines.filter(Boolean)) {
+        const { order, clientId } = JSON.parse(line) as { order: Record<string, unknown>; clientId?: string };
+        archived.push({ ...found(order), clientId });
+      }
     } catch (error) {
       unreadableArchives.push(`${file.name}: ${error instanceof Error ? error.message : error}`);
     }
@@ -147,11 +159,12 @@ export function failuresIn(log: string): CountedFailure[] {
 export const missesFates = (log: string): boolean =>
   log.includes('"what became of rejected orders is not recorded"');
 
-/** The order of each line of the acceptance journal, in the order of the lines. */
-export function journaledIn(journal: string): string[] {
-  return [...journal.matchAll(/^\{"journal":"accepted","orderId":"([^"]+)".*\}$/gm)].map(
-    ([, id]) => id as string,
-  );
+/** The whole lines of the acceptance journal. */
+export function journaledIn(journal: string): Journaled[] {
+  return [...journal.matchAll(/^\{"journal":"accepted".*\}$/gm)].map(([line]) => {
+    const { orderId, messageId, clientId } = JSON.parse(line) as Journaled;
+    return { orderId, messageId, clientId };
+  });
 }
 
 /** How many orders the producer's log says that it answered without their line. */
@@ -173,8 +186,9 @@ type Page = {
 export async function lookUp(
   consumer: ServiceProcess,
   orderIds: readonly string[],
-  customerId?: string,
+  { customerId, headers = {} }: { customerId?: string | undefined; headers?: Record<string, string> } = {},
 ): Promise<LookedUp[]> {
+  const get = (url: string) => getPage(url, headers);
   const all: LookedUp[] = [];
   const keep = ({ orders }: Page) => all.push(...orders.map(toLookedUp));
   for (let start = 0; start < orderIds.length; start += 100) {
@@ -199,9 +213,9 @@ function toLookedUp({ state: _state, storedAt = '', traceId: _traceId, ...order 
 }
 
 /** Undefined when it does not answer, also not when asked again. */
-async function get(url: string): Promise<Page | undefined> {
+async function getPage(url: string, headers: Record<string, string>): Promise<Page | undefined> {
   for (let tries = 0; tries < LOOK_UP_TRIES; tries++) {
-    const response = await fetch(url).catch(() => undefined);
+    const response = await fetch(url, { headers }).catch(() => undefined);
     if (response?.ok) return (await response.json().catch(() => undefined)) as Page | undefined;
     await response?.body?.cancel();
     await sleep(POLL_MS);

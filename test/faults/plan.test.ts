@@ -21,6 +21,9 @@ describe('planTrial', () => {
         'MIN_IN_WORK',
         'POLLERS',
         'MESSAGE_ENCRYPTION',
+        'AUTH',
+        'IDEMPOTENCY_KEY_OWNER',
+        'PUBLISH_LINGER_MS',
       ]),
     );
     expect(new Set(plans.map(({ refusal }) => refusal))).toEqual(new Set(REFUSALS));

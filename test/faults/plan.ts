@@ -35,6 +35,15 @@ const VARIANTS: readonly Record<string, string>[] = [
   { MIN_IN_WORK: '10', MAX_IN_WORK: '60' },
   { POLLERS: '4' },
   { MESSAGE_ENCRYPTION: 'local' },
+  // An Idempotency-Key that two clients use is each one's own.
+  { AUTH: 'api-key', IDEMPOTENCY_KEY_OWNER: 'client' },
+  // By themselves, these seldom meet. The linger is long enough for what two clients send at once to wait together.
+  {
+    AUTH: 'api-key',
+    IDEMPOTENCY_KEY_OWNER: 'client',
+    PUBLISH_PACKING: 'on',
+    PUBLISH_LINGER_MS: '100',
+  },
 ];
 const VARIANT_SHARE = 0.3;
 const BARE: Means = { postgres: undefined, libfaketime: undefined, pgbouncer: undefined };

@@ -74,9 +74,11 @@ export function openSqliteStore(folder: string): SqliteStore {
     open,
     rows: async () => {
       const rows = using(open(), (db) =>
-        db.prepare('SELECT order_id, data FROM orders WHERE data <> ?').all(OBSTACLE),
+        db.prepare('SELECT order_id, client_id, data FROM orders WHERE data <> ?').all(OBSTACLE),
       );
-      return rows.map((row) => toFound(String(row['order_id']), String(row['data'])));
+      return rows.map((row) =>
+        toFound(String(row['order_id']), row['client_id'] as string | null, String(row['data'])),
+      );
     },
     fates: async () =>
       using(
@@ -157,13 +159,15 @@ export async function openPostgresStore(server: PostgresServer, pgbouncer?: stri
     pooler,
     rows: async () => {
       const lines = await server.sql(
-        `SELECT json_build_object('orderId', order_id, 'data', data::text) FROM orders
+        `SELECT json_build_object('orderId', order_id, 'clientId', client_id, 'data', data::text) FROM orders
          WHERE data::text <> '${OBSTACLE}'`,
         database,
       );
       return lines.map((line) => {
-        const { orderId, data } = JSON.parse(line) as { orderId: string; data: string };
-        return toFound(orderId, data);
+        const { orderId, clientId, data } = JSON.parse(line) as Record<'orderId' | 'data', string> & {
+          clientId: string | null;
+        };
+        return toFound(orderId, clientId, data);
       });
     },
     fates: async () => {
@@ -216,8 +220,8 @@ export async function openPostgresStore(server: PostgresServer, pgbouncer?: stri
 
 const PLANTED_AT_ONCE = 50;
 
-function toFound(orderId: string, data: string): FoundOrder {
-  return found(JSON.parse(data) as Record<string, unknown>, orderId);
+function toFound(orderId: string, clientId: string | null, data: string): FoundOrder {
+  return { ...found(JSON.parse(data) as Record<string, unknown>, orderId), clientId: clientId ?? undefined };
 }
 
 /** An order that was found somewhere, traced back to its submission. */

@@ -9,6 +9,7 @@ import { aCipher, keyLine } from '@orders/shared/testing/cipher.ts';
 import { type Emulator, startEmulator } from '../../dev/emulator.ts';
 import { freePorts } from '../../dev/port-owner.ts';
 import type { PostgresServer } from '../../dev/postgres-server.ts';
+import { CLIENTS, ClientKeys } from './client-keys.ts';
 import { type CredentialServer, startCredentialServer } from './credential-server.ts';
 import { DeliveryLedger } from './delivery-ledger.ts';
 import type { Fault, FaultScene } from './fault.ts';
@@ -18,6 +19,7 @@ import {
   checkInvariants,
   crashLines,
   type Evidence,
+  type FoundOrder,
   type Poison,
   STARVED_AFTER_MS,
   type Violation,
@@ -165,6 +167,7 @@ class Trial {
   readonly #ledger = new DeliveryLedger(VISIBILITY_SECONDS);
   readonly #toolFailures: string[] = [];
   #credentials: CredentialServer | undefined;
+  #keys: ClientKeys | undefined;
   #starved: string[] = [];
 
   constructor(plan: TrialPlan, options: TrialOptions) {
@@ -182,6 +185,7 @@ class Trial {
       this.#sufferFaults(scene),
       this.#publish(client),
       this.#sendPoison(sqs, queues),
+      this.#rotateKeys(),
     ]);
     await this.#sendAgain(client);
     const unsettled = await this.#untilSettled(sqs, queues, store, consumers, faultsEndedAt);
@@ -192,11 +196,14 @@ class Trial {
 
     const askedFor = this.#acceptedIds();
     const sized = this.#submissions.some(({ order }) => order.customerId === SIZED_CUSTOMER);
-    const lookedUp = await lookUp(
-      consumers[0] as ServiceProcess,
-      askedFor,
-      sized ? SIZED_CUSTOMER : undefined,
-    );
+    const [consumer] = consumers as [ServiceProcess];
+    const lookedUp = await lookUp(consumer, askedFor, {
+      customerId: sized ? SIZED_CUSTOMER : undefined,
+      headers: this.#keys?.headersOf() ?? {},
+    });
+    const seenBy: Record<string, FoundOrder[]> = {};
+    for (const client of this.#keys ? CLIENTS : [])
+      seenBy[client] = await lookUp(consumer, askedFor, { headers: this.#keys?.headersOf(client) ?? {} });
     this.#watching.abort();
     await watched;
     const openFilesGrowth = this.#watch.growths();
@@ -213,6 +220,7 @@ class Trial {
       stored: await store.rows(),
       askedFor,
       lookedUp,
+      seenBy,
       queued: foundIn(await drain(sqs, queues.queueUrl).then(decrypted)),
       deadLettered: deadLettersIn(await drain(sqs, queues.deadLetterQueueUrl).then(decrypted)),
       failures: this.#failures(),
@@ -337,6 +345,8 @@ class Trial {
       this.#credentials = await startCredentialServer();
       writeFileSync(this.#apiKeysFile, `campaign orders:write ${'0'.repeat(64)}`);
     }
+    if (this.#plan.settings['AUTH'] === 'api-key')
+      this.#keys = new ClientKeys(this.#apiKeysFile, this.#random.fork());
     if (this.#encrypts) writeFileSync(this.#keyFile, keyLine('campaign'));
     const clockFile = path.join(folder, 'clock');
     const env = this.#serviceEnv(
@@ -369,7 +379,7 @@ class Trial {
     await Promise.all(this.#services.map((each) => each.ready(AbortSignal.timeout(START_TIMEOUT_MS))));
     this.#note(`ready, ${store.kind}, consumers: ${consumerCount}`);
     await this.#createOrders(store);
-    const client = new Client(producer.url);
+    const client = new Client(producer.url, this.#keys);
     const [{ order }] = this.#submissions as [Submission];
 
     const scene: FaultScene = {
@@ -439,15 +449,17 @@ class Trial {
 
   /** Of the services, and of whoever reads what they encrypted. In dev, credentials of an emulator never expire. */
   get #environment(): Record<string, string> {
-    if (!this.#credentials) return {};
-    // The campaign's own clients have no key.
-    const door = { AUTH: 'none,api-key', API_KEYS_FILE: this.#apiKeysFile };
+    const keysFile = { API_KEYS_FILE: this.#apiKeysFile };
+    if (!this.#credentials) return this.#keys ? keysFile : {};
+    const door = { AUTH: this.#keys ? 'api-key' : 'none,api-key', ...keysFile };
     return { APP_ENV: 'staging', ALLOW_PLAINTEXT: 'sqs,database', ...door };
   }
 
   /** Those that nothing is wrong with, and those that the database is to refuse. */
   async #createOrders(store: Store): Promise<void> {
-    const submissions = await createSubmissions(this.#random.fork(), PURCHASES);
+    const submissions = await createSubmissions(this.#random.fork(), PURCHASES, {
+      twoClients: this.#keys !== undefined,
+    });
     const refused = createRefused((submissions[0] as Submission).order);
     await store.refuse(
       refused.map(({ order }) => order.customerId),
@@ -495,6 +507,19 @@ class Trial {
     }
     await Promise.all(posts);
     this.#note(`${this.#submissions.length} orders posted`);
+  }
+
+  /** In the middle of it all, one client's. */
+  async #rotateKeys(): Promise<void> {
+    if (!this.#keys) return;
+    await sleep(this.#random.between(0, PUBLISH_MS / 4));
+    this.#note('a key rotates');
+    try {
+      await this.#keys.rotate(this.#services, AbortSignal.timeout(LIMIT_MS));
+      this.#note('the old key is refused');
+    } catch (error) {
+      this.#toolFailures.push((error as Error).message);
+    }
   }
 
   async #sendPoison(sqs: SQSClient, { queueUrl }: QueueUrls): Promise<void> {

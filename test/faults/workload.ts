@@ -5,6 +5,7 @@ import { encodeOrderMessage } from '@orders/shared/order/message.ts';
 import { contentHash, type OrderRequest, orderRequestSchema } from '@orders/shared/order/order.ts';
 import { stringAttributes } from '@orders/shared/sqs/message-limits.ts';
 import { readOrders } from '../../dev/sample-orders/open-orders.ts';
+import { CLIENTS, type ClientKeys } from './client-keys.ts';
 import type { Poison, SentOrder } from './invariants.ts';
 import type { Random } from './random.ts';
 
@@ -34,8 +35,15 @@ const SAMPLE = path.join(import.meta.dirname, '..', '..', 'dev', 'sample-orders'
 /** PUBLISH_TIMEOUT_MS, and more than a busy machine takes. */
 const REQUEST_TIMEOUT_MS = 12_000;
 
-/** The purchases of the sample as orders of this trial, with large ones and pairs that contradict each other. */
-export async function createSubmissions(random: Random, most: number): Promise<Submission[]> {
+/**
+ * The purchases of the sample as orders of this trial, with large ones and pairs that contradict each other; with
+ * `twoClients`, some of a key that both use, each for an order of its own.
+ */
+export async function createSubmissions(
+  random: Random,
+  most: number,
+  { twoClients = false } = {},
+): Promise<Submission[]> {
   const submissions: Submission[] = [];
   for await (const line of readOrders(SAMPLE, { limit: most })) {
     if ('error' in line) throw line.error;
@@ -44,6 +52,7 @@ export async function createSubmissions(random: Random, most: number): Promise<S
     const submission = createSubmission(random.chance(0.05) ? enlarged(order) : order, way);
     submissions.push(submission);
     if (way === 'own id' && random.chance(0.05)) submissions.push(contradicting(submission));
+    if (way === 'key' && twoClients && random.chance(0.5)) submissions.push(sharingKey(submission));
     if (random.chance(INVALID_SHARE)) submissions.push(createInvalid(order));
   }
   return submissions;
@@ -105,29 +114,42 @@ function contradicting({ order }: Submission): Submission {
   return createSubmission({ ...content, customerId: `${order.customerId}-2` }, 'own id', orderId);
 }
 
-/** Posts orders to the producer and notes what it was told of each. */
+/** The other client's order, of another content, for the same customer under the same key: neither meets the other. */
+function sharingKey(submission: Submission): Submission {
+  const { metadata: _metadata, ...order } = submission.order;
+  const [mine, others] = CLIENTS;
+  submission.clientId = mine;
+  return { ...createSubmission(order, 'key'), key: submission.key, clientId: others };
+}
+
+/** Posts orders to the producer, as its clients where they have keys, and notes what it was told of each. */
 export class Client {
   readonly #producerUrl: string;
+  readonly #keys: ClientKeys | undefined;
   /** Requests that got no answer at all, in words, although their connection stayed. */
   readonly unanswered: string[] = [];
 
-  constructor(producerUrl: string) {
+  constructor(producerUrl: string, keys?: ClientKeys) {
     this.#producerUrl = producerUrl;
+    this.#keys = keys;
   }
 
   async post(submission: Submission): Promise<void> {
     const headers = submission.key === undefined ? {} : { 'idempotency-key': submission.key };
-    const answer = await this.#request('/orders', submission.order, headers);
+    const answer = await this.#request('/orders', submission.order, headers, this.#clientOf(submission));
     if (!answer) return this.#note(submission, undefined);
     this.#note(submission, answer.status, (answer.body as { orderId?: string } | undefined)?.orderId);
   }
 
+  /** In one request per client. */
   async postBatch(submissions: readonly Submission[]): Promise<void> {
-    const answer = await this.#request(
-      '/orders/batch',
-      { orders: submissions.map(({ order }) => order) },
-      {},
-    );
+    const byClient = Map.groupBy(submissions, (each) => this.#clientOf(each));
+    await Promise.all(byClient.entries().map(([clientId, batch]) => this.#postBatchAs(clientId, batch)));
+  }
+
+  async #postBatchAs(clientId: string | undefined, submissions: readonly Submission[]): Promise<void> {
+    const orders = submissions.map(({ order }) => order);
+    const answer = await this.#request('/orders/batch', { orders }, {}, clientId);
     const results = (answer?.body as { results?: { status: number; orderId?: string }[] } | undefined)
       ?.results;
     for (const [index, submission] of submissions.entries()) {
@@ -136,7 +158,18 @@ export class Client {
     }
   }
 
-  async #request(route: string, body: unknown, headers: Record<string, string>) {
+  /** Whoever posts it first posts it always. */
+  #clientOf(submission: Submission): string | undefined {
+    submission.clientId ??= this.#keys?.pick();
+    return submission.clientId;
+  }
+
+  #request(route: string, body: unknown, headers: Record<string, string>, clientId: string | undefined) {
+    const send = (own: Record<string, string>) => this.#send(route, body, { ...headers, ...own });
+    return this.#keys ? this.#keys.send(clientId, send) : send({});
+  }
+
+  async #send(route: string, body: unknown, headers: Record<string, string>) {
     try {
       const response = await fetch(this.#producerUrl + route, {
         method: 'POST',

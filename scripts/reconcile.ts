@@ -104,6 +104,7 @@ const namingEnvelope = z.object({
   type: z.literal('order.placed.v1'),
   id: z.uuid(),
   contenthash: z.string().regex(/^v1:[0-9a-f]{64}$/),
+  clientid: z.string().optional(),
 });
 
 if (import.meta.main) await runCommand(command, main);
@@ -192,11 +193,12 @@ function filesOf(archive: string): string[] {
 
 function parseArchived(line: string): StoredOrderId | undefined {
   try {
-    const { order, contentHash, storedAt } = JSON.parse(line);
+    const { order, contentHash, clientId, storedAt } = JSON.parse(line);
     return {
       orderId: String(order.orderId),
       contentHash: String(contentHash),
       storedAtMs: Date.parse(storedAt),
+      clientId,
     };
   } catch {
     return undefined;
@@ -227,13 +229,13 @@ function toRef({ message: { messageId, body }, deadLetter }: DeadLetteredMessage
 /** The order in a message. Where that cannot be read, its envelope names it, also under the new id of a redrive. */
 function orderIn(body: string, packed: boolean): DeadLetterRef['orders'] {
   try {
-    const { order, contentHash } = decodeOrderMessage(body, {}, { packed });
-    return [{ orderId: order.orderId, contentHash }];
+    const { order, contentHash, clientId } = decodeOrderMessage(body, {}, { packed });
+    return [{ orderId: order.orderId, contentHash, clientId }];
   } catch (error) {
     // One of both is not what was sent.
     if ((error as Partial<UnreadableMessageError>).code === 'CONTENT_HASH_MISMATCH') return [];
     const { success, data } = namingEnvelope.safeParse(parseObject(body));
-    return success ? [{ orderId: data.id, contentHash: data.contenthash }] : [];
+    return success ? [{ orderId: data.id, contentHash: data.contenthash, clientId: data.clientid }] : [];
   }
 }
 

@@ -53,6 +53,21 @@ export function writeContent(text: string, target: Buffer, offset: number): bool
   return text.startsWith('v1:') && target.write(text.slice(3, 19), offset, 'hex') === CONTENT_BYTES;
 }
 
+export const CLIENT_BYTES = 8;
+
+/** Writes a hash of a client's name. @returns whether there was one */
+export function writeClient(name: string | undefined, target: Buffer, offset: number): boolean {
+  if (!name) return false;
+  createHash('sha256').update(name).digest().copy(target, offset, 0, CLIENT_BYTES);
+  return true;
+}
+
+/** Undefined where it is not said whose an order was. */
+export function keyOfClient(name: string | undefined): string | undefined {
+  const bytes = Buffer.alloc(CLIENT_BYTES);
+  return writeClient(name, bytes, 0) ? keyOf(bytes, 0, CLIENT_BYTES) : undefined;
+}
+
 /** The order of an id by its content, to look it up in sets and maps. Undefined where the hash cannot be compared. */
 export function keyOfContent(orderId: string, contentHash: string): string | undefined {
   const bytes = Buffer.alloc(ID_BYTES + CONTENT_BYTES);

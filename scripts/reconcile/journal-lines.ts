@@ -12,6 +12,8 @@ export type JournalLine = {
   traceId: string;
   /** The beginning of the order's content hash; empty in lines of earlier releases. */
   content: string;
+  /** Who placed it, where clients are known. */
+  clientId: string | undefined;
 };
 
 const CHUNK_BYTES = 64 * 1024;
@@ -103,7 +105,7 @@ export function parseObject(text: string): Record<string, unknown> | undefined {
 }
 
 function toJournalLine(json: Record<string, unknown>): JournalLine | undefined {
-  const { orderId, acceptedAt, messageId, traceId, content } = json;
+  const { orderId, acceptedAt, messageId, traceId, content, clientId } = json;
   const acceptedAtMs = typeof acceptedAt === 'string' ? Date.parse(acceptedAt) : Number.NaN;
   if (typeof orderId !== 'string' || !UUID.test(orderId) || Number.isNaN(acceptedAtMs)) return undefined;
   return {
@@ -112,6 +114,7 @@ function toJournalLine(json: Record<string, unknown>): JournalLine | undefined {
     messageId: asText(messageId),
     traceId: asText(traceId),
     content: asText(content),
+    clientId: typeof clientId === 'string' ? clientId : undefined,
   };
 }
 

@@ -11,6 +11,7 @@ const lineOf = (
   acceptedAtMs = 1_000,
   messageId: string = randomUUID(),
   content: string | undefined = undefined,
+  clientId?: string,
 ) =>
   JSON.stringify({
     journal: 'accepted',
@@ -19,16 +20,28 @@ const lineOf = (
     messageId,
     traceId: '',
     content: content?.slice(0, 19),
+    clientId,
   });
 const CONTENT = `v1:${'a'.repeat(64)}`;
 const OTHER_CONTENT = `v1:${'b'.repeat(64)}`;
-const rowOf = (orderId: string, contentHash = CONTENT, storedAtMs = 1_000): StoredOrderId => ({
+const rowOf = (
+  orderId: string,
+  contentHash = CONTENT,
+  storedAtMs = 1_000,
+  clientId?: string,
+): StoredOrderId => ({
   orderId,
   storedAtMs,
   contentHash,
+  clientId,
 });
-const letterOf = (orderIds: string[], reason: string, contentHash = CONTENT): DeadLetterRef => ({
-  orders: orderIds.map((orderId) => ({ orderId, contentHash })),
+const letterOf = (
+  orderIds: string[],
+  reason: string,
+  contentHash = CONTENT,
+  clientId?: string,
+): DeadLetterRef => ({
+  orders: orderIds.map((orderId) => ({ orderId, contentHash, clientId })),
   messageId: randomUUID(),
   unreadable: 0,
   reason,
@@ -343,5 +356,56 @@ describe('reconcile', () => {
       encrypted(lost, 'CONFLICT'),
     ];
     expect(await run()).toMatchObject({ accepted: 4, deadLettered: 2 });
+  });
+});
+
+describe('reconcile, of two clients that ordered the same under one id', () => {
+  const [orderId] = ids(1) as [string];
+  const lines = ['shop-a', 'shop-b'].map((client) => lineOf(orderId, 1_000, undefined, CONTENT, client));
+  const row = rowOf(orderId, CONTENT, 1_000, 'shop-a');
+  const letter = (clientId?: string) => letterOf([orderId], 'CONFLICT', CONTENT, clientId);
+
+  it('reconcile, where one is stored and the other nowhere, finds the other missing', async () => {
+    const { state, run } = subject();
+    Object.assign(state, { lines, rows: [row] });
+    const report = await run();
+    expect(report).toMatchObject({ accepted: 2, stored: 1, missing: 1, otherContent: 1, acceptedAgain: 0 });
+    expect(report.orders.missing).toMatchObject([{ orderId }]);
+  });
+
+  it.each([
+    ['stored', { rows: [row], letters: [letter('shop-b')] }, { stored: 1, deadLettered: 1, missing: 0 }],
+    [
+      'stored, and the dead letter is its own copy',
+      { rows: [row], letters: [letter('shop-a')] },
+      { stored: 1, deadLettered: 0, missing: 1 },
+    ],
+    [
+      'archived',
+      { archived: [row], letters: [letter('shop-b')] },
+      { archived: 1, deadLettered: 1, missing: 0 },
+    ],
+    [
+      'gone, and the other dead-lettered',
+      { letters: [letter('shop-b')] },
+      { stored: 0, deadLettered: 1, missing: 1 },
+    ],
+  ])('reconcile, where one is %s, tells the two apart', async (_where, found, expected) => {
+    const { state, run } = subject();
+    Object.assign(state, { lines, ...found });
+    expect(await run()).toMatchObject({ accepted: 2, ...expected });
+  });
+
+  it.each([
+    ['the journal does not say whose it was', undefined, 'shop-a'],
+    ['the store does not', 'shop-a', undefined],
+  ])('reconcile, where %s, takes the content for enough', async (_what, accepted, stored) => {
+    const { state, run } = subject();
+    state.lines = [lineOf(orderId, 1_000, undefined, CONTENT, accepted)];
+    state.rows = [rowOf(orderId, CONTENT, 1_000, stored)];
+    expect(await run()).toMatchObject({ accepted: 1, stored: 1, missing: 0 });
+    state.rows = [];
+    state.letters = [letter(stored)];
+    expect(await run()).toMatchObject({ accepted: 1, deadLettered: 1, missing: 0 });
   });
 });

@@ -1,13 +1,16 @@
 import type { StoredOrderId } from '@orders/consumer/adapters/order-ids.ts';
 import { IdTable } from './id-table.ts';
 import {
+  CLIENT_BYTES,
   CONTENT_BYTES,
   ID_BYTES,
   keyOf,
+  keyOfClient,
   keyOfContent,
   keyOfText,
   readUuid,
   writeAnyId,
+  writeClient,
   writeContent,
   writeHexId,
 } from './ids.ts';
@@ -17,7 +20,7 @@ import { BUCKETS, type BucketOf, createBucketOf, RecordBuckets } from './record-
 /** A message in the dead-letter queue. */
 export type DeadLetterRef = {
   /** Those of its orders that can be read. */
-  orders: { orderId: string; contentHash: string }[];
+  orders: { orderId: string; contentHash: string; clientId?: string | undefined }[];
   /** Of the message in the order queue. A packed one gave its id to all of its orders, also to each that went alone. */
   messageId: string;
   /** Ids of orders that are encrypted: their content cannot be compared. */
@@ -71,7 +74,7 @@ export type AcceptedOrderRef = {
 };
 
 export type Report = {
-  /** Different orders that were accepted: by id, and by content where one id has several. The next six add up to them. */
+  /** Different orders that were accepted: by id, and by content and client where one id has several. The next six add up to them. */
   accepted: number;
   stored: number;
   /** Not in the store any more, but in an archive. */
@@ -108,29 +111,32 @@ export type Report = {
   };
 };
 
-/** An accepted order on disk: order, message and trace ids, time, content, flags. */
+/** An accepted order on disk: order, message and trace ids, time, content, client, flags. */
 const ACCEPTED = {
   message: ID_BYTES,
   trace: 2 * ID_BYTES,
   at: 3 * ID_BYTES,
   content: 56,
-  flags: 64,
-  bytes: 65,
+  client: 64,
+  flags: 72,
+  bytes: 73,
 };
 const MESSAGE_ID_READABLE = 1;
 const TRACE_ID_READABLE = 2;
-/** A stored or archived order on disk: id, time, content, flags. */
-const STORED = { at: ID_BYTES, content: 24, flags: 32, bytes: 33 };
+/** A stored or archived order on disk: id, time, content, client, flags. */
+const STORED = { at: ID_BYTES, content: 24, client: 32, flags: 40, bytes: 41 };
 const ID_READABLE = 1;
 const FROM_ARCHIVE = 2;
 /** Of both: its content can be compared. */
 const CONTENT_KNOWN = 4;
+/** It is said whose it is. */
+const CLIENT_KNOWN = 8;
 
 /** What is known of an id, kept at the number of its first record, while its bucket is looked at. */
 const HAS_ROW = 1;
 const HAS_TWO_ROWS = 2;
 const ROW_AGAIN = 4;
-/** What is known of an order, kept at the number of the first record with its id and content. */
+/** What is known of an order, kept at the number of the first record with its id, content and client. */
 const IN_RANGE = 8;
 const AGAIN = 16;
 const IS_STORED = 32;
@@ -143,19 +149,20 @@ const NO_ARCHIVES: Archives['counts'] = { files: 0, orders: 0, garbled: 0, unrea
 const NONE: ReadonlySet<string> = new Set();
 
 /**
+ * `contents`: by id and content, the clients whose they are.
  * `encrypted`: by id alone, or, of those that lost against another order of their id, by id and message.
  * `unreadable`: how many orders that cannot be read are there, by the message that they came in.
  */
 type DeadLetterIndex = {
   ids: Set<string>;
-  contents: Set<string>;
+  contents: Map<string, Set<string | undefined>>;
   encrypted: Set<string>;
   unreadable: Map<string, number>;
   count: number;
 };
 const emptyIndex = (): DeadLetterIndex => ({
   ids: new Set(),
-  contents: new Set(),
+  contents: new Map(),
   encrypted: new Set(),
   unreadable: new Map(),
   count: 0,
@@ -236,13 +243,14 @@ async function collectAccepted(
 }
 
 function writeAccepted(line: JournalLine, record: Buffer): void {
-  const { orderId, acceptedAtMs, messageId, traceId, content } = line;
+  const { orderId, acceptedAtMs, messageId, traceId, content, clientId } = line;
   writeHexId(orderId, record, 0);
   const messageFlag = writeAnyId(messageId, record, ACCEPTED.message) ? MESSAGE_ID_READABLE : 0;
   const traceFlag = writeHexId(traceId, record, ACCEPTED.trace) ? TRACE_ID_READABLE : 0;
   record.writeDoubleLE(acceptedAtMs, ACCEPTED.at);
   const contentFlag = writeContent(content, record, ACCEPTED.content) ? CONTENT_KNOWN : 0;
-  record[ACCEPTED.flags] = messageFlag | traceFlag | contentFlag;
+  const clientFlag = writeClient(clientId, record, ACCEPTED.client) ? CLIENT_KNOWN : 0;
+  record[ACCEPTED.flags] = messageFlag | traceFlag | contentFlag | clientFlag;
 }
 
 /** Those of the store, then those of archives. @returns how many are in the store */
@@ -255,11 +263,12 @@ async function collectStored(
   const collect = async (pages: AsyncIterable<StoredOrderId[]>, origin: number) => {
     let count = 0;
     for await (const page of pages) {
-      for (const { orderId, storedAtMs, contentHash } of page) {
+      for (const { orderId, storedAtMs, contentHash, clientId } of page) {
         const idFlag = writeAnyId(orderId, record, 0) ? ID_READABLE : 0;
         record.writeDoubleLE(storedAtMs, STORED.at);
         const contentFlag = writeContent(contentHash, record, STORED.content) ? CONTENT_KNOWN : 0;
-        record[STORED.flags] = idFlag | contentFlag | origin;
+        const clientFlag = writeClient(clientId, record, STORED.client) ? CLIENT_KNOWN : 0;
+        record[STORED.flags] = idFlag | contentFlag | clientFlag | origin;
         buckets.add(record);
       }
       count += page.length;
@@ -277,9 +286,11 @@ async function collectDeadLetters(batches: AsyncIterable<DeadLetterRef[]>): Prom
   for await (const batch of batches) {
     for (const { orders, messageId, encrypted = [], unreadable, reason } of batch) {
       index.count++;
-      for (const { orderId, contentHash } of orders) {
+      for (const { orderId, contentHash, clientId } of orders) {
         const content = keyOfContent(orderId, contentHash);
-        if (content !== undefined) index.contents.add(content);
+        if (content === undefined) continue;
+        const clients = index.contents.get(content) ?? new Set();
+        index.contents.set(content, clients.add(keyOfClient(clientId)));
       }
       const message = keyOfText(messageId);
       const isConflict = reason === 'CONFLICT';
@@ -305,8 +316,8 @@ class Comparison {
   readonly #deadLetters: DeadLetterIndex;
   readonly #options: ComparisonOptions;
   readonly #ids = new IdTable();
-  /** Of ids that have several orders: by the first record of the id, the first record of each other content. */
-  readonly #otherContents = new Map<number, Map<string, number>>();
+  /** Of ids that have several orders: by the first record of the id and by content, the first record per client. */
+  readonly #ordersOfIds = new Map<number, Map<string, number[]>>();
 
   constructor(report: Report, deadLetters: DeadLetterIndex, options: ComparisonOptions) {
     this.#report = report;
@@ -318,7 +329,7 @@ class Comparison {
     const acceptedCount = accepted.length / ACCEPTED.bytes;
     const count = acceptedCount + stored.length / STORED.bytes;
     this.#ids.reset(count);
-    this.#otherContents.clear();
+    this.#ordersOfIds.clear();
     // Records of the store are counted on from those of the journal.
     const states = new Uint8Array(count);
     const otherMessages = this.#lookAtAccepted(accepted, states);
@@ -353,23 +364,29 @@ class Comparison {
     return otherMessages;
   }
 
-  /** The first record with the id and the content of this one. A line without content is of the id's first order. */
+  /**
+   * The first record with the id, the content and the client of this one. A line without content is of the id's first
+   * order. One without a client is of any: so the consumer takes it, too.
+   */
   #orderOf(accepted: Buffer, index: number): number {
     const first = this.#ids.firstOf(accepted, index * ACCEPTED.bytes, index);
     if (first === index || !isKnown(accepted, index * ACCEPTED.bytes + ACCEPTED.flags)) return first;
     const content = contentAt(accepted, index);
-    if (!isKnown(accepted, first * ACCEPTED.bytes + ACCEPTED.flags)) {
-      const start = index * ACCEPTED.bytes + ACCEPTED.content;
-      const flagsAt = first * ACCEPTED.bytes + ACCEPTED.flags;
-      accepted.copy(accepted, first * ACCEPTED.bytes + ACCEPTED.content, start, start + CONTENT_BYTES);
-      accepted[flagsAt] = (accepted[flagsAt] as number) | CONTENT_KNOWN;
+    if (!isKnown(accepted, first * ACCEPTED.bytes + ACCEPTED.flags))
+      complete(accepted, first, index, ACCEPTED.content, CONTENT_BYTES, CONTENT_KNOWN);
+    const client = clientOf(accepted, index * ACCEPTED.bytes, ACCEPTED);
+    const known = this.#ordersOfIds.get(first);
+    const rivals = known ? (known.get(content) ?? []) : content === contentAt(accepted, first) ? [first] : [];
+    const order = rivals.find((each) =>
+      isSameClient(client, clientOf(accepted, each * ACCEPTED.bytes, ACCEPTED)),
+    );
+    if (order !== undefined) {
+      if (client !== undefined) complete(accepted, order, index, ACCEPTED.client, CLIENT_BYTES, CLIENT_KNOWN);
+      return order;
     }
-    if (content === contentAt(accepted, first)) return first;
-    const others = this.#otherContents.get(first) ?? new Map<string, number>();
-    this.#otherContents.set(first, others);
-    const order = others.get(content) ?? index;
-    others.set(content, order);
-    return order;
+    const orders = known ?? new Map([[contentAt(accepted, first), [first]]]);
+    this.#ordersOfIds.set(first, orders.set(content, [...rivals, index]));
+    return index;
   }
 
   #lookAtStored(stored: Buffer, accepted: Buffer, states: Uint8Array): void {
@@ -406,18 +423,20 @@ class Comparison {
     }
   }
 
-  /** Of the accepted orders of an id, that which is stored. Where contents cannot be compared, it may be each. */
+  /** Of the accepted orders of an id, that which is stored. Where they cannot be compared, it may be each. */
   #ordersLike(stored: Buffer, at: number, accepted: Buffer, first: number): Iterable<number> {
-    const others = this.#otherContents.get(first);
+    const orders = this.#ordersOfIds.get(first);
     const comparable =
       isKnown(stored, at + STORED.flags) && isKnown(accepted, first * ACCEPTED.bytes + ACCEPTED.flags);
-    if (!comparable) return [first, ...(others?.values() ?? [])];
-    const start = at + STORED.content;
-    const firstStart = first * ACCEPTED.bytes + ACCEPTED.content;
-    const [end, firstEnd] = [start + CONTENT_BYTES, firstStart + CONTENT_BYTES];
-    if (stored.compare(accepted, firstStart, firstEnd, start, end) === 0) return [first];
-    const order = others?.get(keyOf(stored, start, CONTENT_BYTES));
-    return order === undefined ? [] : [order];
+    if (!comparable) return orders ? [...orders.values()].flat() : [first];
+    const content = keyOf(stored, at + STORED.content, CONTENT_BYTES);
+    const client = clientOf(stored, at, STORED);
+    const rivals = orders
+      ? (orders.get(content) ?? [])
+      : content === contentAt(accepted, first)
+        ? [first]
+        : [];
+    return rivals.filter((each) => isSameClient(client, clientOf(accepted, each * ACCEPTED.bytes, ACCEPTED)));
   }
 
   #noteNeverAccepted(stored: Buffer, at: number, storedAtMs: number): void {
@@ -433,8 +452,7 @@ class Comparison {
     const at = index * ACCEPTED.bytes;
     report.accepted++;
     if ((state & AGAIN) !== 0) report.acceptedAgain++;
-    if (this.#otherContents.size > 0 && this.#ids.firstOf(accepted, at, index) !== index)
-      report.otherContent++;
+    if (this.#ordersOfIds.size > 0 && this.#ids.firstOf(accepted, at, index) !== index) report.otherContent++;
     const acceptedAtMs = accepted.readDoubleLE(at + ACCEPTED.at);
     if ((state & IS_STORED) !== 0) report.stored++;
     else if ((state & IS_ARCHIVED) !== 0) report.archived++;
@@ -452,8 +470,10 @@ class Comparison {
     const id = keyOf(accepted, at);
     const messages = [keyOf(accepted, at + ACCEPTED.message), ...otherMessages];
     if (encrypted.has(id) || messages.some((message) => encrypted.has(id + message))) return true;
+    const client = clientOf(accepted, at, ACCEPTED);
+    const clients = contents.get(id + keyOf(accepted, at + ACCEPTED.content, CONTENT_BYTES));
     const found = isKnown(accepted, at + ACCEPTED.flags)
-      ? contents.has(id + keyOf(accepted, at + ACCEPTED.content, CONTENT_BYTES))
+      ? clients !== undefined && (client === undefined || clients.has(client) || clients.has(undefined))
       : ids.has(id);
     return found || this.#takeUnreadable(messages);
   }
@@ -471,6 +491,32 @@ class Comparison {
 const isKnown = (records: Buffer, flagsAt: number) => ((records[flagsAt] as number) & CONTENT_KNOWN) !== 0;
 const contentAt = (accepted: Buffer, index: number) =>
   keyOf(accepted, index * ACCEPTED.bytes + ACCEPTED.content, CONTENT_BYTES);
+
+/** Undefined where the record does not say whose it is. */
+const clientOf = (
+  records: Buffer,
+  at: number,
+  layout: typeof ACCEPTED | typeof STORED,
+): string | undefined =>
+  ((records[at + layout.flags] as number) & CLIENT_KNOWN) !== 0
+    ? keyOf(records, at + layout.client, CLIENT_BYTES)
+    : undefined;
+const isSameClient = (a: string | undefined, b: string | undefined) =>
+  a === b || a === undefined || b === undefined;
+
+/** Gives the first record of an order what a later one of it says. */
+function complete(
+  accepted: Buffer,
+  first: number,
+  index: number,
+  field: number,
+  bytes: number,
+  flag: number,
+) {
+  const [to, from] = [first * ACCEPTED.bytes, index * ACCEPTED.bytes];
+  accepted.copy(accepted, to + field, from + field, from + field + bytes);
+  accepted[to + ACCEPTED.flags] = (accepted[to + ACCEPTED.flags] as number) | flag;
+}
 
 function note<T>(list: T[], limit: number, item: () => T): void {
   if (list.length < limit) list.push(item());

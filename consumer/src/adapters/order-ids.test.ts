@@ -3,6 +3,7 @@ import { existsSync } from 'node:fs';
 import { mkdtemp, readdir, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
+import { DatabaseSync } from 'node:sqlite';
 import { StartupError } from '@orders/shared/runtime/startup-error.ts';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { readOrderIds, type StoredOrderId } from './order-ids.ts';
@@ -67,6 +68,22 @@ describe('readOrderIds of SQLite', () => {
     await expect(read()).rejects.toThrow(/^DATABASE_URL: cannot open sqlite:/);
     expect(existsSync(file)).toBe(false);
     expect(await readdir(folder)).toEqual([]);
+  });
+
+  it('readOrderIds, of a store of this release, says whose each order is; of an earlier one, that nobody said so', async () => {
+    const repository = openSqliteOrderRepository(file);
+    await repository.saveAll([anOrder({ orderId: randomUUID() }), { ...anOrder(), clientId: 'shop-a' }]);
+    await repository.close();
+    const clients = async () => (await read()).flat().map(({ clientId }) => clientId ?? 'nobody');
+    expect((await clients()).sort()).toEqual(['nobody', 'shop-a']);
+    const db = new DatabaseSync(file);
+    const indexes = db
+      .prepare(`SELECT name FROM sqlite_schema WHERE type = 'index' AND sql LIKE '%client_id%'`)
+      .all();
+    for (const { name } of indexes) db.exec(`DROP INDEX "${name}"`);
+    db.exec('ALTER TABLE orders DROP COLUMN client_id');
+    db.close();
+    expect(await clients()).toEqual(['nobody', 'nobody']);
   });
 
   it('readOrderIds, of a store in memory, says that it cannot', async () => {

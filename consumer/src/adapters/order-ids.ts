@@ -3,7 +3,13 @@ import { openDatabase } from './open-order-repository.ts';
 import { connectTool, runStatement, withSessionSettings } from './postgres-connection.ts';
 
 /** An order that is stored. The id is as it is in the database. */
-export type StoredOrderId = { orderId: string; storedAtMs: number; contentHash: string };
+export type StoredOrderId = {
+  orderId: string;
+  storedAtMs: number;
+  contentHash: string;
+  /** Whose it is; absent where nobody said so. */
+  clientId?: string | undefined;
+};
 
 type OrderIdReader = {
   /** Orders behind `after` in the order of their ids, at most `limit`; `undefined` begins. */
@@ -44,14 +50,21 @@ async function openSqliteReader(path: string): Promise<OrderIdReader> {
   if (path === ':memory:') throw new Error('a store in the memory of another process cannot be read');
   const db = new DatabaseSync(path, { readOnly: true, timeout: BUSY_TIMEOUT_MS });
   try {
-    const read = db.prepare(
-      'SELECT order_id, stored_at, content_hash FROM orders WHERE order_id > ? ORDER BY order_id LIMIT ?',
-    );
+    // A store of an earlier release does not have it yet.
+    const hasClient = db.prepare(`SELECT 1 FROM pragma_table_info('orders') WHERE name = 'client_id'`).get();
+    const read = db.prepare(`
+      SELECT order_id, stored_at, content_hash, ${hasClient ? 'client_id' : 'NULL'}
+      FROM orders WHERE order_id > ? ORDER BY order_id LIMIT ?`);
     read.setReturnArrays(true);
     return {
       page: async (after, limit) =>
-        (read.all(after ?? '', limit) as unknown as [string, string, string][]).map(
-          ([orderId, storedAt, contentHash]) => ({ orderId, storedAtMs: Date.parse(storedAt), contentHash }),
+        (read.all(after ?? '', limit) as unknown as [string, string, string, string | null][]).map(
+          ([orderId, storedAt, contentHash, clientId]) => ({
+            orderId,
+            storedAtMs: Date.parse(storedAt),
+            contentHash,
+            clientId: clientId ?? undefined,
+          }),
         ),
       close: async () => db.close(),
     };
@@ -62,25 +75,31 @@ async function openSqliteReader(path: string): Promise<OrderIdReader> {
 }
 
 const FIRST_ID = '00000000-0000-0000-0000-000000000000';
-const READ_PAGE = `
+type Row = Omit<StoredOrderId, 'clientId'> & { clientId: string | null };
+const HAS_CLIENT = `
+  SELECT 1 FROM pg_attribute
+  WHERE attrelid = 'orders'::regclass AND attname = 'client_id' AND NOT attisdropped`;
+const readPage = (hasClient: boolean, from: '>' | '>=') => `
   SELECT order_id AS "orderId", (extract(epoch FROM stored_at) * 1000)::float8 AS "storedAtMs",
-    content_hash AS "contentHash"
+    content_hash AS "contentHash", ${hasClient ? 'client_id' : 'NULL'} AS "clientId"
   FROM orders
-  WHERE order_id > $1 ORDER BY order_id LIMIT $2`;
-const READ_FIRST_PAGE = READ_PAGE.replace('order_id > $1', 'order_id >= $1');
+  WHERE order_id ${from} $1 ORDER BY order_id LIMIT $2`;
 
 async function openPostgresReader(url: string): Promise<OrderIdReader> {
   const readOnly = withSessionSettings(url, '-c default_transaction_read_only=on');
   const client = await connectTool(readOnly, { name: 'order-reconcile' });
-  const read = async (after: string | undefined, limit: number) => {
-    const sql = after === undefined ? READ_FIRST_PAGE : READ_PAGE;
-    return (await runStatement<StoredOrderId>(client, sql, [after ?? FIRST_ID, limit])).rows;
-  };
   try {
-    await read(undefined, 0);
+    // A store of an earlier release does not have it yet.
+    const hasClient = (await runStatement(client, HAS_CLIENT, [])).rows.length > 0;
+    const page = async (after: string | undefined, limit: number) => {
+      const sql = readPage(hasClient, after === undefined ? '>=' : '>');
+      const { rows } = await runStatement<Row>(client, sql, [after ?? FIRST_ID, limit]);
+      return rows.map((row) => ({ ...row, clientId: row.clientId ?? undefined }));
+    };
+    await page(undefined, 0);
+    return { page, close: () => client.end() };
   } catch (error) {
     await client.end();
     throw error;
   }
-  return { page: read, close: () => client.end() };
 }

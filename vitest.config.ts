@@ -11,12 +11,13 @@ const inPackages = [
   'test/**',
 ];
 const monitoring = 'monitoring/check/*.test.ts';
+const alerts = 'monitoring/alerts/running-pair.test.ts';
 const containers = '**/*.container.test.ts';
 const cluster = 'test/k8s/*.k8s.test.ts';
 const deployed = 'test/deployed/*.test.ts';
 
 /** unit: one part, fakes behind ports. integration: real services on the embedded defaults. containers: real engines.
- *  manifests: what is in k8s/. infra: what is in infra/, by `npm run infra:test`. k8s: a real cluster. monitoring: real Prometheus and Alertmanager. deployed: services that run somewhere. `npm test` runs the first
+ *  manifests: what is in k8s/. infra: what is in infra/, by `npm run infra:test`. k8s: a real cluster. monitoring: real Prometheus and Alertmanager. alerts: those, and the running pair. deployed: services that run somewhere. `npm test` runs the first
  *  three. */
 export default defineConfig({
   test: {
@@ -30,7 +31,7 @@ export default defineConfig({
           testTimeout: 60_000,
           hookTimeout: 60_000,
           include: inPackages.map((path) => `${path}/*.test.ts`),
-          exclude: [containers, monitoring, 'test/**'],
+          exclude: [containers, monitoring, alerts, 'test/**'],
         },
       },
       {
@@ -93,6 +94,7 @@ export default defineConfig({
           fileParallelism: false,
         },
       },
+      { extends: true, test: { name: 'alerts', include: [alerts] } },
       {
         extends: true,
         test: { name: 'deployed', include: [deployed], testTimeout: 90_000 },

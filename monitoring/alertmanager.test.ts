@@ -29,7 +29,7 @@ describe('escalation', () => {
 
   it('can be made shorter, for tests', () => {
     const { route } = alertmanagerConfig(contacts, { timeScale: 1 / 60 });
-    expect(route.routes.slice(0, 3).map(({ group_wait }) => group_wait)).toEqual(['5s', '5s', '15s']);
+    expect(route.routes.slice(0, 3).map(({ group_wait }) => group_wait)).toEqual(['1s', '5s', '15s']);
   });
 });
 

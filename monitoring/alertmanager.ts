@@ -70,7 +70,7 @@ export function alertmanagerConfig(
         continue: true,
       }));
     return [
-      ...tier(row.first, INTERVALS.group),
+      ...tier(row.first, scaled(INTERVALS.group)),
       ...tier(row.second, scaled(row.respondWithin)),
       ...tier(row.escalateTo, scaled(row.escalateAfter)),
     ];
@@ -137,7 +137,8 @@ const slackMessage = (channel: string) => ({
   title:
     '{{ if eq .Status "resolved" }}Resolved{{ else }}{{ .CommonLabels.severity | toUpper }}{{ end }}: {{ .CommonLabels.alertname }}{{ with .CommonLabels.namespace }} in {{ . }}{{ end }}',
   title_link: '{{ .CommonAnnotations.runbook_url }}',
-  text: '{{ .CommonAnnotations.summary }}{{ range .Alerts }}\n• {{ .Annotations.description }}{{ end }}\n<{{ .CommonAnnotations.runbook_url }}|What to do> · <{{ .CommonAnnotations.dashboard_url }}|Dashboard>',
+  // Alerts of one name need not mean the same for customers: what the first says stands for all.
+  text: '{{ (index .Alerts 0).Annotations.summary }}{{ range .Alerts }}\n• {{ .Annotations.description }}{{ end }}\n<{{ .CommonAnnotations.runbook_url }}|What to do> · <{{ .CommonAnnotations.dashboard_url }}|Dashboard>',
 });
 
 function scale(duration: string, by: number): string {

@@ -112,6 +112,15 @@ export function createConsumerMetrics(version: string): ConsumerMetrics {
     'outcome',
   );
   for (const outcome of Object.keys(OUTCOMES)) settleErrors.inc({ outcome }, 0);
+  const outcomes = counter(
+    'orders_processed_total',
+    'orders by outcome; a packed message that is released as a whole counts once',
+    'outcome',
+    'cause',
+  );
+  // What is released has a cause, and is no failure.
+  for (const outcome of Object.keys(OUTCOMES))
+    if (outcome !== 'released') outcomes.inc({ outcome, cause: '' }, 0);
   return {
     ...common,
     observeOldest: (sentAt) => {
@@ -121,12 +130,7 @@ export function createConsumerMetrics(version: string): ConsumerMetrics {
     redelivered: counter('sqs_messages_redelivered_total', 'messages received again'),
     emptyPolls: counter('sqs_empty_polls_total', 'polls that returned no message'),
     pollErrors: counter('sqs_poll_errors_total', 'failed polls'),
-    outcomes: counter(
-      'orders_processed_total',
-      'orders by outcome; a packed message that is released as a whole counts once',
-      'outcome',
-      'cause',
-    ),
+    outcomes,
     deadLettered,
     unrecordedFates,
     settleErrors,

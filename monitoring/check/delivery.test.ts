@@ -1,72 +1,29 @@
-import { type ChildProcess, spawn } from 'node:child_process';
-import { once } from 'node:events';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { createServer, type Server } from 'node:http';
-import type { AddressInfo } from 'node:net';
-import { tmpdir } from 'node:os';
-import path from 'node:path';
-import { text } from 'node:stream/consumers';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { stringify } from 'yaml';
-import { freePorts } from '../../dev/port-owner.ts';
 import { eventually } from '../../test/support/eventually.ts';
 import { alertmanagerConfig } from '../alertmanager.ts';
 import { readContacts } from '../contacts.ts';
+import { type MonitoringServer, type Slack, startAlertmanager, startSlack } from './servers.ts';
 import { findTool } from './tools.ts';
 
 const alertmanager = findTool('alertmanager');
 
 describe.skipIf(!alertmanager.program)(`messages of a real Alertmanager (${alertmanager.reason})`, () => {
-  /** What Slack answers next; 200 when all are used. */
-  const answers: number[] = [];
-  const refused: number[] = [];
-  const messages: string[] = [];
-  let slack: Server;
-  let server: ChildProcess;
-  let folder: string;
-  let url: string;
+  let slack: Slack;
+  let server: MonitoringServer;
 
   beforeAll(async () => {
-    slack = createServer(async (request, response) => {
-      const body = await text(request);
-      const status = answers.shift() ?? 200;
-      if (status === 200) messages.push(body);
-      else refused.push(status);
-      response.writeHead(status).end();
-    });
-    slack.listen(0, '127.0.0.1');
-    await once(slack, 'listening');
-    folder = await mkdtemp(path.join(tmpdir(), 'order-delivery-'));
-    const config = path.join(folder, 'alertmanager.yml');
-    const slackUrl = `http://127.0.0.1:${(slack.address() as AddressInfo).port}/`;
+    slack = await startSlack();
     // A minute of the escalation is a second.
-    const delivery = { slack: { url: slackUrl }, timeScale: 1 / 60 };
-    await writeFile(config, stringify(alertmanagerConfig(readContacts(), delivery)));
-    const [port = 0] = await freePorts(1);
-    url = `http://127.0.0.1:${port}`;
-    server = spawn(
-      alertmanager.program ?? '',
-      [
-        `--config.file=${config}`,
-        `--storage.path=${folder}`,
-        `--web.listen-address=127.0.0.1:${port}`,
-        '--cluster.listen-address=',
-      ],
-      { stdio: 'ignore' },
-    );
-    await eventually(async () => expect((await fetch(`${url}/-/ready`)).ok).toBe(true), 60_000);
+    const delivery = { slack: { url: slack.url }, timeScale: 1 / 60 };
+    server = await startAlertmanager(alertmanagerConfig(readContacts(), delivery));
   });
   afterAll(async () => {
-    if (server?.exitCode === null) {
-      server.kill('SIGTERM');
-      await once(server, 'exit');
-    }
-    slack?.close();
-    await rm(folder, { recursive: true });
+    await server?.[Symbol.asyncDispose]();
+    await slack?.[Symbol.asyncDispose]();
   });
 
   it('reach Slack after it answered 500 and 429, are told to the next tier, and resolve', async () => {
-    answers.push(500, 429);
+    slack.answers.push(500, 429);
     const alert = {
       labels: {
         alertname: 'NothingConsumed',
@@ -77,7 +34,7 @@ describe.skipIf(!alertmanager.program)(`messages of a real Alertmanager (${alert
       annotations: { summary: 'Orders wait.', description: '120 orders wait.' },
     };
     const tell = (endsAt: number) =>
-      fetch(`${url}/api/v2/alerts`, {
+      fetch(`${server.url}/api/v2/alerts`, {
         method: 'POST',
         headers: { 'content-type': 'application/json' },
         body: JSON.stringify([{ ...alert, endsAt: new Date(endsAt).toISOString() }]),
@@ -85,20 +42,46 @@ describe.skipIf(!alertmanager.program)(`messages of a real Alertmanager (${alert
     expect((await tell(Date.now() + 600_000)).ok).toBe(true);
 
     const to = (channel: string, state: string) =>
-      messages.filter(
-        (message) => message.includes(channel) && message.includes(`${state}: NothingConsumed`),
+      slack.messages.filter(
+        (message) => message.channel === channel && message.title.startsWith(`${state}: NothingConsumed`),
       );
     await eventually(() => {
       expect(to('#devops-alerts', 'CRITICAL')).not.toEqual([]);
       expect(to('#backend-support', 'CRITICAL')).not.toEqual([]);
     }, 60_000);
-    expect(refused).toEqual([500, 429]);
-    expect(to('#devops-alerts', 'CRITICAL')[0]).toContain('120 orders wait.');
+    expect(slack.refused).toEqual([500, 429]);
+    expect(to('#devops-alerts', 'CRITICAL')[0]?.text).toContain('120 orders wait.');
 
     expect((await tell(Date.now() - 1)).ok).toBe(true);
     await eventually(() => {
       expect(to('#devops-alerts', 'Resolved')).not.toEqual([]);
       expect(to('#backend-support', 'Resolved')).not.toEqual([]);
     }, 60_000);
+  });
+
+  it('say what it means for customers also where two alerts of one message mean something else', async () => {
+    const labels = {
+      alertname: 'SqsUnavailable',
+      severity: 'critical',
+      urgency: 'critical',
+      service: 'order-producer',
+    };
+    const alerts = ['Customers cannot place orders.', 'Orders wait.'].map((summary, index) => ({
+      labels: { ...labels, rule: String(index) },
+      annotations: { summary, description: `figure ${index}` },
+    }));
+    await fetch(`${server.url}/api/v2/alerts`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify(alerts),
+    });
+    const { text } = await eventually(() => {
+      const message = slack.messages.find(({ title }) => title === 'CRITICAL: SqsUnavailable');
+      if (!message) throw new Error('no message');
+      return message;
+    }, 60_000);
+    expect(text).toMatch(/^(Customers cannot place orders|Orders wait)\.\n/);
+    expect(text).toContain('figure 0');
+    expect(text).toContain('figure 1');
   });
 });

@@ -1,15 +1,10 @@
-import { type ChildProcess, spawn } from 'node:child_process';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { SendMessageCommand } from '@aws-sdk/client-sqs';
 import { findQueueUrl } from '@orders/shared/sqs/queue-admin.ts';
 import { anOrderRequest } from '@orders/shared/testing/orders.ts';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { stringify } from 'yaml';
-import { freePorts } from '../../dev/port-owner.ts';
 import { sqsClient } from '../../test/support/backends.ts';
 import { eventually } from '../../test/support/eventually.ts';
 import { type Pair, post, startPair } from '../../test/support/pair.ts';
@@ -17,6 +12,7 @@ import { PLATFORM_METRICS } from '../metrics-page.ts';
 import { DASHBOARDS } from '../panels.ts';
 import { prometheusConfig } from '../prometheus.ts';
 import { RECORDING_RULES } from '../rules.ts';
+import { ask, type MonitoringServer, startPrometheus } from './servers.ts';
 import { findTool, ROOT } from './tools.ts';
 
 const prometheus = findTool('prometheus');
@@ -29,32 +25,13 @@ const ONLY_WITH: Readonly<Record<string, string>> = {
 describe.skipIf(!prometheus.program)(`panels on a real Prometheus (${prometheus.reason})`, () => {
   let pair: Pair;
   let platform: Server;
-  let folder: string;
-  let server: ChildProcess;
-  let url: string;
+  let prometheusServer: MonitoringServer;
   let traffic: NodeJS.Timeout;
 
-  const ask = async (query: string): Promise<unknown[]> => {
-    const answer = await fetch(`${url}/api/v1/query`, {
-      method: 'POST',
-      body: new URLSearchParams({ query }),
-    });
-    const { status, error, data } = (await answer.json()) as {
-      status: string;
-      error?: string;
-      data?: { result: unknown[] };
-    };
-    if (status !== 'success' || !data) throw new Error(`${query}: ${error}`);
-    return data.result;
-  };
-
   beforeAll(async () => {
-    folder = await mkdtemp(path.join(tmpdir(), 'order-panels-'));
     pair = await startPair({ QUEUE_SAMPLE_SECONDS: '1' });
     platform = createServer((_request, response) => response.end(platformSeries()));
     await new Promise<void>((resolve) => platform.listen(0, '127.0.0.1', resolve));
-    const [port = 0] = await freePorts(1);
-    url = `http://127.0.0.1:${port}`;
     const address = (of: string) => new URL(of).host;
     const config = prometheusConfig({
       targets: [
@@ -67,17 +44,7 @@ describe.skipIf(!prometheus.program)(`panels on a real Prometheus (${prometheus.
       scrapeInterval: '1s',
       evaluationInterval: '1s',
     });
-    const file = path.join(folder, 'prometheus.yml');
-    await writeFile(file, stringify(config));
-    server = spawn(
-      prometheus.program ?? '',
-      [
-        `--config.file=${file}`,
-        `--storage.tsdb.path=${path.join(folder, 'data')}`,
-        `--web.listen-address=127.0.0.1:${port}`,
-      ],
-      { stdio: 'ignore' },
-    );
+    prometheusServer = await startPrometheus(config);
     const client = sqsClient({ AWS_ENDPOINT_URL: pair.endpoint });
     const queueUrl = await findQueueUrl(client, 'order-queue');
     // Something of everything: an order, one that is refused, one that is rejected.
@@ -91,14 +58,9 @@ describe.skipIf(!prometheus.program)(`panels on a real Prometheus (${prometheus.
   });
   afterAll(async () => {
     clearInterval(traffic);
-    if (server) {
-      const ended = new Promise((resolve) => server.once('exit', resolve));
-      server.kill();
-      await ended;
-    }
+    await prometheusServer?.[Symbol.asyncDispose]();
     platform?.close();
     await pair?.[Symbol.asyncDispose]();
-    await rm(folder, { recursive: true });
   });
 
   const queries = DASHBOARDS.flatMap(({ title: dashboard, rows }) =>
@@ -113,7 +75,7 @@ describe.skipIf(!prometheus.program)(`panels on a real Prometheus (${prometheus.
     '$dashboard: $title, $legend',
     async ({ expr }) => {
       const query = expr.replaceAll('$namespace', '.*').replaceAll('$__rate_interval', '1m');
-      await eventually(async () => expect(await ask(query)).not.toEqual([]), 60_000);
+      await eventually(async () => expect(await ask(prometheusServer.url, query)).not.toEqual([]), 60_000);
     },
   );
 
@@ -121,13 +83,13 @@ describe.skipIf(!prometheus.program)(`panels on a real Prometheus (${prometheus.
     '%s, which needs %s, is a query that Prometheus understands',
     async (title) => {
       for (const { expr } of queries.filter((query) => query.title === title))
-        expect(await ask(expr.replaceAll('$namespace', '.*'))).toEqual([]);
+        expect(await ask(prometheusServer.url, expr.replaceAll('$namespace', '.*'))).toEqual([]);
     },
   );
 
   // Ratios over a day need no day: Prometheus takes what it has.
   it.each(RECORDING_RULES)('recorded: $record', { timeout: 150_000 }, async ({ record }) => {
-    await eventually(async () => expect(await ask(record)).not.toEqual([]), 120_000);
+    await eventually(async () => expect(await ask(prometheusServer.url, record)).not.toEqual([]), 120_000);
   });
 });
 

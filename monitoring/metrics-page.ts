@@ -30,6 +30,7 @@ export function serviceMetrics(): Map<string, Metric> {
   registerGauges(consumer, {
     leases: { size: 0 },
     workLimit: { value: 0 },
+    consumption: { pause: undefined },
     store: { pool: () => undefined },
   });
   const metrics = new Map<string, Metric>();

@@ -74,6 +74,7 @@ export const DASHBOARDS: readonly Dashboard[] = [
               { expr: depth(QUEUES.orders, 'in_flight'), legend: 'in flight' },
               { expr: `sum (${select('sqs_leases_in_flight')})`, legend: 'leases' },
               { expr: `sum (${select('sqs_work_limit')})`, legend: 'most at once' },
+              { expr: `sum (${select('sqs_consumption_paused')})`, legend: 'consumers that are paused' },
             ],
           },
           {

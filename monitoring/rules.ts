@@ -164,6 +164,17 @@ export const ALERT_RULES: readonly AlertRule[] = [
     dashboard: 'orders',
   },
   {
+    alert: 'ConsumptionPaused',
+    expr: 'sum by (namespace) (sqs_consumption_paused) > 0',
+    for: FIELD.consumptionPaused,
+    severity: 'warning',
+    urgency: 'medium',
+    summary:
+      'Orders are accepted, and stored later or not at all: consuming was paused, and nobody has resumed it.',
+    description: `{{ $value }} consumers have been paused for ${FIELD.consumptionPaused.replace('m', ' minutes')}.`,
+    dashboard: 'orders',
+  },
+  {
     alert: 'OrdersDelayed',
     expr: `max by (namespace) (sqs_oldest_message_age_seconds) > ${RULES.delaySeconds.critical}`,
     for: '1m',

@@ -60,6 +60,8 @@ export const FIELD = {
   inFlight: 100_000,
   /** The DLQ keeps a message for 14 days from its first send, of which the order queue may have used 4. */
   deadLettersUnattended: '7d',
+  /** A pause that is longer may be one that was forgotten. */
+  consumptionPaused: '15m',
   leasesLostPer10m: 5,
   settleErrorsPer10m: 10,
   sqsErrorShare: 0.5,

@@ -18,6 +18,8 @@ const RIGHT: Record<string, string[]> = {
   'npm run assign-client --': ['web-shop'],
   'npm run capacity --': ['--orders-per-second=5000'],
   'scripts/ack.sh': ['production', 'orders-at-risk'],
+  'scripts/consumption.sh': ['pause', 'dev'],
+  'scripts/log-level.sh': ['order-consumer', 'dev'],
   'scripts/deploy.sh': ['staging', '--image-tag=1'],
   'scripts/rollback.sh': ['staging'],
   'scripts/verify-deployment.sh': ['staging'],

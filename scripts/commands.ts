@@ -15,9 +15,11 @@ import { command as capacity } from './capacity.ts';
 import { command as imagesCheck } from './check-images.ts';
 import { command as clientKey } from './client-key.ts';
 import { type Command, defineCommand, flag } from './command.ts';
+import { command as consumption } from './consumption.ts';
 import { command as deploy } from './deploy.ts';
 import { command as dlq } from './dlq.ts';
 import { command as drDrill } from './dr-drill.ts';
+import { command as logLevel } from './log-level.ts';
 import { command as manageQueues } from './manage-queues.ts';
 import { command as reconcile } from './reconcile.ts';
 import { command as retention } from './retention.ts';
@@ -62,6 +64,8 @@ export const COMMANDS: readonly Command[] = [
   rollback,
   watchRelease,
   ack,
+  consumption,
+  logLevel,
   drDrill,
   faults,
   mutations,

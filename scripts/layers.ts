@@ -48,7 +48,10 @@ export const LAYERS: Readonly<Record<string, readonly string[]>> = {
   'consumer/config.ts': ['shared/runtime', 'shared/sqs', 'zod'],
   'consumer/domain': [...domainKnows, 'node:timers/promises'],
   'consumer/metrics.ts': ['consumer/domain', 'shared/runtime', 'shared/order'],
-  'consumer/http': ['consumer/domain', 'shared/auth/client.ts', 'shared/http', 'shared/order', 'zod'],
+  'consumer/http': [
+    ...['consumer/domain', 'shared/auth/client.ts', 'shared/http', 'shared/order'],
+    ...['shared/runtime/logger.ts', 'zod'],
+  ],
   'consumer/adapters': ['consumer/domain', 'shared/runtime', 'node:', 'pg'],
   'consumer/queue': [
     'consumer/domain',

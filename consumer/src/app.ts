@@ -1,10 +1,11 @@
 import { createAuthenticator } from '@orders/shared/auth/authenticator.ts';
 import { hasCipher, openMessageCipher } from '@orders/shared/encryption/message-cipher.ts';
 import { Health } from '@orders/shared/http/health.ts';
+import { logLevelRoutes } from '@orders/shared/http/log-level-routes.ts';
 import { createHttpServer, type HttpServerOptions, openPorts } from '@orders/shared/http/server.ts';
 import { MAX_ORDER_BYTES } from '@orders/shared/order/message.ts';
 import { hasApiDocs, managementPort } from '@orders/shared/runtime/config.ts';
-import { type Logger, libraryLogger, warnOfPlaintext } from '@orders/shared/runtime/logger.ts';
+import { auditLogger, type Logger, libraryLogger, warnOfPlaintext } from '@orders/shared/runtime/logger.ts';
 import type { FatalHandler } from '@orders/shared/runtime/service.ts';
 import { createSqsClient } from '@orders/shared/sqs/client.ts';
 import { explainSqsError, queueAttributes, resolveQueues } from '@orders/shared/sqs/queue-admin.ts';
@@ -15,6 +16,7 @@ import { type ConsumerConfig, databaseUrl, SHUTDOWN_RESERVE_MS } from './config.
 import { Condition } from './consume/condition.ts';
 import { KeyGate } from './consume/key-gate.ts';
 import { createOrderConsumer, createReceiveClient } from './create-order-consumer.ts';
+import { consumptionRoutes, consumptionState } from './http/consumption-routes.ts';
 import { orderRoutes } from './http/order-routes.ts';
 import { createConsumerMetrics, registerGauges } from './metrics.ts';
 import { auditQueues } from './queue/queue-audit.ts';
@@ -51,7 +53,7 @@ export async function startConsumer(
   const changed = new Condition();
   const decryption = hasCipher(config) ? await openDecryption() : undefined;
   const store = new OpeningOrderRepository();
-  const { consumer, repository, watchdog, leases, workLimit } = createOrderConsumer({
+  const { consumer, consumption, repository, watchdog, leases, workLimit } = createOrderConsumer({
     config,
     client,
     receiveClient,
@@ -66,7 +68,7 @@ export async function startConsumer(
     decryption,
     changed,
   });
-  registerGauges(metrics.registry, { leases, workLimit, store });
+  registerGauges(metrics.registry, { leases, workLimit, store, consumption });
 
   const health = new Health({
     live: () => watchdog.overdue().length === 0,
@@ -85,6 +87,8 @@ export async function startConsumer(
           details: { engine: config.DATABASE_URL.startsWith('sqlite:') ? 'sqlite' : 'postgres' },
         };
       },
+      // Not DOWN: whoever paused it wants the rest to go on.
+      consumption: () => ({ status: 'UP', details: consumptionState(consumption.pause) }),
       progress: () => {
         const overdue = watchdog.overdue();
         return overdue.length > 0 ? { status: 'DOWN', details: { overdue } } : { status: 'UP' };
@@ -109,6 +113,10 @@ export async function startConsumer(
     trustedProxies: config.TRUSTED_PROXIES,
     docs: hasApiDocs(config),
     managementPort: managementPort(config),
+    operations: async (app) => {
+      await logLevelRoutes(app, { logger });
+      await consumptionRoutes(app, { consumption, audit: auditLogger(logger) });
+    },
   };
   const app = await createHttpServer(http);
   await app.register(orderRoutes, { repository });

@@ -10,6 +10,7 @@ import { LeaseKeeper } from './consume/lease.ts';
 import { OrderConsumer } from './consume/order-consumer.ts';
 import { type ReadMessages, readMessages, readWith } from './consume/read-messages.ts';
 import { Admission } from './consume/receive/admission.ts';
+import { Consumption } from './consume/receive/consumption.ts';
 import { RECEIVE_MARGIN_MS } from './consume/receive/poller.ts';
 import { PollerScale } from './consume/receive/poller-scale.ts';
 import { WorkLimit } from './consume/receive/work-limit.ts';
@@ -102,6 +103,7 @@ export function createOrderConsumer(dependencies: OrderConsumerDependencies) {
     logger,
   });
   const watchdog = new Watchdog();
+  const consumption = new Consumption(changed);
   const workLimit = new WorkLimit(config.MIN_IN_WORK ?? config.MAX_IN_WORK, config.MAX_IN_WORK);
   const consumer = new OrderConsumer({
     ...dependencies,
@@ -128,6 +130,7 @@ export function createOrderConsumer(dependencies: OrderConsumerDependencies) {
       scale: new PollerScale(config.POLLERS),
       gate,
       keys: decryption?.gate,
+      consumption,
       limit: workLimit,
       changed,
     }),
@@ -139,7 +142,7 @@ export function createOrderConsumer(dependencies: OrderConsumerDependencies) {
     settler,
     fates,
   });
-  return { consumer, repository, gate, leases, failures, watchdog, workLimit };
+  return { consumer, consumption, repository, gate, leases, failures, watchdog, workLimit };
 }
 
 /**

@@ -46,6 +46,7 @@ export type ConsumerMetrics = CommonMetrics & {
 export type GaugeSources = {
   leases: { size: number };
   workLimit: { value: number };
+  consumption: { readonly pause: object | undefined };
   store: { pool: () => { total: number; idle: number; waiting: number } | undefined };
 };
 
@@ -60,7 +61,10 @@ function gauge(registry: Registry, name: string, help: string, value: () => numb
   });
 }
 
-export function registerGauges(registry: Registry, { leases, workLimit, store }: GaugeSources): void {
+export function registerGauges(
+  registry: Registry,
+  { leases, workLimit, consumption, store }: GaugeSources,
+): void {
   gauge(
     registry,
     'sqs_leases_in_flight',
@@ -68,6 +72,9 @@ export function registerGauges(registry: Registry, { leases, workLimit, store }:
     () => leases.size,
   );
   gauge(registry, 'sqs_work_limit', 'current maximum of messages in work', () => workLimit.value);
+  gauge(registry, 'sqs_consumption_paused', '1 while an operator has paused consuming, else 0', () =>
+    consumption.pause ? 1 : 0,
+  );
   new Gauge({
     name: 'store_pool_connections',
     help: 'connections to the database',

@@ -41,7 +41,8 @@ export type RunningPair = AsyncDisposable & {
   producer: ServiceProcess;
   stopConsumer: () => Promise<void>;
   startConsumer: () => Promise<void>;
-  consumerUrl: string;
+  /** Pauses the consumer, as scripts/consumption.sh does, or resumes it. */
+  setPaused: (paused: boolean) => Promise<void>;
   /** Puts messages into the order queue that are no orders, until what it returns is called; that empties the DLQ. */
   floodWithPoison: () => () => Promise<void>;
   /** Keeps everybody else from writing to the consumer's store until what it returns is called. */
@@ -135,7 +136,10 @@ export async function startRunningPair(): Promise<RunningPair> {
     slack,
     proxy,
     producer,
-    consumerUrl: consumer.url,
+    setPaused: async (paused) => {
+      const { status, body } = await post(`${consumer.url}/actuator/consumption`, { paused });
+      expect([status, body]).toEqual([200, expect.objectContaining({ paused })]);
+    },
     stopConsumer: () => consumer.stop(),
     startConsumer: async () => {
       consumer = service('consumer', consumerPort);

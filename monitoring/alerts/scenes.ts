@@ -37,6 +37,14 @@ export const SCENES: readonly Scene[] = [
     },
   },
   {
+    title: 'consuming paused, and forgotten',
+    rules: ['ConsumptionPaused medium', 'NothingConsumed critical'],
+    begin: async ({ setPaused }) => {
+      await setPaused(true);
+      return () => setPaused(false);
+    },
+  },
+  {
     title: 'SQS away',
     rules: ['SqsUnavailable critical', 'SqsUnavailable critical order-producer'],
     begin: async ({ proxy }) => {
@@ -53,8 +61,6 @@ const LONG_WINDOW = 'its window would be minutes long even when shortened';
 export const LEFT_OUT: Readonly<Record<string, string>> = {
   OrdersStoredLate: 'counts orders of hours and days, at least 1,000, stored more than 30 s late',
   RequestsBeyondObjective: 'counts at least 1,000 requests of hours and days',
-  NothingConsumed:
-    'no fault known here stops all outcomes and nothing else: SQS or the store away are told by name',
   OrdersDelayed: 'an order must be 5 minutes old, which no shorter window changes',
   'DeadLetters low': 'the critical rule of the same alert, which is driven, inhibits it',
   DeadLettersExpire: 'looks back seven days',

@@ -2,6 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { createAuthenticator } from '@orders/shared/auth/authenticator.ts';
 import { openMessageCipher } from '@orders/shared/encryption/message-cipher.ts';
 import { Health } from '@orders/shared/http/health.ts';
+import { logLevelRoutes } from '@orders/shared/http/log-level-routes.ts';
 import { createHttpServer, type HttpServerOptions, openPorts } from '@orders/shared/http/server.ts';
 import { MAX_ORDER_BYTES } from '@orders/shared/order/message.ts';
 import { createCircuitBreaker } from '@orders/shared/runtime/circuit-breaker.ts';
@@ -99,6 +100,7 @@ export async function startProducer(
     trustedProxies: config.TRUSTED_PROXIES,
     docs: hasApiDocs(config),
     managementPort: managementPort(config),
+    operations: (app) => logLevelRoutes(app, { logger }),
   };
   const app = await createHttpServer(http);
   await app.register(orderRoutes, {

@@ -4,7 +4,12 @@ import { expect, it } from 'vitest';
 import { LIMITS } from './limits.ts';
 
 const consumer = createConsumerMetrics('test').registry;
-registerGauges(consumer, { leases: { size: 0 }, workLimit: { value: 0 }, store: { pool: () => undefined } });
+registerGauges(consumer, {
+  leases: { size: 0 },
+  workLimit: { value: 0 },
+  consumption: { pause: undefined },
+  store: { pool: () => undefined },
+});
 const registries = [createProducerMetrics('test', () => 0).registry, consumer];
 
 it.each(LIMITS)(

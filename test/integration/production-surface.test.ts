@@ -125,12 +125,24 @@ describe('both services in production', () => {
   );
 
   test.each(['producer', 'consumer'] as const)(
-    "%s: on its management port are Prometheus's pages alone",
+    "%s: on its management port are Prometheus's pages, and what needs credentials",
     async (which) => {
       const base = pair?.managementUrls[which] ?? '';
       const routes = routesAt(base);
-      expect([...new Set(routes.map(({ url }) => url))].sort()).toEqual([...PROMETHEUS].sort());
-      for (const route of routes) expect([route, (await ask(base, route)).status]).toEqual([route, 200]);
+      const operations = ['/actuator/log-level', ...(which === 'consumer' ? ['/actuator/consumption'] : [])];
+      expect([...new Set(routes.map(({ url }) => url))].sort()).toEqual(
+        [...PROMETHEUS, ...operations].sort(),
+      );
+      const mayLook = { 'x-api-key': operator.key };
+      for (const route of routes) {
+        const isOpen = PROMETHEUS.includes(route.url);
+        expect([route, (await ask(base, route)).status]).toEqual([route, isOpen ? 200 : 401]);
+        if (!isOpen)
+          expect([route, (await ask(base, route, mayLook)).status]).toEqual([
+            route,
+            route.method === 'POST' ? 403 : 200,
+          ]);
+      }
     },
   );
 });

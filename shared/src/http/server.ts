@@ -5,6 +5,7 @@ import fastify, {
   type FastifyBaseLogger,
   type FastifyError,
   type FastifyInstance,
+  type FastifyPluginAsync,
   type FastifyReply,
   type FastifyRequest,
   type FastifySchemaCompiler,
@@ -77,6 +78,8 @@ export type HttpServerOptions = ActuatorOptions &
     trustedProxies: readonly string[];
     /** Whether /docs and /openapi.json are there. */
     docs: boolean;
+    /** Routes by which operators act on the service: on the management port where there is one. */
+    operations?: (app: HttpServer) => Promise<void>;
   };
 
 const REQUEST_TIMEOUT_MS = 30_000;
@@ -118,6 +121,8 @@ export async function createHttpServer(options: HttpServerOptions): Promise<Http
   const app = await createServer(options);
   if (options.docs) await showDocs(app, options);
   await app.register(actuator, options);
+  if (options.managementPort === undefined && options.operations)
+    await app.register(options.operations as FastifyPluginAsync);
   return app;
 }
 
@@ -289,8 +294,8 @@ export type OpenPorts = {
 };
 
 /**
- * Opens the port of the service and, with `managementPort`, one more, with Prometheus's pages alone. It asks nobody who
- * they are: a scraper has no key, so the network has to keep others away.
+ * Opens the port of the service and, with `managementPort`, one more, with Prometheus's pages and `operations` alone. For
+ * those pages it asks nobody who they are: a scraper has no key, so the network has to keep others away.
  * @throws {StartupError} when a port is taken or not allowed
  */
 export async function openPorts(
@@ -308,6 +313,7 @@ export async function openPorts(
   try {
     if (management && port !== undefined) {
       await management.register(prometheus, options);
+      if (options.operations) await management.register(options.operations as FastifyPluginAsync);
       await listen(management, { host, port, variable: 'MANAGEMENT_PORT' });
     }
     await listen(app, { host, ...own });

@@ -30,7 +30,7 @@ const listOf = <T extends z.ZodType<string, string>>(word: T) =>
     )
     .pipe(z.array(word));
 const isOrigin = (text: string) => URL.canParse(text) && new URL(text).origin === text;
-const logLevel = z.enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal']);
+export const logLevel = z.enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal']);
 
 export const AUTH_METHODS = ['none', 'api-key', 'jwt'] as const;
 export type AuthMethod = (typeof AUTH_METHODS)[number];

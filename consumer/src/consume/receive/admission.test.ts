@@ -3,6 +3,7 @@ import { describe, expect, test } from 'vitest';
 import { Condition } from '../condition.ts';
 import type { StoreGate } from '../store/store-gate.ts';
 import { Admission } from './admission.ts';
+import { Consumption } from './consumption.ts';
 import { PollerScale } from './poller-scale.ts';
 import { WorkLimit } from './work-limit.ts';
 
@@ -13,10 +14,12 @@ function anAdmission({ pollers = 2, limit = new WorkLimit(10, 10) } = {}) {
   const gate = { allowance: () => store.allowance, recordReceived: () => {} } as unknown as StoreGate;
   const scale = new PollerScale(pollers);
   for (let poller = 1; poller < pollers; poller++) scale.recordPoll({ asked: 1, received: 1 });
-  const admission = new Admission({ scale, gate, limit, changed });
+  const consumption = new Consumption(changed);
+  const admission = new Admission({ scale, gate, limit, consumption, changed });
   const stop = new AbortController();
   return {
     admission,
+    consumption,
     scale,
     stop,
     allow: (allowance: number) => {
@@ -28,6 +31,27 @@ function anAdmission({ pollers = 2, limit = new WorkLimit(10, 10) } = {}) {
 }
 
 describe('admission', () => {
+  test('while consuming is paused, grants no poll, takes no places, and grants one when it is resumed', async () => {
+    const { admission, consumption, request } = anAdmission();
+    expect(await request(0)).toBe(10);
+    expect(consumption.set(true, 'oncall')).toBe(true);
+    const waiting = request(0);
+    admission.release(10);
+    expect(consumption.set(true, 'another')).toBe(false);
+    expect(consumption.pause).toMatchObject({ by: 'oncall' });
+    expect(await Promise.race([waiting, setImmediate('waits')])).toBe('waits');
+    consumption.set(false, 'oncall');
+    expect(await waiting).toBe(10);
+  });
+
+  test('while consuming is paused, a stop ends the wait', async () => {
+    const { consumption, request, stop } = anAdmission();
+    consumption.set(true, undefined);
+    const waiting = request(0);
+    stop.abort();
+    expect(await waiting).toBe(0);
+  });
+
   test('when two pollers wait for the same places, one gets them and the other goes on waiting', async () => {
     const { admission, request, stop } = anAdmission();
     expect(await request(0)).toBe(10);

@@ -9,6 +9,8 @@ export type AdmissionOptions = {
   limit: WorkLimit;
   /** Open while messages can be decrypted; without one, none need to be. */
   keys?: { readonly open: boolean } | undefined;
+  /** Whether operators have paused it. */
+  consumption?: { readonly pause: object | undefined };
   /** The one that the gates notify. */
   changed: Condition;
 };
@@ -51,7 +53,8 @@ export class Admission {
   }
 
   #grant(poller: number, most: number): number | undefined {
-    const { scale, gate, keys, limit } = this.#options;
+    const { scale, gate, keys, consumption, limit } = this.#options;
+    if (consumption?.pause) return undefined;
     const allowed = scale.wants(poller) && keys?.open !== false ? Math.min(most, gate.allowance(poller)) : 0;
     if (allowed === 0) return undefined;
     const places = Math.min(allowed, limit.value - this.#placesTaken);

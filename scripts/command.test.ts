@@ -20,6 +20,7 @@ const RIGHT: Record<string, string[]> = {
   'scripts/ack.sh': ['production', 'orders-at-risk'],
   'scripts/consumption.sh': ['pause', 'dev'],
   'scripts/log-level.sh': ['order-consumer', 'dev'],
+  'scripts/diagnose.sh': ['dev'],
   'scripts/deploy.sh': ['staging', '--image-tag=1'],
   'scripts/rollback.sh': ['staging'],
   'scripts/verify-deployment.sh': ['staging'],

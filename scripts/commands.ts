@@ -17,6 +17,7 @@ import { command as clientKey } from './client-key.ts';
 import { type Command, defineCommand, flag } from './command.ts';
 import { command as consumption } from './consumption.ts';
 import { command as deploy } from './deploy.ts';
+import { command as diagnose } from './diagnose.ts';
 import { command as dlq } from './dlq.ts';
 import { command as drDrill } from './dr-drill.ts';
 import { command as logLevel } from './log-level.ts';
@@ -66,6 +67,7 @@ export const COMMANDS: readonly Command[] = [
   ack,
   consumption,
   logLevel,
+  diagnose,
   drDrill,
   faults,
   mutations,

@@ -19,13 +19,16 @@ describe('what operators do while the services run', { timeout: TIMEOUT_MS }, ()
   });
   afterAll(() => pair?.[Symbol.asyncDispose]());
 
-  async function run(script: string, ...args: string[]) {
+  async function run(script: string, ...words: (string | Record<string, string>)[]) {
+    const args = words.filter((word) => typeof word === 'string');
+    const env = words.filter((word) => typeof word !== 'string');
     const ports = {
       PRODUCER_PORT: new URL(pair.producerUrl).port,
       CONSUMER_PORT: new URL(pair.consumerUrl).port,
+      AWS_ENDPOINT_URL: pair.endpoint,
     };
     const answer = promisify(execFile)(process.execPath, [path.join(ROOT, script), ...args], {
-      env: { ...process.env, ...ports },
+      env: Object.assign({}, process.env, ports, ...env),
     });
     return answer.then(
       ({ stdout }) => ({ status: 0, stdout }),
@@ -97,6 +100,27 @@ describe('what operators do while the services run', { timeout: TIMEOUT_MS }, ()
     expect(pair.lines.filter(({ audit }) => audit === 'log-level')).toEqual([
       expect.objectContaining({ message: 'log level changed', level: 'INFO', logLevel: 'warn', minutes: 60 }),
     ]);
+  });
+
+  it('a bundle for whoever is called next has what both services and SQS say', async () => {
+    const { status, stdout } = await run('scripts/diagnose.ts', 'dev');
+    const bundle = JSON.parse(stdout);
+    expect([status, bundle]).toEqual([0, expect.objectContaining({ environment: 'dev' })]);
+    expect(bundle.producers['order-producer']).toMatchObject({
+      health: { status: 'UP' },
+      info: { build: { version: 'test' } },
+      metrics: expect.stringContaining('orders_accepted_total'),
+    });
+    expect(bundle.consumers['order-consumer']).toMatchObject({ consumption: { paused: false } });
+    expect(bundle.queues['order-queue']).toMatchObject({ VisibilityTimeout: '60' });
+  });
+
+  it('a bundle says what did not answer, and has the rest', async () => {
+    const { status, stdout } = await run('scripts/diagnose.ts', 'dev', { PRODUCER_PORT: '1' });
+    const bundle = JSON.parse(stdout);
+    expect(status).toBe(1);
+    expect(bundle.producers['order-producer'].health.error).toContain('order-producer does not answer');
+    expect(bundle.consumers['order-consumer'].health).toMatchObject({ status: 'UP' });
   });
 
   it.each([{ paused: 'yes' }, {}, { paused: true, for: 'ever' }])(

@@ -17,6 +17,7 @@ const RIGHT: Record<string, string[]> = {
   'scripts/retention.sh': ['--keep-days=400', '--archive=old.gz'],
   'npm run assign-client --': ['web-shop'],
   'npm run capacity --': ['--orders-per-second=5000'],
+  'npm run where-is --': ['019a0000-0000-7000-8000-000000000001', 'dev'],
   'scripts/ack.sh': ['production', 'orders-at-risk'],
   'scripts/consumption.sh': ['pause', 'dev'],
   'scripts/log-level.sh': ['order-consumer', 'dev'],

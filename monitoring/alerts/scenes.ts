@@ -46,7 +46,7 @@ export const SCENES: readonly Scene[] = [
   },
   {
     title: 'SQS away',
-    rules: ['SqsUnavailable critical', 'SqsUnavailable critical order-producer'],
+    rules: ['SqsUnavailable critical requests', 'SqsUnavailable critical order-producer breaker'],
     begin: async ({ proxy }) => {
       const fault = await proxy.inject({ kind: 'unreachable' });
       return fault.end;

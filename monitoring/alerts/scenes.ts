@@ -68,6 +68,7 @@ export const LEFT_OUT: Readonly<Record<string, string>> = {
   OrderRateLow: NEEDS_LOAD,
   ResponseSlow: NEEDS_LOAD,
   'ErrorShareHigh high order-producer': 'SqsUnavailable, which is driven, inhibits it',
+  KmsUnavailable: 'the pair runs without encryption: no KMS is at hand without containers',
   InFlightNearLimit: 'needs 100,000 messages in flight',
   LeasesLost: LONG_WINDOW,
   SettleErrors: LONG_WINDOW,

@@ -1,6 +1,13 @@
 import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import { App, type IPolicyValidationPlugin, type Stack, Validations } from 'aws-cdk-lib';
+import {
+  App,
+  CliCredentialsStackSynthesizer,
+  type IPolicyValidationPlugin,
+  RemovalPolicies,
+  type Stack,
+  Validations,
+} from 'aws-cdk-lib';
 import { ENVIRONMENTS, type EnvironmentName } from './environments.ts';
 import type { Settings } from './settings.ts';
 import { AccessStack } from './stacks/access.ts';
@@ -26,10 +33,16 @@ type Options = {
   outdir?: string | undefined;
   /** Look at what is synthesised, and fail it. */
   plugins?: readonly ((app: App) => IPolicyValidationPlugin)[];
+  /** For LocalStack 4.14: only what it has, with its files in this bucket, and nothing outlives its stack. */
+  standIn?: { bucket: string } | undefined;
 };
 
 /** All stacks of one environment. Asks AWS nothing. */
-export function createApp(name: EnvironmentName, settings: Settings, { outdir, plugins = [] }: Options = {}) {
+export function createApp(
+  name: EnvironmentName,
+  settings: Settings,
+  { outdir, plugins = [], standIn }: Options = {},
+) {
   const app = new App({
     // Exports keep CloudFormation from deleting what another stack uses, and every stand-in for AWS knows them. The
     // recommendation, `weak`, knows no such check.
@@ -37,10 +50,28 @@ export function createApp(name: EnvironmentName, settings: Settings, { outdir, p
     // The templates say the same on every machine.
     analyticsReporting: false,
     ...(outdir === undefined ? {} : { outdir }),
+    // A stand-in knows neither the roles nor the registry of `cdk bootstrap`.
+    ...(standIn
+      ? {
+          defaultStackSynthesizer: new CliCredentialsStackSynthesizer({
+            fileAssetsBucketName: standIn.bucket,
+          }),
+        }
+      : {}),
   });
-  const environment = ENVIRONMENTS[name];
-  const place: Place = { name, environment, settings };
+  const place: Place = { name, environment: ENVIRONMENTS[name], settings };
+  const stacks = standIn ? stacksOfStandIn(app, place) : stacksOf(app, place);
+  if (standIn) {
+    RemovalPolicies.of(app).destroy();
+    for (const stack of Object.values(stacks)) stack.terminationProtection = false;
+  }
+  if (plugins.length > 0) Validations.of(app).addPlugins(...plugins.map((create) => create(app)));
+  return { app, stacks };
+}
 
+type Stacks = Readonly<Record<string, Stack>>;
+
+function stacksOf(app: App, place: Place): Stacks {
   const logs = new LogsStack(app, place);
   const network = new NetworkStack(app, place, logs.network);
   const messaging = new MessagingStack(app, place);
@@ -60,7 +91,7 @@ export function createApp(name: EnvironmentName, settings: Settings, { outdir, p
     secretsKey: secrets.key,
     logs: logs.slack,
   });
-  const stacks: Readonly<Record<string, Stack>> = {
+  return {
     logs,
     network,
     messaging,
@@ -71,8 +102,26 @@ export function createApp(name: EnvironmentName, settings: Settings, { outdir, p
     compute,
     audit,
     observability,
-    ...(environment.hasRegistry ? { registry: new RegistryStack(app, place) } : {}),
+    ...(place.environment.hasRegistry ? { registry: new RegistryStack(app, place) } : {}),
   };
-  if (plugins.length > 0) Validations.of(app).addPlugins(...plugins.map((create) => create(app)));
-  return { app, stacks };
+}
+
+/** Of the same code. LocalStack 4.14 has no EKS, ECR, RDS, CloudTrail, dashboards or rules of security groups. */
+function stacksOfStandIn(app: App, place: Place): Stacks {
+  const logs = new LogsStack(app, place);
+  const messaging = new MessagingStack(app, place);
+  const secrets = new SecretsStack(app, place);
+  const access = new AccessStack(app, place, {
+    messaging,
+    secrets: [secrets.clients],
+    secretsKey: secrets.key,
+    logGroups: logs.ofAgent,
+  });
+  const observability = new ObservabilityStack(
+    app,
+    place,
+    { webhook: secrets.slackWebhook, secretsKey: secrets.key, logs: logs.slack },
+    { standIn: true },
+  );
+  return { logs, messaging, secrets, access, observability };
 }

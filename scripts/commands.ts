@@ -3,6 +3,7 @@ import { command as performanceTest } from '../bench/performance-test.ts';
 import { command as deadLetters } from '../dev/dead-letters.ts';
 import { command as demo } from '../dev/demo.ts';
 import { command as start } from '../dev/start.ts';
+import { bootstrap, deploy as deployInfra, diff } from '../infra/commands.ts';
 import { command as monitoring } from '../monitoring/start.ts';
 import { command as api } from '../test/api/fuzz.ts';
 import { command as faults } from '../test/faults/campaign.ts';
@@ -53,6 +54,9 @@ export const COMMANDS: readonly Command[] = [
   deadLetters,
   performanceTest,
   capacity,
+  bootstrap,
+  diff,
+  deployInfra,
   clientKey,
   manageQueues,
   dlq,

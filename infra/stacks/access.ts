@@ -32,6 +32,7 @@ export class AccessStack extends OrderStack {
   readonly consumer: PodRole;
   readonly keda: PodRole;
   readonly externalSecrets: PodRole;
+  readonly loadBalancers: PodRole;
   /** Of the add-ons `vpc-cni` and `amazon-cloudwatch-observability`, which bind them themselves. */
   readonly network: PodRole;
   readonly agent: PodRole;
@@ -58,6 +59,7 @@ export class AccessStack extends OrderStack {
         conditions: { StringEquals: { 'kms:ViaService': `secretsmanager.${this.region}.amazonaws.com` } },
       }),
     ]);
+    this.loadBalancers = this.loadBalancerRole();
     this.network = this.podRole(
       'network',
       'kube-system',
@@ -70,6 +72,93 @@ export class AccessStack extends OrderStack {
         "The add-on's own needs change with its version; AWS keeps this policy in step: https://docs.aws.amazon.com/eks/latest/userguide/cni-iam-role.html",
     });
     this.agent = this.agentRole(logGroups);
+  }
+
+  /**
+   * Of the AWS Load Balancer Controller. Narrower than its own policy
+   * (https://kubernetes-sigs.github.io/aws-load-balancer-controller/latest/deploy/installation/): load balancers for
+   * applications alone, of this cluster alone, and no rights on security groups: the network stack has them all.
+   */
+  private loadBalancerRole(): PodRole {
+    const arns = (...resources: string[]) =>
+      resources.map((resource) => this.formatArn({ service: 'elasticloadbalancing', resource }));
+    const actions = (...names: string[]) => names.map((name) => `elasticloadbalancing:${name}`);
+    const ofCluster = (key: 'RequestTag' | 'ResourceTag') => ({
+      [`aws:${key}/elbv2.k8s.aws/cluster`]: this.clusterName,
+    });
+    const owned = arns('loadbalancer/app/*', 'targetgroup/*');
+    const rules = arns('listener/app/*', 'listener-rule/app/*');
+    const controller = this.podRole('load-balancers', 'kube-system', 'aws-load-balancer-controller', [
+      new PolicyStatement({
+        actions: [
+          ...[
+            'AvailabilityZones',
+            'Instances',
+            'NetworkInterfaces',
+            'SecurityGroups',
+            'Subnets',
+            'Tags',
+            'Vpcs',
+          ].map((what) => `ec2:Describe${what}`),
+          ...actions('DescribeLoadBalancers', 'DescribeLoadBalancerAttributes', 'DescribeListeners'),
+          ...actions(
+            'DescribeListenerAttributes',
+            'DescribeListenerCertificates',
+            'DescribeRules',
+            'DescribeTags',
+          ),
+          ...actions('DescribeTargetGroups', 'DescribeTargetGroupAttributes', 'DescribeTargetHealth'),
+          ...actions('DescribeCapacityReservation'),
+        ],
+        resources: ['*'],
+      }),
+      new PolicyStatement({
+        actions: actions('CreateLoadBalancer', 'CreateTargetGroup', 'AddTags'),
+        resources: owned,
+        conditions: { StringEquals: ofCluster('RequestTag') },
+      }),
+      new PolicyStatement({
+        actions: [
+          ...actions('AddTags', 'RemoveTags', 'DeleteLoadBalancer', 'ModifyLoadBalancerAttributes'),
+          ...actions(
+            'SetIpAddressType',
+            'SetSecurityGroups',
+            'SetSubnets',
+            'CreateListener',
+            'DeleteTargetGroup',
+          ),
+          ...actions(
+            'ModifyTargetGroup',
+            'ModifyTargetGroupAttributes',
+            'RegisterTargets',
+            'DeregisterTargets',
+          ),
+        ],
+        resources: owned,
+        conditions: { StringEquals: ofCluster('ResourceTag') },
+      }),
+      // Listeners and rules of an earlier version of the controller have no tag.
+      new PolicyStatement({
+        actions: [
+          ...actions('AddTags', 'RemoveTags', 'DeleteListener', 'ModifyListener', 'ModifyListenerAttributes'),
+          ...actions('AddListenerCertificates', 'RemoveListenerCertificates'),
+          ...actions('CreateRule', 'ModifyRule', 'DeleteRule', 'SetRulePriorities'),
+        ],
+        resources: rules,
+      }),
+    ]);
+    const account = `arn:aws:elasticloadbalancing:${this.region}:<AWS::AccountId>`;
+    acknowledge(controller.role, {
+      'AwsSolutions-IAM5[Resource::*]':
+        'Descriptions of EC2 and of load balancers have no resource to name: https://docs.aws.amazon.com/service-authorization/latest/reference/list_awselasticloadbalancingv2.html',
+      ...Object.fromEntries(
+        ['loadbalancer/app/*', 'targetgroup/*', 'listener/app/*', 'listener-rule/app/*'].map((resource) => [
+          `AwsSolutions-IAM5[Resource::${account}:${resource}]`,
+          'The controller makes up the names. Of load balancers and target groups, the tag of the cluster is a condition.',
+        ]),
+      ),
+    });
+    return controller;
   }
 
   /** Narrower than CloudWatchAgentServerPolicy: these groups alone, and only metrics of containers. */

@@ -28,7 +28,7 @@ export class AuditStack extends OrderStack {
       alias: `alias/${trailName}`,
       description: 'Records of CloudTrail',
       enableKeyRotation: true,
-      removalPolicy: RemovalPolicy.RETAIN,
+      removalPolicy: RemovalPolicy.RETAIN_ON_UPDATE_OR_DELETE,
     });
     // https://docs.aws.amazon.com/awscloudtrail/latest/userguide/create-kms-key-policy-for-cloudtrail.html
     key.addToResourcePolicy(
@@ -54,7 +54,7 @@ export class AuditStack extends OrderStack {
       lifecycleRules: [
         { expiration: Duration.days(lockDays + 30), noncurrentVersionExpiration: Duration.days(1) },
       ],
-      removalPolicy: RemovalPolicy.RETAIN,
+      removalPolicy: RemovalPolicy.RETAIN_ON_UPDATE_OR_DELETE,
     });
     acknowledge(bucket, {
       'AwsSolutions-S1':

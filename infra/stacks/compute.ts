@@ -70,6 +70,7 @@ export class ComputeStack extends OrderStack {
       access.consumer,
       access.keda,
       access.externalSecrets,
+      access.loadBalancers,
     ])
       new CfnPodIdentityAssociation(this, `${namespace}-${serviceAccount}`, {
         clusterName: this.cluster.ref,

@@ -51,6 +51,31 @@ export class DeliveryStack extends OrderStack {
       }),
     ]);
     letSignIn(this.deploy);
+    // So that Slack hears of a release, by the rule in the stack observability.
+    this.deploy.addToPolicy(
+      new PolicyStatement({
+        actions: ['events:PutEvents'],
+        resources: [this.formatArn({ service: 'events', resource: 'event-bus', resourceName: 'default' })],
+        conditions: { StringEquals: { 'events:detail-type': 'Deployment Done' } },
+      }),
+    );
+    // For `npm run infra:diff -- --templates-only`.
+    this.deploy.addToPolicy(
+      new PolicyStatement({
+        actions: ['cloudformation:DescribeStacks', 'cloudformation:GetTemplate'],
+        resources: [
+          this.formatArn({
+            service: 'cloudformation',
+            resource: 'stack',
+            resourceName: `${this.named('*')}`,
+          }),
+        ],
+      }),
+    );
+    acknowledge(this.deploy, {
+      [`AwsSolutions-IAM5[Resource::arn:aws:cloudformation:${this.region}:<AWS::AccountId>:stack/${this.named('*')}]`]:
+        "Reads the templates of this environment's stacks, whose ARNs end in a random id.",
+    });
     if (name === 'production')
       this.rollback = this.workflowRole('rollback', inEnvironment('production-rollback'), findAndRedrive());
     if (name === 'staging') this.createTestRole(inEnvironment(name));

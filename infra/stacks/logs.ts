@@ -27,7 +27,7 @@ export class LogsStack extends OrderStack {
       alias: `alias/${this.named('logs')}`,
       description: 'Log groups',
       enableKeyRotation: true,
-      removalPolicy: RemovalPolicy.RETAIN,
+      removalPolicy: RemovalPolicy.RETAIN_ON_UPDATE_OR_DELETE,
     });
     // Only for log groups of this account:
     // https://docs.aws.amazon.com/AmazonCloudWatch/latest/logs/encrypt-log-data-kms.html
@@ -54,7 +54,7 @@ export class LogsStack extends OrderStack {
         // The values that CloudWatch knows: a wrong one fails the synthesis.
         retention: days as RetentionDays,
         encryptionKey: key,
-        removalPolicy: RemovalPolicy.RETAIN,
+        removalPolicy: RemovalPolicy.RETAIN_ON_UPDATE_OR_DELETE,
       });
     // Names that the agent and EKS use: https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/Container-Insights-setup-logs-FluentBit.html
     const insights = `/aws/containerinsights/${this.clusterName}`;

@@ -37,7 +37,7 @@ export class MessagingStack extends OrderStack {
         // Once a year. What an earlier key encrypted stays readable:
         // https://docs.aws.amazon.com/kms/latest/developerguide/rotate-keys.html
         enableKeyRotation: true,
-        removalPolicy: RemovalPolicy.RETAIN,
+        removalPolicy: RemovalPolicy.RETAIN_ON_UPDATE_OR_DELETE,
       });
     }
     if (place.environment.encryptsMessages) {
@@ -46,7 +46,7 @@ export class MessagingStack extends OrderStack {
         description: 'Orders in messages',
         enableKeyRotation: true,
         // With it, every order that is still in a queue would be gone.
-        removalPolicy: RemovalPolicy.RETAIN,
+        removalPolicy: RemovalPolicy.RETAIN_ON_UPDATE_OR_DELETE,
       });
       new StringParameter(this, 'MessageKeyParameter', {
         parameterName: `/orders/${place.name}/message-key`,
@@ -75,8 +75,9 @@ export class MessagingStack extends OrderStack {
       /^(\d+$|true$|false$|\{)/.test(value) ? JSON.parse(value) : value,
     ]);
     const queue = new CfnQueue(this, id, { queueName: name, ...Object.fromEntries(properties), ...more });
-    // A queue that is deleted takes its orders along.
-    queue.applyRemovalPolicy(RemovalPolicy.RETAIN);
+    // A queue that is deleted takes its orders along. One of a first deployment that failed is empty, and would be in the
+    // way of the next.
+    queue.applyRemovalPolicy(RemovalPolicy.RETAIN_ON_UPDATE_OR_DELETE);
     // manage-queues.sh leaves what CloudFormation owns.
     Tags.of(queue).add(OWNER_TAG, OWNER);
     if (this.key) queue.node.addDependency(this.key);

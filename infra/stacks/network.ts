@@ -96,8 +96,12 @@ export class NetworkStack extends OrderStack {
     this.database = group('Database', 'PostgreSQL');
     const endpoints = group('Endpoints', 'Interface endpoints of AWS services');
 
-    for (const client of clients)
-      loadBalancer.addIngressRule(Peer.ipv4(client), Port.tcp(80), 'Clients that place orders');
+    // By this name, the ingress asks for it: the controller has no rights to make groups of its own.
+    Tags.of(loadBalancer).add('Name', this.named('loadbalancer'));
+    for (const client of clients) {
+      loadBalancer.addIngressRule(Peer.ipv4(client), Port.tcp(PORTS.https), 'Clients that place orders');
+      loadBalancer.addIngressRule(Peer.ipv4(client), Port.tcp(80), 'Sent on to HTTPS');
+    }
     this.connect(loadBalancer, this.nodes, PORTS.producer, 'Orders, and health checks');
     this.connect(loadBalancer, this.nodes, PORTS.consumer, 'Look-ups, and health checks');
     // Pods share the group of their node. Which pod may reach which, and only Prometheus the management port, is for

@@ -24,7 +24,7 @@ export class SecretsStack extends OrderStack {
       alias: `alias/${this.named('secrets')}`,
       description: 'Secrets of the order pipeline',
       enableKeyRotation: true,
-      removalPolicy: RemovalPolicy.RETAIN,
+      removalPolicy: RemovalPolicy.RETAIN_ON_UPDATE_OR_DELETE,
     });
     this.clients = this.emptySecret(
       'Clients',
@@ -45,7 +45,7 @@ export class SecretsStack extends OrderStack {
       secretName: `orders/${this.place.name}/${name}`,
       description,
       encryptionKey: this.key,
-      removalPolicy: RemovalPolicy.RETAIN,
+      removalPolicy: RemovalPolicy.RETAIN_ON_UPDATE_OR_DELETE,
     });
     // Without this, a random text that nobody could use.
     (secret.node.defaultChild as CfnSecret).generateSecretString = undefined;
@@ -56,8 +56,9 @@ export class SecretsStack extends OrderStack {
 }
 
 /**
- * Refuses readers from other accounts, and roles of the other environment should both be in one account. This cannot let
- * anybody in: https://docs.aws.amazon.com/secretsmanager/latest/userguide/auth-and-access_resource-policies.html
+ * Refuses whoever reads or writes from another account, and roles of the other environment should both be in one account.
+ * This cannot let anybody in:
+ * https://docs.aws.amazon.com/secretsmanager/latest/userguide/auth-and-access_resource-policies.html
  */
 export function keepWithin(stack: OrderStack, secret: Secret): void {
   const refuse = (sid: string, conditions: Record<string, object>) =>
@@ -65,7 +66,9 @@ export function keepWithin(stack: OrderStack, secret: Secret): void {
       sid,
       effect: Effect.DENY,
       principals: [new AnyPrincipal()],
-      actions: ['secretsmanager:GetSecretValue'],
+      actions: ['GetSecretValue', 'PutSecretValue', 'UpdateSecret', 'DeleteSecret'].map(
+        (action) => `secretsmanager:${action}`,
+      ),
       // In a resource policy, the secret that it belongs to.
       resources: ['*'],
       conditions,

@@ -9,7 +9,7 @@ import { Architecture, Code, Function as Lambda, Runtime } from 'aws-cdk-lib/aws
 import type { LogGroup } from 'aws-cdk-lib/aws-logs';
 import type { ISecret } from 'aws-cdk-lib/aws-secretsmanager';
 import type { ITopic } from 'aws-cdk-lib/aws-sns';
-import { LambdaSubscription } from 'aws-cdk-lib/aws-sns-subscriptions';
+import { LambdaSubscription, SqsSubscription } from 'aws-cdk-lib/aws-sns-subscriptions';
 import { Queue, QueueEncryption } from 'aws-cdk-lib/aws-sqs';
 import type { OrderStack } from './order-stack.ts';
 
@@ -77,4 +77,14 @@ export function createSlackFunction(
   for (const topic of topics)
     topic.addSubscription(new LambdaSubscription(post, { deadLetterQueue: deadLetters }));
   return deadLetters;
+}
+
+/**
+ * For a stand-in without Lambda: a queue that gets what the function would be called with. A test hands it to the
+ * function's code.
+ */
+export function createSlackInbox(stack: OrderStack, topics: readonly ITopic[]): Queue {
+  const inbox = new Queue(stack, 'SlackInbox', { queueName: stack.named('slack-inbox') });
+  for (const topic of topics) topic.addSubscription(new SqsSubscription(inbox));
+  return inbox;
 }

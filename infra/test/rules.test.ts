@@ -145,7 +145,8 @@ function lint(args: string[]): string {
   }
 }
 
-const EXAMPLES = ['123456789012', '111122223333'];
+/** AWS's own examples, and the account of LocalStack. */
+const EXAMPLES = ['123456789012', '111122223333', '000000000000'];
 it('no account, key or value of a secret is in the code', () => {
   const files = globSync('**/*.{ts,json,yaml}', {
     cwd: path.join(import.meta.dirname, '..'),
@@ -155,7 +156,6 @@ it('no account, key or value of a secret is in the code', () => {
   for (const file of files) {
     const text = readFileSync(path.join(import.meta.dirname, '..', file), 'utf8');
     const accounts = text.match(/\b\d{12}\b/g) ?? [];
-    // AWS's own examples.
     expect({ file, accounts: accounts.filter((account) => !EXAMPLES.includes(account)) }).toEqual({
       file,
       accounts: [],

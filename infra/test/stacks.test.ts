@@ -6,6 +6,7 @@ import { RIGHTS as DLQ } from '../../scripts/dlq.ts';
 import type { SqsRights } from '../../scripts/sqs-tool.ts';
 import { ENVIRONMENTS, type EnvironmentName } from '../environments.ts';
 import { KEDA_RIGHTS, MESSAGE_KEY_RIGHTS, SERVICE_RIGHTS } from '../rights.ts';
+import { COPIES } from '../stacks/registry.ts';
 import { THRESHOLDS } from '../thresholds.ts';
 import {
   allowedTo,
@@ -78,7 +79,8 @@ describe.each(both)('queues of %s', (name) => {
   });
 
   it('outlive their stack', () => {
-    for (const { DeletionPolicy } of [queue(), deadLetterQueue()]) expect(DeletionPolicy).toBe('Retain');
+    for (const { DeletionPolicy } of [queue(), deadLetterQueue()])
+      expect(DeletionPolicy).toBe('RetainExceptOnCreate');
   });
 
   it('come with a key for the orders in their messages, in production, that outlives the stack and whose ARN is told', () => {
@@ -86,7 +88,9 @@ describe.each(both)('queues of %s', (name) => {
       ({ Properties }) => Properties['Name'] === `/orders/${name}/message-key`,
     );
     const keys = ofType(name, 'AWS::KMS::Key').filter(({ id }) => id.startsWith('MessageKey'));
-    expect(keys.map(({ DeletionPolicy }) => DeletionPolicy)).toEqual(name === 'production' ? ['Retain'] : []);
+    expect(keys.map(({ DeletionPolicy }) => DeletionPolicy)).toEqual(
+      name === 'production' ? ['RetainExceptOnCreate'] : [],
+    );
     expect(parameters.map(({ Properties }) => Properties['Value'])).toEqual(
       keys.map(({ id }) => `<${id}.Arn>`),
     );
@@ -159,6 +163,7 @@ describe.each(both)('network of %s', (name) => {
     expect(connections(name)).toEqual(
       [
         `10.${name === 'staging' ? 20 : 30}.0.0/16 -> LoadBalancer 80`,
+        `10.${name === 'staging' ? 20 : 30}.0.0/16 -> LoadBalancer 443`,
         'LoadBalancer -> Nodes 8080',
         'LoadBalancer -> Nodes 8081',
         'Nodes -> Nodes all',
@@ -283,8 +288,11 @@ describe.each(both)('secrets of %s', (name) => {
       expect(Properties['BlockPublicPolicy']).toBe(true);
       const statements = statementsIn(Properties['ResourcePolicy']);
       expect(statements.every(({ Effect }) => Effect === 'Deny')).toBe(true);
-      const reads = statements.filter(({ Action }) => Action === 'secretsmanager:GetSecretValue');
-      expect(reads.map(({ Condition }) => Condition)).toEqual([
+      const refused = ['DeleteSecret', 'GetSecretValue', 'PutSecretValue', 'UpdateSecret'];
+      const ours = statements.filter(({ Action }) => Action.includes('secretsmanager:GetSecretValue'));
+      for (const { Action } of ours)
+        expect(Action).toEqual(refused.map((action) => `secretsmanager:${action}`));
+      expect(ours.map(({ Condition }) => Condition)).toEqual([
         { StringNotEquals: { 'aws:PrincipalAccount': '<AWS::AccountId>' } },
         {
           StringNotEquals: { 'aws:PrincipalTag/order-pipeline/environment': name },
@@ -357,6 +365,26 @@ describe.each(both)('roles of pods in %s', (name) => {
     expect(readable).toEqual([expect.stringMatching(/<Clients/), expect.stringMatching(/<SecretAttachment/)]);
   });
 
+  it('the load balancer controller changes load balancers of its cluster alone, and no security group', () => {
+    const rights = allowedTo(name, `orders-${name}-load-balancers`);
+    const changing = rights.filter((right) => !/^(ec2|elasticloadbalancing):Describe/.test(right));
+    for (const right of changing)
+      expect(right).toMatch(
+        /^elasticloadbalancing:\w+ arn:aws:elasticloadbalancing:ap-northeast-2:<AWS::AccountId>:(loadbalancer\/app|targetgroup|listener\/app|listener-rule\/app)\/\*$/,
+      );
+    const { id, stack } = theOnly(name, 'AWS::IAM::Role', { RoleName: `orders-${name}-load-balancers` });
+    const statements = ofType(name, 'AWS::IAM::Policy')
+      .filter(
+        ({ Properties, stack: of }) => of === stack && (Properties['Roles'] as string[]).includes(`<${id}>`),
+      )
+      .flatMap(({ Properties }) => statementsIn(Properties['PolicyDocument']))
+      .filter(({ Resource }) => [Resource].flat().some((arn) => arn?.includes('loadbalancer/app')));
+    expect(statements.map(({ Condition }) => Condition)).toEqual([
+      { StringEquals: { 'aws:RequestTag/elbv2.k8s.aws/cluster': `orders-${name}` } },
+      { StringEquals: { 'aws:ResourceTag/elbv2.k8s.aws/cluster': `orders-${name}` } },
+    ]);
+  });
+
   it('are handed out to pods of one service account of one cluster', () => {
     const trust = (role: string) =>
       statementsIn(
@@ -369,6 +397,7 @@ describe.each(both)('roles of pods in %s', (name) => {
       ['consumer', name, 'order-consumer'],
       ['keda', 'keda', 'keda-operator'],
       ['secrets', 'external-secrets', 'external-secrets'],
+      ['load-balancers', 'kube-system', 'aws-load-balancer-controller'],
     ] as const) {
       const statements = trust(role);
       expect(statements.flatMap(({ Action }) => Action).toSorted()).toEqual([
@@ -432,7 +461,12 @@ describe("the pipeline's roles", () => {
     const find = `eks:DescribeCluster arn:aws:eks:ap-northeast-2:<AWS::AccountId>:cluster/orders-${name}`;
     const redrive = [...sqsRights(DLQ.redrive), find].toSorted();
     const deploy = withoutKey(allowedTo(name, `orders-${name}-deploy`));
-    expect(deploy.filter((right) => !right.startsWith('ecr:'))).toEqual(redrive);
+    const [events, stacks] = [
+      'events:PutEvents arn:aws:events:ap-northeast-2:<AWS::AccountId>:event-bus/default',
+      `arn:aws:cloudformation:ap-northeast-2:<AWS::AccountId>:stack/orders-${name}-*`,
+    ];
+    const tells = [events, `cloudformation:DescribeStacks ${stacks}`, `cloudformation:GetTemplate ${stacks}`];
+    expect(deploy.filter((right) => !right.startsWith('ecr:'))).toEqual([...redrive, ...tells].toSorted());
     if (name === 'production')
       expect(withoutKey(allowedTo(name, 'orders-production-rollback'))).toEqual(redrive);
   });
@@ -455,6 +489,7 @@ it('the registry keeps tags as they are, and scans; production has it', () => {
   expect(repositories.map(({ RepositoryName }) => RepositoryName)).toEqual([
     'order-producer',
     'order-consumer',
+    ...COPIES,
   ]);
   for (const repository of repositories)
     expect(repository).toMatchObject({
@@ -532,7 +567,7 @@ describe.each(both)('audit of %s', (name) => {
       KMSKeyId: expect.stringMatching(/^<Key\w*\.Arn>$/),
     });
     expect(theOnly(name, 'AWS::S3::Bucket')).toMatchObject({
-      DeletionPolicy: 'Retain',
+      DeletionPolicy: 'RetainExceptOnCreate',
       Properties: {
         ObjectLockEnabled: true,
         ObjectLockConfiguration: {

@@ -287,17 +287,3 @@ it('each service calls of KMS what its role in infra/rights.ts allows, and nothi
   });
   await consumer.stop();
 });
-
-it("the pipeline's role may do to SQS what a redrive calls, and nothing else", async () => {
-  const page = await readFile(path.join(ROOT, 'docs', 'first-deployment.md'), 'utf8');
-  const [, redrive = ''] = /redrive="\n([\s\S]*?)"\n/.exec(page) ?? [];
-  const policy = redrive.replaceAll('\\"', '"').replaceAll('$SQS', 'arn:aws:sqs:ap-northeast-2:1');
-  const allowed = (JSON.parse(`[${policy}]`) as { Action: string | string[]; Resource: string | string[] }[])
-    .flatMap(({ Action, Resource }) =>
-      [Action]
-        .flat()
-        .flatMap((action) => [Resource].flat().map((resource) => `${action} ${resource.split(':').at(-1)}`)),
-    )
-    .filter((right) => right.startsWith('sqs:'));
-  expect(allowed.map((right) => right.replace('sqs:', '')).toSorted()).toEqual(asCalled(DLQ.redrive));
-});

@@ -4,7 +4,12 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { ListQueuesCommand } from '@aws-sdk/client-sqs';
-import { commonFields, type Environment, loadConfig } from '@orders/shared/runtime/config.ts';
+import {
+  commonFields,
+  type Environment,
+  emulatorCredentials,
+  loadConfig,
+} from '@orders/shared/runtime/config.ts';
 import { createLogger } from '@orders/shared/runtime/logger.ts';
 import { createSqsClient } from '@orders/shared/sqs/client.ts';
 import { Client } from 'pg';
@@ -135,6 +140,12 @@ export const BACKENDS = {
   },
 } satisfies Record<string, Backend>;
 
+/** For programs that know no emulator: no stand-in compares them. */
+export const EMULATOR_VARIABLES = {
+  AWS_ACCESS_KEY_ID: emulatorCredentials.accessKeyId,
+  AWS_SECRET_ACCESS_KEY: emulatorCredentials.secretAccessKey,
+};
+
 export const LOCALSTACK_4 = 'localstack/localstack:4.14.0';
 const LOCALSTACK_3 = 'localstack/localstack:3.4';
 export const POSTGRES = 'postgres:17';
@@ -166,13 +177,26 @@ async function startEmbedded(): Promise<RunningBackend> {
 /** Its published port is chosen beforehand: the engine's own choice would change with each restart. */
 export async function startLocalStack(
   image: string,
-  { network, alias = 'sqs' }: { network?: StartedNetwork; alias?: string } = {},
+  {
+    network,
+    alias = 'sqs',
+    environment = {},
+    files = [],
+  }: {
+    network?: StartedNetwork;
+    alias?: string;
+    environment?: Readonly<Record<string, string>>;
+    files?: { content: string; target: string }[];
+  } = {},
 ): Promise<RunningBackend> {
   const port = await new RandomPortGenerator().generatePort();
   const container = new LoopbackContainer(image)
-    .withEnvironment({ SERVICES: 'sqs,kms' })
+    .withEnvironment({ SERVICES: 'sqs,kms', ...environment })
+    .withCopyContentToContainer(files)
     .withExposedPorts({ container: 4566, host: port })
-    .withWaitStrategy(Wait.forListeningPorts());
+    .withWaitStrategy(Wait.forListeningPorts())
+    // LocalStack takes a few seconds, and minutes on a machine that is busy.
+    .withStartupTimeout(150_000);
   const started = await (network
     ? container.withNetwork(network).withNetworkAliases(alias)
     : container

@@ -99,6 +99,12 @@ const TRIALS: Trial[] = [
   },
   { command: /^scripts\/(deploy|rollback)\.sh /, and: '--dry-run', ...NO_CLUSTER },
   { command: /^scripts\/verify-deployment\.sh /, ...NO_CLUSTER },
+  { command: /^\.ci\/infra-diff /, env: { INFRA_ACCOUNT: '' }, says: /the infrastructure is not compared/ },
+  {
+    command: /^\.ci\/tell-deployed /,
+    env: { AWS_ENDPOINT_URL: 'http://127.0.0.1:1', AWS_REGION: 'ap-northeast-2', AWS_MAX_ATTEMPTS: '1' },
+    says: /^::warning::the event that v2 is deployed to \w+ was not sent$/m,
+  },
   { command: /^\.ci\/roll-back /, env: { ROLL_BACK_PAUSES: '0' }, ...NO_CLUSTER },
   {
     command: /^scripts\/performance-test\.sh --namespace=/,

@@ -17,6 +17,7 @@ import {
   findQueueUrl,
   type QueueChange,
   queueAttributes,
+  queueDrift,
   resolveQueues,
 } from './queue-admin.ts';
 import { deadLetterQueueDefinition, orderQueueDefinition } from './queues.ts';
@@ -52,6 +53,20 @@ describe('queues', () => {
     ORDER_QUEUE_NAME: names.queue,
     ORDER_DLQ_NAME: names.deadLetterQueue,
     ...overrides,
+  });
+
+  it('queueDrift, of a queue that was changed, says what differs and leaves it; of no queue, is undefined', async () => {
+    const definition = deadLetterQueueDefinition('dev', names.deadLetterQueue);
+    expect(await queueDrift(client, definition)).toBeUndefined();
+    const { deadLetterQueue } = await ensureQueues(client, 'dev', names);
+    expect(await queueDrift(client, definition)).toEqual([]);
+    const Attributes = { VisibilityTimeout: '7', Policy: '{"Statement":[]}' };
+    await client.send(new SetQueueAttributesCommand({ QueueUrl: deadLetterQueue.url, Attributes }));
+    const wanted = definition.attributes.VisibilityTimeout;
+    expect(await queueDrift(client, definition)).toEqual([
+      { attribute: 'VisibilityTimeout', found: '7', wanted },
+    ]);
+    expect(await queueAttributes(client, deadLetterQueue.url)).toMatchObject({ VisibilityTimeout: '7' });
   });
 
   describe('ensureQueues', () => {

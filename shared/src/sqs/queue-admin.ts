@@ -158,6 +158,20 @@ function sameRedrivePolicy(found: string, wanted: string): boolean {
   return a?.deadLetterTargetArn === b?.deadLetterTargetArn && a?.maxReceiveCount === b?.maxReceiveCount;
 }
 
+/**
+ * How a queue differs from its definition, with another key than the definition's. Changes nothing.
+ * @returns undefined if there is no queue of that name
+ */
+export async function queueDrift(
+  client: SQSClient,
+  { name, attributes }: QueueDefinition,
+): Promise<Difference<string | undefined>[] | undefined> {
+  const url = await findQueueUrl(client, name);
+  if (url === undefined) return undefined;
+  const { drift, left } = compare(attributes, await queueAttributes(client, url));
+  return [...drift, ...left.filter(({ wanted }) => wanted !== undefined)];
+}
+
 /** Undefined if there is no queue of that name. */
 export async function findQueueUrl(client: SQSClient, name: string): Promise<string | undefined> {
   try {

@@ -56,7 +56,7 @@ export const LAYERS: Readonly<Record<string, readonly string[]>> = {
   'consumer/queue': [
     'consumer/domain',
     ...['consumer/metrics.ts', 'shared/runtime', 'shared/sqs'],
-    ...['@aws-sdk/client-sqs', 'zod'],
+    ...['node:crypto', '@aws-sdk/client-sqs', 'zod'],
   ],
   'consumer/consume': [
     ...['consumer/domain', 'consumer/queue', 'consumer/metrics.ts'],
@@ -65,7 +65,8 @@ export const LAYERS: Readonly<Record<string, readonly string[]>> = {
   ],
   'consumer/dlq': [
     ...['consumer/domain', 'consumer/queue', 'shared/encryption', 'shared/order', 'shared/sqs'],
-    ...['node:timers/promises', '@aws-sdk/client-sqs'],
+    'shared/runtime/uuid.ts',
+    ...['node:crypto', 'node:timers/promises', '@aws-sdk/client-sqs', 'rfc6902', 'zod'],
   ],
   'consumer/create-order-consumer.ts': [
     ...['consumer/consume', 'consumer/queue', 'consumer/domain', 'consumer/config.ts', 'consumer/metrics.ts'],

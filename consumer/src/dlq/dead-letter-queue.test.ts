@@ -94,6 +94,46 @@ describe('redrive', () => {
     expect(sqs.entries('ChangeMessageVisibilityBatch')).toHaveLength(1);
   });
 
+  test('redrive, while there is no room, moves nothing, and then as many as there is room for', async () => {
+    const { sqs, queue } = subject(['a', 'b', 'c']);
+    const rooms = [0, 1, 0, 5];
+    const sizes: number[] = [];
+    const room = () => rooms.shift() ?? 0;
+    expect(await queue.redrive({ room, before: async ({ length }) => void sizes.push(length) })).toBe(3);
+    expect(sizes).toEqual([1, 2]);
+    expect(sqs.deletedHandles()).toHaveLength(3);
+  });
+
+  test('redrive, when what comes before a move fails, moves nothing, and releases all', async () => {
+    const { sqs, queue } = subject(['a', 'b']);
+    const before = () => Promise.reject(new Error('no journal'));
+    await expect(queue.redrive({ before })).rejects.toThrow('no journal');
+    expect([sqs.entries('SendMessageBatch'), sqs.deletedHandles()]).toEqual([[], []]);
+    expect(sqs.entries('ChangeMessageVisibilityBatch')).toHaveLength(2);
+  });
+
+  test('redrive, when a send cannot be written down, keeps the message, and says which failed', async () => {
+    const { sqs, queue } = subject(['a']);
+    const failed: string[] = [];
+    const onSent = () => {
+      throw new Error('no journal');
+    };
+    const redriving = queue.redrive({ onSent, onFailed: ({ message }) => failed.push(message.body) });
+    await expect(redriving).rejects.toThrow(RedriveIncompleteError);
+    expect(failed).toEqual(['a']);
+    expect(sqs.deletedHandles()).toEqual([]);
+  });
+
+  test('redrive sends another message where it is told to, and where none, just deletes', async () => {
+    const { sqs, queue } = subject(['a', 'b']);
+    await queue.redrive({
+      toSend: ({ message }) =>
+        message.body === 'a' ? { MessageBody: 'repaired', MessageAttributes: {} } : undefined,
+    });
+    expect(sqs.entries('SendMessageBatch').map(({ MessageBody }) => MessageBody)).toEqual(['repaired']);
+    expect(sqs.deletedHandles()).toHaveLength(2);
+  });
+
   /** Its consumers reject at once what is sent to the order queue, for so long as a test lasts. */
   function rejectsAgain(sqs: FakeSqs, { most }: { most: number }) {
     let sent = 0;

@@ -4,7 +4,7 @@ import { NoKeyError } from '@orders/shared/encryption/errors.ts';
 import type { MessageCipher } from '@orders/shared/encryption/message-cipher.ts';
 import { decryptMessages, isEncrypted } from '@orders/shared/order/encrypted-message.ts';
 import { MAX_BATCH_ENTRIES } from '@orders/shared/sqs/batch.ts';
-import { MessageSender } from '@orders/shared/sqs/message-sender.ts';
+import { MessageSender, type MessageToSend } from '@orders/shared/sqs/message-sender.ts';
 import { queueAttributes } from '@orders/shared/sqs/queue-admin.ts';
 import { Acknowledger } from '../queue/acknowledger.ts';
 import { type DeadLetter, fromDeadLetterMessage } from '../queue/dead-letter.ts';
@@ -41,6 +41,16 @@ export type RedriveOptions = {
   onMoved?: (moved: DeadLetteredMessage) => unknown;
   /** Called for each that `where` lets pass and that is left all the same. */
   onLeft?: (left: DeadLetteredMessage, because: LeftBecause) => void;
+  /** How many may be moved now, all by default. While it says 0 it is asked again, and all stays hidden. */
+  room?: () => number | Promise<number>;
+  /** Resolves before any of these is touched. Where it rejects, none is, and the redrive ends. */
+  before?: (messages: readonly DeadLetteredMessage[]) => Promise<void>;
+  /** What is sent: by default the message as it was. Of undefined nothing is, and the message is just deleted. */
+  toSend?: (message: DeadLetteredMessage) => MessageToSend | undefined;
+  /** Called between send and delete with the id that the message has in the order queue; deleted only if it returns. */
+  onSent?: (message: DeadLetteredMessage, messageId: string) => void;
+  /** Called for each that was not moved, or of which that is not known. */
+  onFailed?: (message: DeadLetteredMessage, error: unknown) => void;
 };
 
 /** Some messages were not moved. They stay in the DLQ, unless just their delete was not confirmed. */
@@ -148,6 +158,10 @@ export class DeadLetterQueue {
     conflicts = false,
     onMoved,
     onLeft,
+    room = () => Number.POSITIVE_INFINITY,
+    before,
+    onFailed,
+    ...sending
   }: RedriveOptions): Promise<number> {
     const hidden: Hidden = new Map();
     const failures: unknown[] = [];
@@ -174,22 +188,34 @@ export class DeadLetterQueue {
       )) {
         const due = messages.filter(isDue);
         if (due.length > 0 && !dryRun) await began?.passed();
-        const results = dryRun ? [] : await Promise.allSettled(due.map((message) => this.#move(message)));
-        const done = due.filter((_, index) => dryRun || results[index]?.status === 'fulfilled');
-        for (const result of results) {
-          if (result.status === 'rejected') failures.push(result.reason);
+        while (due.length > 0 && !signal?.aborted) {
+          const batch = due.splice(0, await room());
+          if (batch.length === 0) {
+            await this.#renew(hidden);
+            continue;
+          }
+          if (!dryRun) await before?.(batch);
+          const results = dryRun
+            ? []
+            : await Promise.allSettled(batch.map((message) => this.#move(message, sending)));
+          const done = batch.filter((_, index) => dryRun || results[index]?.status === 'fulfilled');
+          for (const [index, result] of results.entries()) {
+            if (result.status === 'fulfilled') continue;
+            failures.push(result.reason);
+            onFailed?.(batch[index] as DeadLetteredMessage, result.reason);
+          }
+          moved += done.length;
+          for (const message of done) {
+            if (!dryRun) hidden.delete(message.message.messageId);
+            await onMoved?.(message);
+          }
+          if (ratePerSecond && !dryRun) {
+            const elapsedMs = performance.now() - batchStartedAt;
+            const restMs = Math.max(0, (done.length / ratePerSecond) * 1_000 - elapsedMs);
+            await sleep(restMs, undefined, signal && { signal }).catch(() => {});
+          }
+          batchStartedAt = performance.now();
         }
-        moved += done.length;
-        for (const message of done) {
-          if (!dryRun) hidden.delete(message.message.messageId);
-          await onMoved?.(message);
-        }
-        if (ratePerSecond && !dryRun) {
-          const elapsedMs = performance.now() - batchStartedAt;
-          const restMs = Math.max(0, (done.length / ratePerSecond) * 1_000 - elapsedMs);
-          await sleep(restMs, undefined, signal && { signal }).catch(() => {});
-        }
-        batchStartedAt = performance.now();
       }
     } finally {
       await this.#release(hidden);
@@ -287,9 +313,19 @@ export class DeadLetterQueue {
   }
 
   /** Sends, then deletes. */
-  async #move({ message }: DeadLetteredMessage): Promise<void> {
-    await this.#sender.send(fromDeadLetterMessage(message).original);
-    await this.#acknowledger.delete(message.receiptHandle);
+  async #move(
+    letter: DeadLetteredMessage,
+    {
+      toSend = ({ message }) => fromDeadLetterMessage(message).original,
+      onSent,
+    }: Pick<RedriveOptions, 'toSend' | 'onSent'>,
+  ): Promise<void> {
+    const message = toSend(letter);
+    if (message) {
+      const messageId = await this.#sender.send(message);
+      onSent?.(letter, messageId);
+    }
+    await this.#acknowledger.delete(letter.message.receiptHandle);
   }
 
   async #release(hidden: Hidden): Promise<void> {

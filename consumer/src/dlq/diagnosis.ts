@@ -1,3 +1,4 @@
+import { hash } from 'node:crypto';
 import { NoKeyError, UndecryptableError } from '@orders/shared/encryption/errors.ts';
 import { readableOf } from '@orders/shared/order/encrypted-message.ts';
 import {
@@ -99,6 +100,8 @@ export const MOVED_BY_SQS = 'MOVED_BY_SQS';
 export type Group = {
   reason: string;
   detail: string;
+  /** Of reason and detail: {@link fingerprintOf}. */
+  fingerprint: string;
   letters: number;
   /** Letters in which this release reads every order. */
   readable: number;
@@ -133,12 +136,9 @@ export class Groups {
 
   add(letter: DeadLetteredMessage, nowMs = Date.now()): void {
     const { message, deadLetter } = letter;
-    const reason = deadLetter?.reason ?? MOVED_BY_SQS;
     const readings = read(letter);
-    const problem = readings.find((reading) => reading.problem)?.problem;
-    // What SQS moved has no reason; what is wrong with it now may be one.
-    const detail = deadLetter?.detail ?? (problem ? `now ${problem.reason} (${problem.detail})` : '');
-    const group = this.#groupOf(reason, pattern(detail), message.messageId);
+    const { reason, detail } = causeOf(letter, readings);
+    const group = this.#groupOf(reason, detail, message.messageId);
     group.letters++;
     if (isReadable(readings)) group.readable++;
     if (readings.some(({ encrypted }) => encrypted)) group.encrypted++;
@@ -164,6 +164,7 @@ export class Groups {
     const group = {
       reason,
       detail: shown,
+      fingerprint: fingerprint(reason, shown),
       letters: 0,
       readable: 0,
       encrypted: 0,
@@ -174,6 +175,22 @@ export class Groups {
     this.#groups.set(key(shown), group);
     return group;
   }
+}
+
+/** Why a letter is there, the same for all of its kind. */
+function causeOf({ deadLetter }: DeadLetteredMessage, readings: readonly Reading[]) {
+  const problem = readings.find((reading) => reading.problem)?.problem;
+  // What SQS moved has no reason; what is wrong with it now may be one.
+  const detail = deadLetter?.detail ?? (problem ? `now ${problem.reason} (${problem.detail})` : '');
+  return { reason: deadLetter?.reason ?? MOVED_BY_SQS, detail: pattern(detail) };
+}
+
+const fingerprint = (reason: string, detail: string) => hash('sha256', `${reason}\n${detail}`).slice(0, 8);
+
+/** The same for letters of one group, short enough to type. */
+export function fingerprintOf(letter: DeadLetteredMessage): string {
+  const { reason, detail } = causeOf(letter, read(letter));
+  return fingerprint(reason, detail);
 }
 
 const UUID = /[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}/gi;

@@ -11,8 +11,8 @@ export type StoreAnswer = {
   found: ReadonlyMap<string, OrderIdentity>;
 };
 
-/** An order whose client is not known may be anybody's: of an earlier release, or from before clients were asked. */
-const isSame = (a: OrderIdentity, b: OrderIdentity): boolean =>
+/** Of two orders with one id. One whose client is not known may be anybody's: of an earlier release, or from before clients were asked. */
+export const isSameOrder = (a: OrderIdentity, b: OrderIdentity): boolean =>
   a.contentHash === b.contentHash &&
   (a.clientId === b.clientId || a.clientId === undefined || b.clientId === undefined);
 
@@ -25,7 +25,7 @@ export function pairResults<O extends OrderToStore>(
   return orders.map((order) => {
     const orderId = order.order.orderId.toLowerCase();
     const first = known.get(orderId);
-    if (first !== undefined) return [order, isSame(first, order) ? 'duplicate' : 'conflict'];
+    if (first !== undefined) return [order, isSameOrder(first, order) ? 'duplicate' : 'conflict'];
     if (!inserted.has(orderId)) return [order, 'swallowed'];
     known.set(orderId, order);
     return [order, 'stored'];

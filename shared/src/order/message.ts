@@ -170,7 +170,7 @@ export const envelopeSchema = z
   .refine((event) => (event.contentencoding === 'identity') === (event.data_base64 === undefined), {
     error: 'compressed content, and nothing else, travels in data_base64',
   });
-type Envelope = z.infer<typeof envelopeSchema>;
+export type Envelope = z.infer<typeof envelopeSchema>;
 
 /**
  * Reads a message of any known version. A line of a packed message must not be compressed by itself: a few bytes could
@@ -267,6 +267,16 @@ function checkAttributes(
       throw new UnreadableMessageError('ATTRIBUTE_MISMATCH', `attribute ${name} contradicts the envelope`);
     }
   }
+}
+
+/**
+ * What is in a message, checked for nothing but its envelope, whatever its type and version say: for a repair.
+ * @throws {UnreadableMessageError} it has no envelope, or its content cannot be decompressed
+ */
+export function openEnvelope(body: string): { envelope: Envelope; data: unknown } {
+  const parsed = envelopeSchema.safeParse(parseJson(body, 'NOT_JSON'));
+  if (!parsed.success) throw unreadable('NOT_AN_ENVELOPE', parsed.error);
+  return { envelope: parsed.data, data: readData(parsed.data) };
 }
 
 function readData({ contentencoding, data, data_base64 = '' }: Envelope): unknown {

@@ -1,6 +1,7 @@
 import type { DeadLetteredMessage } from '@orders/consumer/dlq/dead-letter-queue.ts';
 import { type Group, isReadable, MOVED_BY_SQS, type Reading } from '@orders/consumer/dlq/diagnosis.ts';
 import { REJECTION_REASONS, type RejectionReason } from '@orders/consumer/domain/outcome.ts';
+import { redriveMarkOf } from '@orders/consumer/queue/redrive-mark.ts';
 
 /**
  * All that is known of a dead letter without its content, for a line of text or of JSON.
@@ -29,6 +30,7 @@ export function factsOf(
         ? new Date(message.sentAt.getTime() + retentionSeconds * 1_000).toISOString()
         : undefined,
     traceId: deadLetter?.traceId,
+    redrives: redriveMarkOf(message)?.redriveCount ?? 0,
   };
 }
 type Facts = ReturnType<typeof factsOf>;
@@ -64,7 +66,7 @@ export function asText(
     ...(detail ? [['detail', detail] as [string, string]] : []),
     [
       'tried',
-      `${facts.attempts} receives${facts.failures === undefined ? '' : `, ${facts.failures} failures`}`,
+      `${facts.attempts} receives${facts.failures === undefined ? '' : `, ${facts.failures} failures`}${facts.redrives > 0 ? `; redriven by plans before: ${facts.redrives}` : ''}`,
     ],
     ...(deadLetteredAt
       ? ([
@@ -90,21 +92,33 @@ const logsOf = (environment: string, traceId: string) =>
     : `; log lines: kubectl -n ${environment} logs -l app.kubernetes.io/part-of=order-pipeline --tail=-1 | grep ${traceId}`;
 
 export function groupAsText(group: Group, environment: string): string {
-  const { letters, reason, detail, readable, encrypted, expiring, first, last, releases, example } = group;
+  const {
+    letters,
+    reason,
+    detail,
+    readable,
+    encrypted,
+    expiring,
+    first,
+    last,
+    releases,
+    example,
+    fingerprint,
+  } = group;
   const rejected = first ? `rejected ${first} to ${last} by ${releases.slice(0, 5).join(', ')}` : '';
   const soon = expiring > 0 ? `${expiring} EXPIRE WITHIN 24 HOURS` : '';
   return [
     `${String(letters).padStart(7)}  ${reason}: ${detail || meaningOf(reason)}`,
     ...[[rejected, soon].filter(Boolean).join('; ')].filter(Boolean),
     `this release reads ${readable} of ${letters}${encrypted > 0 ? `, and cannot tell of ${encrypted} that are encrypted` : ''}. ${advice(group, environment)}`,
-    `example: scripts/dlq.sh show ${environment} ${example}`,
+    `fingerprint ${fingerprint}; example: scripts/dlq.sh show ${environment} ${example}`,
   ]
     .map(oneLine)
     .join('\n         ');
 }
 
 /** What to do next about letters of one kind. */
-function advice({ reason, letters, readable, encrypted }: Group, environment: string): string {
+function advice({ reason, letters, readable, encrypted, fingerprint }: Group, environment: string): string {
   // Whoever can send wrote it, and a command is pasted into a shell.
   if (!isOurs(reason)) return 'No release of ours writes this reason: look at one of them first.';
   const redrive = `scripts/dlq.sh redrive ${environment} --reason=${reason}`;
@@ -117,7 +131,7 @@ function advice({ reason, letters, readable, encrypted }: Group, environment: st
   if (encrypted > 0)
     return 'With the key of the consumer (MESSAGE_ENCRYPTION_…), this says whether they can be read: docs/security.md.';
   if (reason === 'NEWER_VERSION') return 'Next: deploy the release that reads them, then redrive.';
-  return 'Redriven as they are, they come back: whoever sent them must send correct ones.';
+  return `Redriven as they are, they come back: whoever sent them must send correct ones, or repair them: scripts/dlq.sh plan ${environment} --fingerprint=${fingerprint} --repair=FILE --out=PLAN`;
 }
 
 const isOurs = (reason: string): reason is RejectionReason | typeof MOVED_BY_SQS =>

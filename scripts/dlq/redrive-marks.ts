@@ -16,13 +16,10 @@ export class RedriveMarks {
   }
 
   async record(letter: DeadLetteredMessage): Promise<void> {
-    const rejections = rejectionsIn(letter);
-    const at = new Date();
-    const marks = rejections.map((fate): OrderFate => ({ ...fate, kind: 'REDRIVEN', at }));
-    // With the rejection, where the consumer could not record it.
-    const recorded = this.#store?.recordFates([...rejections, ...marks]);
+    const marks = redriveMarks(letter);
+    const recorded = this.#store?.recordFates(marks);
     await (recorded ?? Promise.reject()).catch(async () => {
-      this.#unrecorded += marks.length;
+      this.#unrecorded += marks.filter(({ kind }) => kind === 'REDRIVEN').length;
       // One that hangs must not hold up what is left.
       await this.#close();
     });
@@ -40,4 +37,11 @@ export class RedriveMarks {
         `of ${this.#unrecorded} orders the store does not know that they were moved: it was not named (DATABASE_URL), or did not answer`,
       );
   }
+}
+
+/** That the orders of a dead letter are on their way again; with the rejection, where the consumer could not record it. */
+export function redriveMarks(letter: DeadLetteredMessage): OrderFate[] {
+  const rejections = rejectionsIn(letter);
+  const at = new Date();
+  return [...rejections, ...rejections.map((fate): OrderFate => ({ ...fate, kind: 'REDRIVEN', at }))];
 }

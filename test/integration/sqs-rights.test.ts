@@ -20,7 +20,7 @@ import { startProducer } from '@orders/producer/app.ts';
 import { loadProducerConfig } from '@orders/producer/config.ts';
 import { ensureQueues } from '@orders/shared/sqs/queue-admin.ts';
 import { FakeKms } from '@orders/shared/testing/fake-kms.ts';
-import { anOrderRequest } from '@orders/shared/testing/orders.ts';
+import { anOrder, anOrderRequest } from '@orders/shared/testing/orders.ts';
 import { pino } from 'pino';
 import { afterAll, beforeAll, beforeEach, expect, it, vi } from 'vitest';
 import { startEmulator } from '../../dev/emulator.ts';
@@ -164,7 +164,7 @@ it('dlq.sh calls of SQS what its usage says, and nothing else', async () => {
     }),
   }).toEqual({
     status: asCalled(DLQ.status),
-    look: asCalled(DLQ['summary, list or show']),
+    look: asCalled(DLQ['summary, list, show, parked or plan']),
     peek: asCalled(DLQ.peek),
     record: asCalled(DLQ.record),
     redrive: asCalled(DLQ.redrive),
@@ -173,6 +173,31 @@ it('dlq.sh calls of SQS what its usage says, and nothing else', async () => {
   const seen = await callsOf(() => dlq('redrive', '--move-task', '--conflicts'));
   const bySqs = ['DeleteMessage order-dlq', 'ReceiveMessage order-dlq', 'SendMessage order-queue'];
   expect([...seen, ...bySqs].toSorted()).toEqual(asCalled(DLQ['redrive --move-task']));
+});
+
+it('dlq.sh run and discard call of SQS what its usage says, and nothing else', async () => {
+  const { QueueUrl } = await client.send(new GetQueueUrlCommand({ QueueName: names.deadLetterQueue }));
+  for (const customerId of ['C-RUN', 'C-DISCARD']) {
+    const order = anOrder({ orderId: randomUUID(), customerId });
+    const MessageBody = JSON.stringify({
+      ...{ specversion: '1.0', id: order.orderId, source: '/x', type: 'order.placed.v1', data: order },
+    });
+    await client.send(new SendMessageCommand({ QueueUrl, MessageBody }));
+  }
+  const [toRun, toDiscard] = ['run.plan', 'discard.plan'].map((name) => path.join(folder, name)) as [
+    string,
+    string,
+  ];
+  const dlq = (...args: string[]) => run('scripts/dlq.ts', ...args);
+  expect(await callsOf(() => dlq('plan', '--customer=C-RUN', `--out=${toRun}`))).toEqual(
+    asCalled(DLQ['summary, list, show, parked or plan']),
+  );
+  await dlq('plan', '--customer=C-DISCARD', '--discard', `--out=${toDiscard}`);
+  expect({
+    // Nobody consumes: nothing is heard of what was sent.
+    run: await callsOf(() => dlq('run', toRun, '--wait=1')),
+    discard: await callsOf(() => dlq('discard', toDiscard, '--because=a test')),
+  }).toEqual({ run: asCalled(DLQ.run), discard: asCalled(DLQ.discard) });
 });
 
 it('reconcile.sh calls of SQS what its usage says, and nothing else', async () => {

@@ -13,6 +13,7 @@ const RIGHT: Record<string, string[]> = {
   'scripts/manage-queues.sh': ['delete', 'dev'],
   'scripts/dlq.sh': ['redrive', 'dev'],
   'scripts/reconcile.sh': ['dev', 'accepted.ndjson'],
+  'npm run where-is --': ['019a0000-0000-7000-8000-000000000001'],
   'scripts/client-key.sh': ['web-shop'],
   'scripts/retention.sh': ['--keep-days=400', '--archive=old.gz'],
   'npm run assign-client --': ['web-shop'],
@@ -97,6 +98,14 @@ describe('parseCommand', () => {
     [dlq, ['peek', '--limit=0x10'], '--limit: "0x10" must be a whole number'],
     [dlq, ['peek', '--limit=0'], '--limit: "0" must be a whole number from 1 on'],
     [dlq, ['redrive', '--since=10'], '--since: "10" must be a time such as'],
+    [dlq, ['run', 'dev', 'a.plan', 'b.plan'], 'not understood: b.plan'],
+    [
+      dlq,
+      ['run', 'a.plan', '--max-failing=101'],
+      '--max-failing: "101" must be a whole number from 0 to 100',
+    ],
+    [dlq, ['redrive', '--all'], '--all belongs to plan, not to redrive'],
+    [dlq, ['plan', '--rate=1'], '--rate belongs to redrive and run, not to plan'],
     [watchRelease, ['--minutes='], '--minutes is empty: is a variable not set?'],
     // Timers of 2^31 ms and more fire at once.
     [watchRelease, ['--every=3000000'], '--every: "3000000" must be a number'],
@@ -106,6 +115,14 @@ describe('parseCommand', () => {
     [watchRelease, ['--every=0'], '--every: "0" must be a number'],
   ] as [Command, string[], string][])('parseCommand, of %o %j, refuses: %s', (command, args, problem) => {
     expect(() => parseCommand(command, args)).toThrow(problem);
+  });
+
+  it('parseCommand, of a plan without an environment, takes the word for the plan', () => {
+    expect(parseCommand(dlq, ['run', 'a.plan'])).toMatchObject({ environment: 'dev', plan: 'a.plan' });
+    expect(parseCommand(dlq, ['discard', 'production', 'a.plan', '--because=x'])).toMatchObject({
+      environment: 'production',
+      plan: 'a.plan',
+    });
   });
 
   it('parseCommand, of an optional word that is left out, goes on with the next one', () => {

@@ -24,7 +24,7 @@ import { eventually } from '../support/eventually.ts';
 import { type Pair, startPair } from '../support/pair.ts';
 
 // Each starts the tool several times.
-vi.setConfig({ testTimeout: 120_000, hookTimeout: 60_000 });
+vi.setConfig({ testTimeout: 300_000, hookTimeout: 120_000 });
 
 const ROOT = path.join(import.meta.dirname, '..', '..');
 const TOOL = path.join(ROOT, 'scripts', 'dlq.ts');

@@ -353,25 +353,25 @@ test('dlq.sh run, of an order that was stored meanwhile, counts a duplicate; of 
 
 test('dlq.sh discard keeps what it deletes, says why, and deletes nothing of which it cannot keep a copy', async () => {
   await put(['no JSON', 'neither'], { reason: 'NOT_JSON' });
-  await dlq('plan', '--all', '--discard', '--out=waste.plan');
-  expect(await dlq('discard', 'waste.plan')).toMatchObject({ status: 2 });
-  expect(await dlq('run', 'waste.plan')).toMatchObject({
+  await dlq('plan', '--all', '--discard', '--out=discarded.plan');
+  expect(await dlq('discard', 'discarded.plan')).toMatchObject({ status: 2 });
+  expect(await dlq('run', 'discarded.plan')).toMatchObject({
     status: 1,
     error: expect.stringContaining('is to discard'),
   });
-  const refused = await dlq('discard', 'waste.plan', '--because=waste', `--archive=${folder}`);
+  const refused = await dlq('discard', 'discarded.plan', '--because=waste', `--archive=${folder}`);
   expect(refused).toMatchObject({ status: 1, error: expect.stringContaining('nothing is discarded') });
   await letters(2);
 
-  const { status, out } = await dlq('discard', 'waste.plan', '--because=waste');
+  const { status, out } = await dlq('discard', 'discarded.plan', '--because=waste');
   expect(out).toContain('2 of 2 discarded');
   expect(status).toBe(0);
   await letters(0);
-  const kept = linesIn('waste.plan.discarded.ndjson');
+  const kept = linesIn('discarded.plan.discarded.ndjson');
   expect(kept.map(({ body }) => body).toSorted()).toEqual(['neither', 'no JSON']);
   expect(kept[0].attributes.deadLetter.StringValue).toContain('NOT_JSON');
-  expect(resultsIn('waste.plan', 'DISCARDING')[0]).toMatchObject({ reason: 'waste' });
-  expect(await dlq('discard', 'waste.plan', '--because=waste')).toMatchObject({ status: 0 });
+  expect(resultsIn('discarded.plan', 'DISCARDING')[0]).toMatchObject({ reason: 'waste' });
+  expect(await dlq('discard', 'discarded.plan', '--because=waste')).toMatchObject({ status: 0 });
 });
 
 test('the commands of the runbook do what it says', async () => {

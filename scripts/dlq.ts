@@ -343,7 +343,7 @@ function readsOrders({
   'dry-run': dryRun,
   'move-task': bySqs,
 }: Values): boolean {
-  if (action !== 'redrive') return action !== 'status';
+  if (action !== 'redrive') return !['status', 'parked', 'discard'].includes(action);
   return readable || (!dryRun && !bySqs && isStoreKnown(environment, process.env));
 }
 

@@ -13,7 +13,6 @@ const RIGHT: Record<string, string[]> = {
   'scripts/manage-queues.sh': ['delete', 'dev'],
   'scripts/dlq.sh': ['redrive', 'dev'],
   'scripts/reconcile.sh': ['dev', 'accepted.ndjson'],
-  'npm run where-is --': ['019a0000-0000-7000-8000-000000000001'],
   'scripts/client-key.sh': ['web-shop'],
   'scripts/retention.sh': ['--keep-days=400', '--archive=old.gz'],
   'npm run assign-client --': ['web-shop'],

@@ -188,7 +188,7 @@ it('dlq.sh run and discard call of SQS what its usage says, and nothing else', a
     string,
     string,
   ];
-  const dlq = (...args: string[]) => run('scripts/dlq.ts', ...args);
+  const dlq = (action: string, ...args: string[]) => run('scripts/dlq.ts', action, 'staging', ...args);
   expect(await callsOf(() => dlq('plan', '--customer=C-RUN', `--out=${toRun}`))).toEqual(
     asCalled(DLQ['summary, list, show, parked or plan']),
   );

@@ -148,6 +148,14 @@ export class PostgresServer {
     return 1;
   }
 
+  /** Starts it anew: all but the superuser sign in by a password from now on. */
+  async requirePasswords(): Promise<void> {
+    const rules = [`host all ${SUPERUSER} 127.0.0.1/32 trust`, 'host all all 127.0.0.1/32 scram-sha-256'];
+    writeFileSync(path.join(this.#folder, 'data', 'pg_hba.conf'), `${rules.join('\n')}\n`);
+    await this.kill();
+    await this.up();
+  }
+
   /** Starts it anew with that key and certificate; connections without TLS are answered, too. */
   async useTls({ key, cert, only }: { key: string; cert: string; only?: 'TLSv1.1' }): Promise<void> {
     for (const [name, pem] of Object.entries({ key, cert })) {

@@ -33,7 +33,7 @@ describe('metrics', () => {
   it('that docs and scripts name are exported', () => {
     const pages = globSync(['README*.md', 'docs/**/*.md', 'k8s/*.md'], { cwd: ROOT });
     const SERIES =
-      /\b(?:orders?|sqs|http_server|store|circuit_breaker|api_key|encryption_key|nodejs|process)_[a-z0-9_]+_(?:total|seconds|bytes|connections|state|messages|limit|flight)(?:_(?:sum|count|bucket))?\b/g;
+      /\b(?:orders?|sqs|http_server|store|circuit_breaker|api_key|encryption_key|database_login|secret|nodejs|process)_[a-z0-9_]+_(?:total|seconds|bytes|connections|state|messages|limit|flight)(?:_(?:sum|count|bucket))?\b/g;
     const named = pages.flatMap((page) =>
       [...readFileSync(path.join(ROOT, page), 'utf8').matchAll(SERIES)].map(([name]) => name),
     );

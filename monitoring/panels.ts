@@ -263,6 +263,10 @@ export const DASHBOARDS: readonly Dashboard[] = [
                 legend: '{{service}}: file of encryption keys',
               },
               {
+                expr: perSecond('database_login_file_errors_total', '', 'service'),
+                legend: "{{service}}: files of the database's login",
+              },
+              {
                 expr: perSecond('http_rate_limited_total', '', 'limit'),
                 legend: 'limited by {{limit}}',
               },

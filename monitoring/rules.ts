@@ -373,6 +373,28 @@ export const ALERT_RULES: readonly AlertRule[] = [
     description: 'The file of API keys changed within the last hour to one that could not be used.',
     dashboard: 'deployment',
   },
+  ...['database_login', 'encryption_key'].map(
+    (secret): AlertRule => ({
+      alert: 'SecretNotRead',
+      expr: `${increase(`${secret}_file_errors_total`, '1h')} > 0`,
+      severity: 'warning',
+      urgency: 'medium',
+      labels: { of: secret },
+      summary: 'No effect on customers yet: the secret before stays in force, for as long as it is accepted.',
+      description: 'The file of a secret changed within the last hour to one that could not be used.',
+      dashboard: 'deployment',
+    }),
+  ),
+  {
+    alert: 'SecretOld',
+    expr: `max by (namespace, service, secret) (secret_age_seconds) > ${FIELD.secretAgeDays} * 86400`,
+    severity: 'warning',
+    urgency: 'medium',
+    summary: 'No effect on customers. A secret is due to be replaced within 10 days.',
+    description:
+      'The file of {{ $labels.secret }} of {{ $labels.service }} was last changed {{ $value | humanizeDuration }} ago.',
+    dashboard: 'deployment',
+  },
   ...shareAlerts(
     {
       alert: 'MemoryHigh',

@@ -70,6 +70,8 @@ export const FIELD = {
   sqsRequestsPerOrderFromOrdersPerSecond: 10,
   /** A poll of an empty queue waits for 20 s; for 2 s in development. */
   emptyPollsPerSecond: 2,
+  /** Secrets are replaced every 90 days (docs/security.md). */
+  secretAgeDays: 80,
   /** US$ for a million requests to a standard queue: https://aws.amazon.com/sqs/pricing/ */
   sqsDollarsPerMillionRequests: 0.4,
 } as const;

@@ -133,6 +133,11 @@ export async function startConsumer(
         connectTimeoutMs: config.DATABASE_CONNECT_TIMEOUT_MS,
         statementTimeoutMs: config.DATABASE_STATEMENT_TIMEOUT_MS,
         logger: libraryLogger(logger, 'database', config),
+        loginFiles: {
+          logger,
+          errors: metrics.databaseLoginFileErrors,
+          observeAge: metrics.observeSecretAge,
+        },
       }),
     );
   } catch (error) {
@@ -182,7 +187,7 @@ export async function startConsumer(
       logger,
       maxBytes: MAX_ORDER_BYTES,
       guard: (call) => gate.pass(call),
-      onKeyFileError: () => metrics.encryptionKeyFileErrors.inc(),
+      keyFile: { errors: metrics.encryptionKeyFileErrors, observeAge: metrics.observeSecretAge },
     });
     return { gate, cipher };
   }

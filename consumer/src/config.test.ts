@@ -85,6 +85,19 @@ test.each(REFUSED)(
 );
 
 test.each([
+  [
+    { DATABASE_URL: 'postgres://orders:hunter2@database/orders', DATABASE_PASSWORD_FILE: '/p' },
+    /DATABASE_PASSWORD_FILE: must not be set beside a password/,
+  ],
+  [
+    { DATABASE_URL: 'postgres://database/orders', DATABASE_USER_FILE: '/u' },
+    /DATABASE_USER_FILE: needs DATABASE_PASSWORD_FILE/,
+  ],
+])('consumer config, with %j, is refused', (env, problem) => {
+  expect(() => loadConsumerConfig(env)).toThrow(problem);
+});
+
+test.each([
   { DATABASE_URL: VERIFIED, ...CA },
   { DATABASE_URL: VERIFIED, ...CA, APP_ENV: 'production' },
   { ALLOW_PLAINTEXT: 'database' },
@@ -97,6 +110,10 @@ test.each([
   [{ DATABASE_URL: VERIFIED, ...CA }, `${VERIFIED}&sslrootcert=%2Fca.pem`],
   [{ DATABASE_URL: VERIFIED }, VERIFIED],
   [{ DATABASE_URL: 'sqlite:orders.db', ...CA }, 'sqlite:orders.db'],
+  [
+    { DATABASE_URL: 'postgres://database/orders', DATABASE_USER_FILE: '/u', DATABASE_PASSWORD_FILE: '/p' },
+    'postgres://database/orders?userfile=%2Fu&passwordfile=%2Fp',
+  ],
 ])('databaseUrl, of %j, is %s', (env, url) => {
   expect(databaseUrl(loadConsumerConfig(env))).toBe(url);
 });

@@ -30,6 +30,18 @@ export const databaseFields = {
     .describe(
       'where orders are stored: sqlite:PATH or postgres://user:password@host/database; with ?sslmode=verify-full outside dev',
     ),
+  DATABASE_USER_FILE: z
+    .string()
+    .optional()
+    .describe(
+      'file with the user of PostgreSQL, for a rotation of alternating users; read like DATABASE_PASSWORD_FILE, which it needs',
+    ),
+  DATABASE_PASSWORD_FILE: z
+    .string()
+    .optional()
+    .describe(
+      'file with the password of PostgreSQL, for a DATABASE_URL without one; read again for each new connection',
+    ),
   DATABASE_CA_FILE: z
     .string()
     .optional()
@@ -44,6 +56,18 @@ const isVerified = (url: string): boolean =>
   !URL.canParse(url) || new URL(url).searchParams.getAll('sslmode').join() === 'verify-full';
 
 export const DATABASE_RULES: ConfigRule<CommonConfig & DatabaseConfig>[] = [
+  {
+    needs: ['DATABASE_PASSWORD_FILE', 'DATABASE_URL'],
+    holds: ({ DATABASE_PASSWORD_FILE: file, DATABASE_URL: url }) =>
+      file === undefined || !URL.canParse(url) || new URL(url).password === '',
+    message: 'must not be set beside a password in DATABASE_URL: one of them would not be used',
+  },
+  {
+    needs: ['DATABASE_USER_FILE', 'DATABASE_PASSWORD_FILE'],
+    holds: ({ DATABASE_USER_FILE: user, DATABASE_PASSWORD_FILE: password }) =>
+      user === undefined || password !== undefined,
+    message: 'needs DATABASE_PASSWORD_FILE',
+  },
   {
     needs: ['DATABASE_URL', 'APP_ENV', 'ALLOW_PLAINTEXT'],
     holds: ({ DATABASE_URL: url, ...config }) =>
@@ -60,14 +84,21 @@ export const DATABASE_RULES: ConfigRule<CommonConfig & DatabaseConfig>[] = [
 ];
 
 /**
- * `DATABASE_URL` with its CAs in it, as libpq has them:
- * https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-CONNECT-SSLROOTCERT
+ * `DATABASE_URL` with the files that belong to it: the CAs, as libpq has them, and those of user and password, for
+ * adapters/database-login.ts. https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-CONNECT-SSLROOTCERT
  */
-export function databaseUrl({ DATABASE_URL: url, DATABASE_CA_FILE: caFile }: DatabaseConfig): string {
-  if (caFile === undefined || url.startsWith('sqlite:') || !URL.canParse(url)) return url;
-  const withCas = new URL(url);
-  withCas.searchParams.set('sslrootcert', caFile);
-  return withCas.href;
+export function databaseUrl(config: DatabaseConfig): string {
+  const files = {
+    sslrootcert: config.DATABASE_CA_FILE,
+    userfile: config.DATABASE_USER_FILE,
+    passwordfile: config.DATABASE_PASSWORD_FILE,
+  };
+  const given = Object.entries(files).filter(([, file]) => file !== undefined);
+  const { DATABASE_URL: url } = config;
+  if (given.length === 0 || url.startsWith('sqlite:') || !URL.canParse(url)) return url;
+  const withFiles = new URL(url);
+  for (const [name, file = ''] of given) withFiles.searchParams.set(name, file);
+  return withFiles.href;
 }
 
 /** Everything that the environment can tell order-consumer. `docs/configuration.md` is generated from it. */

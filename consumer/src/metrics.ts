@@ -31,6 +31,8 @@ export type ConsumerMetrics = CommonMetrics & {
   processingDuration: Histogram;
   queueTime: Histogram;
   storeDuration: Histogram<'operation' | 'result'>;
+  /** The user and password before stay in force. */
+  databaseLoginFileErrors: Counter;
   ordersStored: Counter;
   ordersStoredLate: Counter;
   amountStored: Counter<'currency'>;
@@ -157,6 +159,10 @@ export function createConsumerMetrics(version: string): ConsumerMetrics {
       buckets: LATENCY_BUCKETS,
       registers,
     }),
+    databaseLoginFileErrors: counter(
+      'database_login_file_errors_total',
+      "changes of the files of the database's user and password that could not be used; those before stay in force",
+    ),
     ordersStored: counter('orders_stored_total', 'orders stored, each counted once'),
     ordersStoredLate: counter(
       'orders_stored_late_total',

@@ -50,7 +50,7 @@ export async function startProducer(
           logger,
           guard: breakerOf('kms').execute,
           maxBytes: MAX_ORDER_BYTES,
-          onKeyFileError: () => metrics.encryptionKeyFileErrors.inc(),
+          keyFile: { errors: metrics.encryptionKeyFileErrors, observeAge: metrics.observeSecretAge },
         });
   const publisher = new SqsOrderPublisher({
     client,

@@ -101,7 +101,10 @@ describe.each(['dev', 'staging', 'production'])('overlay %s', (overlay) => {
 
   it('configuration, as the services read it, is accepted and is that of the environment', () => {
     const producer = loadProducerConfig(one('ConfigMap', 'order-producer')['data']);
-    const DATABASE_URL = `postgres://orders:orders@database/orders${overlay === 'dev' ? '' : '?sslmode=verify-full'}`;
+    const DATABASE_URL =
+      overlay === 'dev'
+        ? 'postgres://orders:orders@postgres/orders'
+        : 'postgres://database/orders?sslmode=verify-full';
     const consumer = loadConsumerConfig({ ...one('ConfigMap', 'order-consumer')['data'], DATABASE_URL });
     for (const config of [producer, consumer]) {
       expect(config).toMatchObject({ APP_ENV: overlay, HOST: '0.0.0.0' });
@@ -194,7 +197,7 @@ describe.each(['dev', 'staging', 'production'])('overlay %s', (overlay) => {
   it("has Prometheus's pages in production on a port that no Service shows, where Prometheus looks", () => {
     const metricsPort = overlay === 'production' ? 'management' : 'http';
     // From the Secret.
-    const DATABASE_URL = 'postgres://orders:orders@database/orders?sslmode=verify-full';
+    const DATABASE_URL = 'postgres://database/orders?sslmode=verify-full';
     for (const [name, load] of [
       ['order-producer', loadProducerConfig],
       ['order-consumer', loadConsumerConfig],
@@ -276,6 +279,32 @@ describe.each(['dev', 'staging', 'production'])('overlay %s', (overlay) => {
       ({ mountPath }: Resource) => mountPath === path.posix.dirname(file),
     );
     expect(volumes).toContainEqual({ name: mount.name, configMap: { name: 'order-database-ca' } });
+  });
+
+  it.skipIf(overlay === 'dev')('order-consumer has the login of the database where it looks for it', () => {
+    const { target } = one('ExternalSecret', 'order-database')['spec'];
+    const { containers, volumes } = one('Deployment', 'order-consumer')['spec'].template.spec;
+    const [{ env, volumeMounts }] = containers;
+    expect(env).toContainEqual({
+      name: 'DATABASE_URL',
+      valueFrom: { secretKeyRef: { name: target.name, key: 'url' } },
+    });
+    expect(new URL(target.template.data.url.replaceAll(/\{\{.*?\}\}/g, '1'))).toMatchObject({
+      username: '',
+      password: '',
+      search: '?sslmode=verify-full',
+    });
+    const config = one('ConfigMap', 'order-consumer')['data'];
+    for (const [file, field] of [
+      [config.DATABASE_USER_FILE, 'username'],
+      [config.DATABASE_PASSWORD_FILE, 'password'],
+    ]) {
+      const mount = volumeMounts.find(({ mountPath }: Resource) => mountPath === path.posix.dirname(file));
+      const { secret } = volumes.find(({ name }: Resource) => name === mount.name);
+      expect(secret.secretName).toBe(target.name);
+      expect(secret.items).toContainEqual({ key: field, path: path.posix.basename(file) });
+      expect(target.template.data[field]).toBe(`{{ .${field} }}`);
+    }
   });
 
   it('from outside only /orders, look-ups at the consumer and all else at the producer, and in production nothing', () => {

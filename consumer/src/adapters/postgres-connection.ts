@@ -2,7 +2,15 @@ import { readFileSync } from 'node:fs';
 import { createSecureContext, type SecureContext } from 'node:tls';
 import { StartupError } from '@orders/shared/runtime/startup-error.ts';
 import { MIN_TLS_VERSION } from '@orders/shared/runtime/tls.ts';
-import { Client, type ClientBase, DatabaseError, type QueryResult, type QueryResultRow } from 'pg';
+import {
+  type Client,
+  type ClientBase,
+  type ClientConfig,
+  DatabaseError,
+  type QueryResult,
+  type QueryResultRow,
+} from 'pg';
+import { DatabaseLogin } from './database-login.ts';
 
 const CONNECT_TIMEOUT_MS = 10_000;
 const STATEMENT_TIMEOUT_MS = 60_000;
@@ -151,22 +159,34 @@ async function hasSettings(client: ClientBase): Promise<boolean> {
   return rows[0].given === true;
 }
 
+/** A connection outside of a pool. @throws what keeps it from being opened */
+export async function openClient(
+  login: DatabaseLogin,
+  config: ClientConfig,
+  statementTimeoutMs: number,
+): Promise<Client> {
+  return login.connect(async () => {
+    const client = new login.Client({ ...limitedConnection(login.url, statementTimeoutMs), ...config });
+    beginSession(client, statementTimeoutMs);
+    try {
+      return await client.connect();
+    } catch (error) {
+      await client.end();
+      throw error;
+    }
+  });
+}
+
 /** The one connection of a tool. @throws what keeps it from being opened */
 export async function connectTool(
   url: string,
   { name, statementTimeoutMs = STATEMENT_TIMEOUT_MS }: { name: string; statementTimeoutMs?: number },
 ): Promise<Client> {
-  const client = new Client({
-    ...limitedConnection(url, statementTimeoutMs),
-    application_name: name,
-    connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
-  });
-  beginSession(client, statementTimeoutMs);
+  const login = new DatabaseLogin(url);
   try {
-    await client.connect();
-    return client;
-  } catch (error) {
-    await client.end();
-    throw error;
+    const config = { application_name: name, connectionTimeoutMillis: CONNECT_TIMEOUT_MS };
+    return await openClient(login, config, statementTimeoutMs);
+  } finally {
+    login.close();
   }
 }

@@ -1,8 +1,9 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { backoffMs } from '@orders/shared/runtime/backoff.ts';
 import type { Logger } from '@orders/shared/runtime/logger.ts';
+import type { SecretObserver } from '@orders/shared/runtime/secret-file.ts';
 import { UUID } from '@orders/shared/runtime/uuid.ts';
-import { Client, DatabaseError, Pool, type PoolClient } from 'pg';
+import { type Client, DatabaseError, Pool, type PoolClient } from 'pg';
 import {
   OrderLockedError,
   OrderNotStorableError,
@@ -23,6 +24,7 @@ import type {
   StoredOrder,
 } from '../domain/order-repository.ts';
 import { pairResults, swallowedError } from '../domain/save-results.ts';
+import { DatabaseLogin } from './database-login.ts';
 import { FATE_COLUMNS, type FateRow, fromFateRow, selectFates, toFateRows } from './fate-row.ts';
 import { MIGRATION_TIMEOUT_MS, migratePostgres } from './migrations.ts';
 import {
@@ -41,6 +43,7 @@ import {
   isConnectionLost,
   isInTransaction,
   limitedConnection,
+  openClient,
   runStatement,
 } from './postgres-connection.ts';
 
@@ -52,6 +55,8 @@ export type PostgresOptions = {
   /** Limit of one statement, kept by the server; the client gives up a second later. */
   statementTimeoutMs: number;
   logger?: Pick<Logger, 'warn'>;
+  /** Who hears of the files of user and password. */
+  loginFiles?: SecretObserver;
 };
 
 /** Connections: all, those without work, and calls that wait for one. */
@@ -145,40 +150,31 @@ export async function openPostgresOrderRepository(
   url: string,
   options: PostgresOptions,
 ): Promise<PostgresOrderRepository> {
-  const { connectTimeoutMs, statementTimeoutMs, logger } = options;
-  const connection = (timeoutMs: number) => ({
-    ...limitedConnection(url, timeoutMs),
-    application_name: 'order-consumer',
-    connectionTimeoutMillis: connectTimeoutMs,
-    keepAlive: true,
-  });
-  await prepareDatabase(new Client(connection(MIGRATION_TIMEOUT_MS)), logger);
-  const createPool = (max: number): Pool => {
-    const pool = new Pool({ ...connection(statementTimeoutMs), max, idleTimeoutMillis: IDLE_MS });
-    pool.on('error', (err) => logger?.warn({ err }, 'idle database connection lost'));
-    pool.on('connect', (client) => beginSession(client, statementTimeoutMs));
-    return pool;
-  };
-  // A save that waits behind slow look-ups for a connection would be taken for an outage.
-  const readers = Math.max(1, Math.floor(options.poolSize * LOOK_UP_SHARE));
-  const pool = createPool(Math.max(1, options.poolSize - readers));
-  return new PostgresOrderRepository(
-    pool,
-    options.poolSize === 1 ? pool : createPool(readers),
-    Math.min(MAX_LOCK_TIMEOUT_MS, Math.ceil(options.statementTimeoutMs / 2)),
-  );
+  const login = new DatabaseLogin(url, options.loginFiles);
+  try {
+    await prepareDatabase(login, options);
+    return new PostgresOrderRepository(login, options);
+  } catch (error) {
+    login.close();
+    throw error;
+  }
 }
 
+const connectionOf = ({ connectTimeoutMs }: PostgresOptions) => ({
+  application_name: 'order-consumer',
+  connectionTimeoutMillis: connectTimeoutMs,
+  keepAlive: true,
+});
+
 /** @throws when the schema cannot be made, or this code could not work on it with the rights that its role has */
-async function prepareDatabase(client: Client, logger: PostgresOptions['logger']): Promise<void> {
-  beginSession(client, MIGRATION_TIMEOUT_MS);
+async function prepareDatabase(login: DatabaseLogin, options: PostgresOptions): Promise<void> {
+  const client = await openClient(login, connectionOf(options), MIGRATION_TIMEOUT_MS);
   try {
-    await client.connect();
-    await migratePostgres(client, logger);
+    await migratePostgres(client, options.logger);
     // Planned and not run: a column, a unique index or a right that is missing shows.
     await client.query(`EXPLAIN ${INSERT}`, ['[]', '0']);
     await client.query(`EXPLAIN ${EVERYBODYS.byIds}`, [[], 0, null]);
-    await mayRecordFates(client, logger);
+    await mayRecordFates(client, options.logger);
   } finally {
     await client.end();
   }
@@ -200,6 +196,7 @@ async function mayRecordFates(client: Client, logger: PostgresOptions['logger'])
 
 /** Orders in PostgreSQL. Each statement is a transaction of its own. */
 export class PostgresOrderRepository implements OrderRepository {
+  readonly #login: DatabaseLogin;
   readonly #pool: Pool;
   readonly #lookUpPool: Pool;
   readonly #pools: Pool[];
@@ -207,11 +204,27 @@ export class PostgresOrderRepository implements OrderRepository {
   /** Connections that were at work before, and idle since. */
   readonly #used = new WeakSet<PoolClient>();
 
-  constructor(pool: Pool, lookUpPool: Pool, lockTimeoutMs: number) {
-    this.#pool = pool;
-    this.#lockTimeoutMs = lockTimeoutMs;
-    this.#lookUpPool = lookUpPool;
-    this.#pools = [...new Set([pool, lookUpPool])];
+  constructor(login: DatabaseLogin, options: PostgresOptions) {
+    const { poolSize, statementTimeoutMs, logger } = options;
+    const createPool = (max: number): Pool => {
+      const pool = new Pool({
+        ...limitedConnection(login.url, statementTimeoutMs),
+        ...connectionOf(options),
+        Client: login.Client,
+        max,
+        idleTimeoutMillis: IDLE_MS,
+      });
+      pool.on('error', (err) => logger?.warn({ err }, 'idle database connection lost'));
+      pool.on('connect', (client) => beginSession(client, statementTimeoutMs));
+      return pool;
+    };
+    // A save that waits behind slow look-ups for a connection would be taken for an outage.
+    const readers = Math.max(1, Math.floor(poolSize * LOOK_UP_SHARE));
+    this.#login = login;
+    this.#lockTimeoutMs = Math.min(MAX_LOCK_TIMEOUT_MS, Math.ceil(statementTimeoutMs / 2));
+    this.#pool = createPool(Math.max(1, poolSize - readers));
+    this.#lookUpPool = poolSize === 1 ? this.#pool : createPool(readers);
+    this.#pools = [...new Set([this.#pool, this.#lookUpPool])];
   }
 
   pool(): PoolGauges {
@@ -332,6 +345,7 @@ export class PostgresOrderRepository implements OrderRepository {
   }
 
   async close(): Promise<void> {
+    this.#login.close();
     await Promise.all(this.#pools.map(async (pool) => pool.ending || (await pool.end())));
   }
 
@@ -388,7 +402,7 @@ export class PostgresOrderRepository implements OrderRepository {
   async #withOneClient<T>(pool: Pool, work: (client: PoolClient) => Promise<T>): Promise<T> {
     let client: PoolClient;
     try {
-      client = await pool.connect();
+      client = await this.#login.connect(() => pool.connect());
     } catch (cause) {
       throw unavailable(cause);
     }

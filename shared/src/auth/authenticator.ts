@@ -1,8 +1,8 @@
 import { type AuthMethod, authMethods, type CommonConfig } from '../runtime/config.ts';
 import { auditLogger, type Logger } from '../runtime/logger.ts';
 import type { CommonMetrics } from '../runtime/metrics.ts';
+import { SecretFile } from '../runtime/secret-file.ts';
 import { StartupError } from '../runtime/startup-error.ts';
-import { WatchedFile } from '../runtime/watched-file.ts';
 import { ApiKeys } from './api-keys.ts';
 import { ANYONE, type Client } from './client.ts';
 import { TokenVerifier } from './tokens.ts';
@@ -10,7 +10,7 @@ import { TokenVerifier } from './tokens.ts';
 export type AuthenticatorOptions = {
   config: AuthConfig;
   logger: Logger;
-  metrics: Pick<CommonMetrics, 'authentications' | 'apiKeyFileErrors'>;
+  metrics: Pick<CommonMetrics, 'authentications' | 'apiKeyFileErrors' | 'observeSecretAge'>;
 };
 
 export type AuthConfig = Pick<
@@ -58,7 +58,17 @@ export function createAuthenticator(options: AuthenticatorOptions): Authenticato
     metrics.authentications.inc({ method, result: client ? 'accepted' : 'refused' });
     return client;
   };
-  const keys = methods.includes('api-key') ? watchKeys(config.API_KEYS_FILE ?? '') : undefined;
+  const keys = methods.includes('api-key')
+    ? new SecretFile({
+        secret: 'api-keys',
+        variable: 'API_KEYS_FILE',
+        file: config.API_KEYS_FILE ?? '',
+        parse: ApiKeys.parse,
+        logger,
+        errors: metrics.apiKeyFileErrors,
+        observeAge: metrics.observeSecretAge,
+      })
+    : undefined;
   const verifier = methods.includes('jwt') ? openVerifier() : undefined;
   const anonymous = methods.includes('none') ? ANYONE : undefined;
 
@@ -84,20 +94,6 @@ export function createAuthenticator(options: AuthenticatorOptions): Authenticato
       keys?.close();
     },
   };
-
-  function watchKeys(file: string): WatchedFile<ApiKeys> {
-    try {
-      return new WatchedFile(file, ApiKeys.parse, {
-        onChange: () => logger.info({ file }, 'API keys read again'),
-        onError: (err) => {
-          metrics.apiKeyFileErrors.inc();
-          logger.error({ err, file }, 'API keys cannot be read: those before stay in force');
-        },
-      });
-    } catch (cause) {
-      throw new StartupError(`API_KEYS_FILE: ${(cause as Error).message}`, { cause });
-    }
-  }
 
   function openVerifier(): TokenVerifier {
     try {

@@ -120,7 +120,7 @@ describe('openMessageCipher, local', () => {
     const before = await cipher.encrypt(ORDER);
     keys.write(next + old);
     await eventually(() =>
-      expect(cipher.lines).toContainEqual(expect.objectContaining({ message: 'encryption keys read again' })),
+      expect(cipher.lines).toContainEqual(expect.objectContaining({ message: 'secret read again' })),
     );
     const after = await cipher.encrypt(ORDER);
     expect(await cipher.decrypt(before)).toEqual(ORDER);
@@ -147,7 +147,7 @@ describe('openMessageCipher, local', () => {
     await expect(aCipher(bad.env)).rejects.toThrow(`MESSAGE_ENCRYPTION_KEY_FILE: ${bad.file}: ${problem}`);
     const keys = keyFile(keyLine('k1'));
     let errors = 0;
-    const cipher = await aCipher(keys.env, { onKeyFileError: () => errors++ });
+    const cipher = await aCipher(keys.env, { keyFile: { errors: { inc: () => errors++ } } });
     const ciphertext = await cipher.encrypt(ORDER);
     keys.write(text);
     await eventually(() => expect(errors).toBe(1));

@@ -2,8 +2,7 @@ import { isDeepStrictEqual } from 'node:util';
 import type { KeyringNode, NodeAlgorithmSuite, NodeMaterialsManager } from '@aws-crypto/client-node';
 import type { CommonConfig } from '../runtime/config.ts';
 import type { Logger } from '../runtime/logger.ts';
-import { StartupError } from '../runtime/startup-error.ts';
-import { WatchedFile } from '../runtime/watched-file.ts';
+import { SecretFile, type SecretObserver } from '../runtime/secret-file.ts';
 import { KeyUnavailableError, NoKeyError, UndecryptableError } from './errors.ts';
 import { type LocalKey, parseKeyFile } from './key-file.ts';
 import { KmsClients, type KmsConfig } from './kms.ts';
@@ -36,8 +35,8 @@ export type CipherConfig = KmsConfig &
 export type CipherOptions = {
   config: CipherConfig;
   logger: Logger;
-  /** A change of the key file could not be used; the keys before stay in force. */
-  onKeyFileError?: () => void;
+  /** Who hears of the key file, besides `logger`. */
+  keyFile?: Pick<SecretObserver, 'errors' | 'observeAge'>;
   guard?: Guard;
   /** Largest content that is decrypted. */
   maxBytes: number;
@@ -164,25 +163,13 @@ export async function openMessageCipher(options: CipherOptions): Promise<Message
 type Keys = ReadonlyMap<string, NodeMaterialsManager>;
 
 function watchKeys(
-  { config, logger, onKeyFileError }: CipherOptions,
+  { config, logger, keyFile }: CipherOptions,
   parse: (text: string) => Keys,
-): WatchedFile<Keys> | undefined {
+): SecretFile<Keys> | undefined {
   const { MESSAGE_ENCRYPTION_KEY_FILE: file } = config;
   if (file === undefined) return undefined;
-  try {
-    return new WatchedFile(file, parse, {
-      onChange: () => logger.info({ file }, 'encryption keys read again'),
-      onError: (err) => {
-        onKeyFileError?.();
-        logger.error(
-          { err, file },
-          'the file of encryption keys cannot be used; the keys before stay in force',
-        );
-      },
-    });
-  } catch (error) {
-    throw new StartupError(`MESSAGE_ENCRYPTION_KEY_FILE: ${file}: ${(error as Error).message}`);
-  }
+  const variable = 'MESSAGE_ENCRYPTION_KEY_FILE';
+  return new SecretFile({ secret: 'encryption-keys', variable, file, parse, logger, ...keyFile });
 }
 
 /**

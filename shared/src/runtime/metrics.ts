@@ -1,4 +1,5 @@
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
+import type { SecretName } from './secret-file.ts';
 
 export { Counter, Gauge, Histogram, type Registry };
 
@@ -17,6 +18,8 @@ export type CommonMetrics = {
   apiKeyFileErrors: Counter;
   /** The keys before stay in force. */
   encryptionKeyFileErrors: Counter;
+  /** Since the file of a secret that is in force was last changed. */
+  observeSecretAge: (secret: SecretName, ageSeconds: () => number) => void;
   /** Every attempt, retries of the SDK included. */
   sqsRequestDuration: Histogram<'operation' | 'result'>;
   breakerState: Gauge<'breaker'>;
@@ -34,6 +37,16 @@ export function createMetrics(service: string, version: string): CommonMetrics {
     labelNames: ['version'],
     registers,
   }).set({ version }, 1);
+  const secretAges = new Map<SecretName, () => number>();
+  new Gauge({
+    name: 'secret_age_seconds',
+    help: 'time since the file of a secret was last changed; in Kubernetes at most since the pod started',
+    labelNames: ['secret'],
+    registers,
+    collect() {
+      for (const [secret, ageSeconds] of secretAges) this.set({ secret }, ageSeconds());
+    },
+  });
   return {
     registry,
     httpRequestDuration: new Histogram({
@@ -65,6 +78,7 @@ export function createMetrics(service: string, version: string): CommonMetrics {
       help: 'changes of the file of encryption keys that could not be used; the keys before stay in force',
       registers,
     }),
+    observeSecretAge: (secret, ageSeconds) => void secretAges.set(secret, ageSeconds),
     sqsRequestDuration: new Histogram({
       name: 'sqs_request_duration_seconds',
       help: 'duration of requests to SQS, per attempt',

@@ -15,9 +15,12 @@ const alerts = 'monitoring/alerts/running-pair.test.ts';
 const containers = '**/*.container.test.ts';
 const cluster = 'test/k8s/*.k8s.test.ts';
 const deployed = 'test/deployed/*.test.ts';
+const rotation = 'test/rotation/*.test.ts';
 
 /** unit: one part, fakes behind ports. integration: real services on the embedded defaults. containers: real engines.
- *  manifests: what is in k8s/. infra: what is in infra/, by `npm run infra:test`. k8s: a real cluster. monitoring: real Prometheus and Alertmanager. alerts: those, and the running pair. deployed: services that run somewhere. `npm test` runs the first
+ *  manifests: what is in k8s/. infra: what is in infra/, by `npm run infra:test`. k8s: a real cluster. monitoring: real
+ *  Prometheus and Alertmanager. alerts: those, and the running pair. rotation: secrets that change under load, by
+ *  `npm run test:rotation`. deployed: services that run somewhere. `npm test` runs the first
  *  three. */
 export default defineConfig({
   test: {
@@ -39,7 +42,7 @@ export default defineConfig({
         test: {
           name: 'integration',
           include: ['test/**/*.test.ts'],
-          exclude: [containers, 'test/k8s/**', deployed],
+          exclude: [containers, 'test/k8s/**', deployed, rotation],
           testTimeout: 180_000,
           hookTimeout: 180_000,
         },
@@ -95,6 +98,10 @@ export default defineConfig({
         },
       },
       { extends: true, test: { name: 'alerts', include: [alerts] } },
+      {
+        extends: true,
+        test: { name: 'rotation', include: [rotation], testTimeout: 600_000, hookTimeout: 240_000 },
+      },
       {
         extends: true,
         test: { name: 'deployed', include: [deployed], testTimeout: 90_000 },

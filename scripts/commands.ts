@@ -23,6 +23,7 @@ import { command as dlq } from './dlq.ts';
 import { command as drDrill } from './dr-drill.ts';
 import { command as logLevel } from './log-level.ts';
 import { command as manageQueues } from './manage-queues.ts';
+import { command as migrate } from './migrate.ts';
 import { command as reconcile } from './reconcile.ts';
 import { command as retention } from './retention.ts';
 import { command as rollback } from './rollback.ts';
@@ -64,6 +65,7 @@ export const COMMANDS: readonly Command[] = [
   reconcile,
   retention,
   assignClient,
+  migrate,
   deploy,
   verifyDeployment,
   rollback,

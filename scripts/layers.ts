@@ -76,6 +76,7 @@ export const LAYERS: Readonly<Record<string, readonly string[]>> = {
     ...['consumer/create-order-consumer.ts', 'consumer/queue', 'consumer/consume'],
     ...[...service('consumer'), ...shared],
   ],
+  'consumer/migrate.ts': ['consumer/adapters', 'consumer/config.ts', 'shared/runtime'],
   'consumer/main.ts': ['consumer/app.ts', 'consumer/config.ts', 'shared/runtime', 'node:fs'],
 };
 

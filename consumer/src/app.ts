@@ -132,6 +132,8 @@ export async function startConsumer(
         poolSize: config.DATABASE_POOL_SIZE,
         connectTimeoutMs: config.DATABASE_CONNECT_TIMEOUT_MS,
         statementTimeoutMs: config.DATABASE_STATEMENT_TIMEOUT_MS,
+        migrations: config.DATABASE_MIGRATIONS,
+        owner: config.DATABASE_OWNER,
         logger: libraryLogger(logger, 'database', config),
         loginFiles: {
           logger,

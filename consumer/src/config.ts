@@ -22,7 +22,7 @@ const MESSAGES_PER_CONNECTION = 20;
 const seconds = (max: number) => z.coerce.number().min(0).max(max);
 
 /** What the service and the tools are told of the store. */
-export const databaseFields = {
+const databaseFields = {
   DATABASE_URL: z
     .string()
     .regex(/^(sqlite:|postgres(ql)?:\/\/)/, 'must be sqlite:PATH or postgres://…')
@@ -42,6 +42,12 @@ export const databaseFields = {
     .describe(
       'file with the password of PostgreSQL, for a DATABASE_URL without one; read again for each new connection',
     ),
+  DATABASE_OWNER: z
+    .string()
+    .optional()
+    .describe(
+      'role of PostgreSQL that migrations act as (SET ROLE), so that all tables belong to it; if unset, the one that signs in',
+    ),
   DATABASE_CA_FILE: z
     .string()
     .optional()
@@ -55,7 +61,7 @@ type DatabaseConfig = z.infer<z.ZodObject<typeof databaseFields>>;
 const isVerified = (url: string): boolean =>
   !URL.canParse(url) || new URL(url).searchParams.getAll('sslmode').join() === 'verify-full';
 
-export const DATABASE_RULES: ConfigRule<CommonConfig & DatabaseConfig>[] = [
+const DATABASE_RULES: ConfigRule<CommonConfig & DatabaseConfig>[] = [
   {
     needs: ['DATABASE_PASSWORD_FILE', 'DATABASE_URL'],
     holds: ({ DATABASE_PASSWORD_FILE: file, DATABASE_URL: url }) =>
@@ -101,12 +107,24 @@ export function databaseUrl(config: DatabaseConfig): string {
   return withFiles.href;
 }
 
+/** What a tool of the store is told. */
+const storeConfigSchema = withRules(z.object({ ...commonFields, ...databaseFields }), DATABASE_RULES);
+
+/** @throws {StartupError} naming every variable that is wrong */
+export const loadStoreConfig = (env: Environment) => loadConfig(storeConfigSchema, env);
+
 /** Everything that the environment can tell order-consumer. `docs/configuration.md` is generated from it. */
 export const consumerConfigSchema = withRules(
   z.object({
     ...commonFields,
     CONSUMER_PORT: consumerPort,
     ...databaseFields,
+    DATABASE_MIGRATIONS: z
+      .enum(['auto', 'off'])
+      .default('auto')
+      .describe(
+        'auto: the service brings the schema up to date when it starts; off: it needs no right to do so, and does not start on a schema that is too old (npm run migrate)',
+      ),
     DATABASE_POOL_SIZE: integer(1, 500)
       .default(10)
       .describe('connections to PostgreSQL; a quarter of them is reserved for look-ups'),
@@ -189,6 +207,11 @@ export const consumerConfigSchema = withRules(
   [
     ...ACCESS_RULES,
     ...DATABASE_RULES,
+    {
+      needs: ['DATABASE_MIGRATIONS', 'DATABASE_URL'],
+      holds: (config) => config.DATABASE_MIGRATIONS === 'auto' || !config.DATABASE_URL.startsWith('sqlite:'),
+      message: 'must be auto with SQLite, which knows no roles',
+    },
     {
       needs: [
         'VISIBILITY_TIMEOUT_SECONDS',

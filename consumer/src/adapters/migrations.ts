@@ -1,7 +1,7 @@
 import type { DatabaseSync } from 'node:sqlite';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from '@orders/shared/runtime/logger.ts';
-import type { Client } from 'pg';
+import { type Client, escapeIdentifier } from 'pg';
 
 /** A step of the schema. What was released is never changed: a new step is added, that old code can live with. */
 type Migration = { version: number; sql: string };
@@ -107,6 +107,9 @@ const POSTGRES_MIGRATIONS: Migration[] = [
   },
 ];
 
+/** The newest step of this release. */
+const KNOWN_VERSION = POSTGRES_MIGRATIONS.at(-1)?.version ?? 0;
+
 /** For look-ups of a client's own orders. Orders of nobody are not in it, and cost nothing. */
 const OWNER_INDEX = `orders_by_client ON orders (client_id, customer_id, created_at_ms DESC, order_id DESC)
   WHERE client_id IS NOT NULL`.replace(/\s+/g, ' ');
@@ -166,15 +169,22 @@ export function migrateSqlite(db: DatabaseSync): void {
   }
 }
 
+type MigrationOptions = {
+  logger?: Pick<Logger, 'warn'> | undefined;
+  /** A role that the tables shall belong to, whoever signs in (SET ROLE). */
+  owner?: string | undefined;
+};
+
 /**
  * As {@link migrateSqlite}. Up to date, it waits for nobody and needs no right but to read, nor a server that can write.
  * @throws when the database is not encoded in UTF-8, or another one migrates, or uses the table, for too long
  */
-export async function migratePostgres(client: Client, logger?: Pick<Logger, 'warn'>): Promise<void> {
+export async function migratePostgres(client: Client, options: MigrationOptions = {}): Promise<void> {
+  const { logger } = options;
   await requireUtf8(client);
   const giveUpAt = performance.now() + MIGRATION_TIMEOUT_MS;
   while ((await schemaIn(client)).pending.length > 0) {
-    await beginMigration(client, logger);
+    await beginMigration(client, options);
     try {
       await migrateOnce(client);
     } catch (error) {
@@ -188,7 +198,31 @@ export async function migratePostgres(client: Client, logger?: Pick<Logger, 'war
       await sleep(LOCK_POLL_MS);
     }
   }
-  if (!(await schemaIn(client)).hasOwnerIndex)
+  await adviseOnSchema(client, logger);
+}
+
+/**
+ * For a role without the right to migrate. Changes nothing.
+ * @throws when the schema is older than this release needs
+ */
+export async function requirePostgresSchema(client: Client, logger?: Pick<Logger, 'warn'>): Promise<void> {
+  await requireUtf8(client);
+  const { version, pending } = await schemaIn(client);
+  if (pending.length > 0)
+    throw new Error(
+      `the schema is of version ${version}, and this release needs ${KNOWN_VERSION}: run npm run migrate as the owner of the tables, since DATABASE_MIGRATIONS is off`,
+    );
+  await adviseOnSchema(client, logger);
+}
+
+async function adviseOnSchema(client: Client, logger?: Pick<Logger, 'warn'>): Promise<void> {
+  const { version, hasOwnerIndex } = await schemaIn(client);
+  if (version > KNOWN_VERSION)
+    logger?.warn(
+      { schemaVersion: version, knownVersion: KNOWN_VERSION },
+      'the schema is newer than this release knows: a later release migrated it, and this one goes on working with it',
+    );
+  if (!hasOwnerIndex)
     logger?.warn(
       {
         statements: [
@@ -234,15 +268,21 @@ function columnsInPostgres(table: string): string {
     WHERE attrelid = to_regclass('${table}') AND attnum > 0 AND NOT attisdropped)`;
 }
 
-type Schema = { recorded: boolean; pending: Migration[]; bytes: number; hasOwnerIndex: boolean };
+type Schema = {
+  version: number;
+  recorded: boolean;
+  pending: Migration[];
+  bytes: number;
+  hasOwnerIndex: boolean;
+};
 
 async function schemaIn(client: Client): Promise<Schema> {
   const { rows: schemas } = await client.query(READ_SCHEMA);
   const { recorded, record, orders, bytes, hasOwnerIndex } = schemas[0];
   const isOld = isOldSchema(record, orders, OLD_POSTGRES_COLUMNS);
   const read = recorded ? READ_RECORD : isOld ? READ_OLD_RECORD : undefined;
-  const done = read && (await client.query(read)).rows[0].version;
-  return { recorded, pending: migrationsAfter(done, POSTGRES_MIGRATIONS), bytes, hasOwnerIndex };
+  const version = Number((read && (await client.query(read)).rows[0].version) ?? 0);
+  return { version, recorded, pending: migrationsAfter(version, POSTGRES_MIGRATIONS), bytes, hasOwnerIndex };
 }
 
 const LOCK_NOT_AVAILABLE = '55P03';
@@ -258,12 +298,15 @@ const READ_LOCK_HOLDER = `
     AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`;
 
 /** Begins a transaction that holds the lock. Asks for it again and again: a statement that waited could say nothing. */
-async function beginMigration(client: Client, logger?: Pick<Logger, 'warn'>): Promise<void> {
+async function beginMigration(client: Client, { logger, owner }: MigrationOptions): Promise<void> {
   const startedAt = performance.now();
   for (let lastSaidMs = Number.NEGATIVE_INFINITY; ; ) {
     await client.query(BEGIN_MIGRATION);
     const { rows } = await client.query('SELECT pg_try_advisory_xact_lock($1) AS locked', [ADVISORY_LOCK]);
-    if (rows[0].locked) return;
+    if (rows[0].locked) {
+      if (owner !== undefined) await client.query(`SET LOCAL ROLE ${escapeIdentifier(owner)}`);
+      return;
+    }
     await client.query('ROLLBACK');
     const holder = (await client.query(READ_LOCK_HOLDER, [ADVISORY_LOCK])).rows[0];
     const waitedMs = performance.now() - startedAt;

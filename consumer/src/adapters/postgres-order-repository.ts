@@ -26,7 +26,7 @@ import type {
 import { pairResults, swallowedError } from '../domain/save-results.ts';
 import { DatabaseLogin } from './database-login.ts';
 import { FATE_COLUMNS, type FateRow, fromFateRow, selectFates, toFateRows } from './fate-row.ts';
-import { MIGRATION_TIMEOUT_MS, migratePostgres } from './migrations.ts';
+import { MIGRATION_TIMEOUT_MS, migratePostgres, requirePostgresSchema } from './migrations.ts';
 import {
   fromRowWithSize,
   type IdentityRow,
@@ -55,6 +55,10 @@ export type PostgresOptions = {
   /** Limit of one statement, kept by the server; the client gives up a second later. */
   statementTimeoutMs: number;
   logger?: Pick<Logger, 'warn'>;
+  /** `off` changes no schema, and refuses one that is too old. */
+  migrations?: 'auto' | 'off';
+  /** Role that migrations act as. */
+  owner?: string | undefined;
   /** Who hears of the files of user and password. */
   loginFiles?: SecretObserver;
 };
@@ -166,11 +170,12 @@ const connectionOf = ({ connectTimeoutMs }: PostgresOptions) => ({
   keepAlive: true,
 });
 
-/** @throws when the schema cannot be made, or this code could not work on it with the rights that its role has */
+/** @throws when the schema cannot be made or is too old, or this code could not work on it with the rights that its role has */
 async function prepareDatabase(login: DatabaseLogin, options: PostgresOptions): Promise<void> {
   const client = await openClient(login, connectionOf(options), MIGRATION_TIMEOUT_MS);
   try {
-    await migratePostgres(client, options.logger);
+    if (options.migrations === 'off') await requirePostgresSchema(client, options.logger);
+    else await migratePostgres(client, options);
     // Planned and not run: a column, a unique index or a right that is missing shows.
     await client.query(`EXPLAIN ${INSERT}`, ['[]', '0']);
     await client.query(`EXPLAIN ${EVERYBODYS.byIds}`, [[], 0, null]);

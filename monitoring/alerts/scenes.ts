@@ -74,6 +74,8 @@ export const LEFT_OUT: Readonly<Record<string, string>> = {
   SettleErrors: LONG_WINDOW,
   JournalNotWritten: LONG_WINDOW,
   ApiKeysNotRead: LONG_WINDOW,
+  SecretNotRead: 'the pair has neither a login of a database nor a key for encryption',
+  SecretOld: 'a secret must be 80 days old',
   MemoryHigh: NEEDS_LOAD,
   CpuHigh: NEEDS_LOAD,
   SqsCostHigh: LONG_WINDOW,

@@ -651,9 +651,10 @@ describe('leases', () => {
       },
     );
     await eventually(() => expect(harness.leases.size + harness.repository.batches.length).toBe(1));
-    await eventually(async () =>
-      expect((await harness.metrics.outcomes.get()).values[0]?.labels.outcome).toBe('rejected'),
-    );
+    await eventually(async () => {
+      const { values } = await harness.metrics.outcomes.get();
+      expect(values.find(({ labels }) => labels.outcome === 'rejected')?.value).toBe(1);
+    });
     await harness.consumer.stop({ timeoutMs: 6_000 });
     expect(harness.sqs.deadLetters).toEqual([]);
     expect(harness.sqs.deletedHandles()).toEqual([]);

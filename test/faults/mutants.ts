@@ -107,7 +107,7 @@ export const MUTATIONS: readonly Mutation[] = [
     edits: [
       {
         file: 'consumer/src/domain/save-results.ts',
-        find: "isSame(first, order) ? 'duplicate' : 'conflict'",
+        find: "isSameOrder(first, order) ? 'duplicate' : 'conflict'",
         replace: "'duplicate'",
       },
     ],

@@ -13,6 +13,7 @@ import { StoreUnavailableError } from '../domain/errors.ts';
 import type { OrderToStore } from '../domain/order-repository.ts';
 import { openOrderRepository } from './open-order-repository.ts';
 import {
+  aFate,
   anOrder,
   describeOrderRepository,
   POSTGRES_RULES,
@@ -407,13 +408,16 @@ describe.skipIf(!engine.available)(`PostgreSQL 17 (${engine.reason})`, () => {
     await alterDatabase(other, 'synchronous_commit = off');
     await alterDatabase(other, "default_transaction_isolation = 'repeatable read'");
     const repository = await open(`${url}?options=-c%20synchronous_commit=off%20-c%20work_mem=1234kB`);
-    await other.query(`
-      ALTER TABLE orders ADD settings text DEFAULT concat_ws(', ', current_setting('synchronous_commit'),
-        current_setting('transaction_isolation'), current_setting('work_mem'))`);
+    for (const table of ['orders', 'order_fates'])
+      await other.query(`
+        ALTER TABLE ${table} ADD settings text DEFAULT concat_ws(', ', current_setting('synchronous_commit'),
+          current_setting('transaction_isolation'), current_setting('work_mem'))`);
     await repository.saveAll([anOrder()]);
-    expect((await other.query('SELECT settings FROM orders')).rows).toEqual([
-      { settings: 'on, read committed, 1234kB' },
-    ]);
+    await repository.recordFates([aFate()]);
+    for (const table of ['orders', 'order_fates'])
+      expect((await other.query(`SELECT settings FROM ${table}`)).rows, table).toEqual([
+        { settings: 'on, read committed, 1234kB' },
+      ]);
   });
 
   it('open, of a new database by five at once, migrates once and lets all five store', async () => {

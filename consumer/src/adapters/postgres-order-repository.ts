@@ -126,10 +126,11 @@ const OWN = readsOf((parameter) => `client_id = ${parameter}`);
 const EVERYBODYS = readsOf((parameter) => `${parameter}::text IS NULL`);
 const readsFor = (ownedBy: string | undefined) => (ownedBy === undefined ? EVERYBODYS : OWN);
 const READ_ANY = `SELECT data::text, ${COLUMNS} FROM orders LIMIT 1`;
-// Sorted, as INSERT is.
+// Sorted and durable, as INSERT is.
 const INSERT_FATES = `
   INSERT INTO order_fates (${FATE_COLUMNS})
-  SELECT ${FATE_COLUMNS} FROM json_to_recordset($1) AS given (
+  SELECT ${FATE_COLUMNS}
+  FROM (SELECT set_config('synchronous_commit', 'on', true)) AS settings, json_to_recordset($1) AS given (
     order_id uuid, message_id text, content_hash text, kind text, client_id text, reason text, detail text,
     attempts integer, failures integer, first_seen_at_ms bigint, occurred_at_ms bigint, release text, trace_id text)
   ORDER BY order_id, message_id, content_hash, kind

@@ -1,8 +1,20 @@
 import { withoutCredentials } from '@orders/shared/runtime/without-credentials.ts';
-import { queueAttributes, resolveQueues } from '@orders/shared/sqs/queue-admin.ts';
+import { queueAttributes } from '@orders/shared/sqs/queue-admin.ts';
 import { defineCommand, runCommand, type ValuesOf } from './command.ts';
 import { askInstance, askPage, INSTANCES_NEED, type Instance, openInstances } from './instances.ts';
-import { createTool, environment, SQS_VARIABLES } from './sqs-tool.ts';
+import {
+  createTool,
+  environment,
+  FIND_QUEUES,
+  findQueues,
+  rightsText,
+  SQS_VARIABLES,
+  type SqsRights,
+} from './sqs-tool.ts';
+
+const RIGHTS = {
+  'all of it': { both: [...FIND_QUEUES, 'GetQueueAttributes'] },
+} as const satisfies Record<string, SqsRights>;
 
 export const command = defineCommand({
   name: 'scripts/diagnose.sh',
@@ -13,7 +25,7 @@ export const command = defineCommand({
   },
   options: {},
   changes: 'nothing.',
-  needs: `${INSTANCES_NEED} The key needs operations. ${SQS_VARIABLES} IAM must allow sqs:GetQueueUrl and sqs:GetQueueAttributes on both queues.`,
+  needs: `${INSTANCES_NEED} The key needs operations. ${SQS_VARIABLES} ${rightsText(RIGHTS)}`,
   exitStatuses: { 0: 'all answered', 1: 'something did not answer: the bundle says what' },
 });
 
@@ -62,7 +74,7 @@ async function main({ environment }: ValuesOf<typeof command>): Promise<number> 
 async function queues(environment: ValuesOf<typeof command>['environment']) {
   const { client, config } = createTool(environment, process.env);
   try {
-    const urls = await resolveQueues(client, config, { createMissing: false });
+    const urls = await findQueues({ client, config });
     return {
       [config.ORDER_QUEUE_NAME]: await queueAttributes(client, urls.queueUrl),
       [config.ORDER_DLQ_NAME]: await queueAttributes(client, urls.deadLetterQueueUrl),

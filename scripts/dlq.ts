@@ -1,6 +1,6 @@
 import { type DeadLetteredMessage, DeadLetterQueue } from '@orders/consumer/dlq/dead-letter-queue.ts';
 import { Groups, MOVED_BY_SQS, read, rejectionsIn } from '@orders/consumer/dlq/diagnosis.ts';
-import { MAX_REDRIVES, redriveMarkOf } from '@orders/consumer/queue/redrive-mark.ts';
+import { isParked, MAX_REDRIVES } from '@orders/consumer/queue/redrive-mark.ts';
 import { KeyUnavailableError } from '@orders/shared/encryption/errors.ts';
 import {
   type Guard,
@@ -34,6 +34,7 @@ import { type Account, isClosed, isMoved, runPlan } from './dlq/run-plan.ts';
 import {
   createTool,
   environment,
+  FIND_QUEUES,
   findQueues,
   rightsText,
   SQS_VARIABLES,
@@ -48,32 +49,31 @@ const CHOICES = [
   'readable',
 ] as const;
 
-const FIND = ['GetQueueUrl', 'ListQueueTags'];
 /** Held to what is called by a test. SQS itself does the rest of a move task, with the rights of who starts it. */
 export const RIGHTS = {
-  status: { both: FIND, deadLetterQueue: ['GetQueueAttributes'] },
+  status: { both: FIND_QUEUES, deadLetterQueue: ['GetQueueAttributes'] },
   'summary, list, show, parked or plan': {
-    both: FIND,
+    both: FIND_QUEUES,
     deadLetterQueue: ['GetQueueAttributes', 'ReceiveMessage', 'ChangeMessageVisibility'],
   },
-  peek: { both: FIND, deadLetterQueue: ['ReceiveMessage', 'ChangeMessageVisibility'] },
+  peek: { both: FIND_QUEUES, deadLetterQueue: ['ReceiveMessage', 'ChangeMessageVisibility'] },
   redrive: {
-    both: FIND,
+    both: FIND_QUEUES,
     queue: ['SendMessage'],
     deadLetterQueue: ['ReceiveMessage', 'ChangeMessageVisibility', 'DeleteMessage'],
   },
   run: {
-    both: FIND,
+    both: FIND_QUEUES,
     queue: ['SendMessage'],
     deadLetterQueue: ['GetQueueAttributes', 'ReceiveMessage', 'ChangeMessageVisibility', 'DeleteMessage'],
   },
   discard: {
-    both: FIND,
+    both: FIND_QUEUES,
     deadLetterQueue: ['GetQueueAttributes', 'ReceiveMessage', 'ChangeMessageVisibility', 'DeleteMessage'],
   },
-  record: { both: FIND, deadLetterQueue: ['ReceiveMessage', 'ChangeMessageVisibility'] },
+  record: { both: FIND_QUEUES, deadLetterQueue: ['ReceiveMessage', 'ChangeMessageVisibility'] },
   'redrive --move-task': {
-    both: [...FIND, 'GetQueueAttributes'],
+    both: [...FIND_QUEUES, 'GetQueueAttributes'],
     queue: ['SendMessage'],
     deadLetterQueue: ['StartMessageMoveTask', 'ReceiveMessage', 'DeleteMessage'],
   },
@@ -441,7 +441,7 @@ async function list(
   const isShow = action === 'show';
   const isWanted =
     action === 'parked'
-      ? isParked
+      ? ({ message }: DeadLetteredMessage) => isParked(message)
       : isShow
         ? (letter: DeadLetteredMessage) => hasId(letter, id)
         : chosen(values);
@@ -467,10 +467,6 @@ function account({ waiting, inFlight }: Queue, seen: number): string {
   const all = waiting + inFlight;
   const held = seen < all ? '; others may hold the rest: try again in two minutes' : '';
   return `${seen} of about ${all} seen${held}`;
-}
-
-function isParked({ message }: DeadLetteredMessage): boolean {
-  return (redriveMarkOf(message)?.redriveCount ?? 0) >= MAX_REDRIVES;
 }
 
 function hasId(letter: DeadLetteredMessage, id: string | undefined): boolean {

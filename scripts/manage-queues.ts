@@ -20,6 +20,7 @@ import { isConfirmed } from './confirm.ts';
 import {
   createTool,
   environment,
+  FIND_QUEUES,
   findQueues,
   rightsText,
   SQS_VARIABLES,
@@ -27,7 +28,7 @@ import {
   type ToolConfig,
 } from './sqs-tool.ts';
 
-const LOOK = ['GetQueueUrl', 'ListQueueTags', 'GetQueueAttributes'];
+const LOOK = [...FIND_QUEUES, 'GetQueueAttributes'];
 /** Held to what is called by a test. */
 export const RIGHTS = {
   create: { both: [...LOOK, 'CreateQueue', 'TagQueue', 'SetQueueAttributes'] },

@@ -28,6 +28,7 @@ import { archivesOf, salvageArchive } from './retention/archive.ts';
 import {
   createTool,
   environment,
+  FIND_QUEUES,
   findQueues,
   rightsText,
   SQS_VARIABLES,
@@ -35,7 +36,7 @@ import {
 } from './sqs-tool.ts';
 import { storeUrl } from './store-url.ts';
 
-const LOOK = ['GetQueueUrl', 'ListQueueTags', 'GetQueueAttributes'];
+const LOOK = [...FIND_QUEUES, 'GetQueueAttributes'];
 /** Held to what is called by a test. */
 export const RIGHTS = {
   'a run with --no-dlq': { both: LOOK },

@@ -42,6 +42,9 @@ export function createTool(
   return { config, logger, client: createSqsClient({ config, logger }) };
 }
 
+/** What {@link findQueues} asks of SQS. */
+export const FIND_QUEUES = ['GetQueueUrl', 'ListQueueTags'];
+
 /**
  * The queues of the environment, if they are its own. Creates none, also in dev: a command that looks must not change what it
  * looks at. What could not be checked is a line of standard error.

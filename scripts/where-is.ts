@@ -9,6 +9,7 @@ import { parseJournalLine, readJournal } from './reconcile/journal-lines.ts';
 import {
   createTool,
   environment,
+  FIND_QUEUES,
   findQueues,
   rightsText,
   SQS_VARIABLES,
@@ -19,7 +20,7 @@ import { type Findings, sentenceOf } from './where-is/sentence.ts';
 
 export const RIGHTS = {
   'all of it': {
-    both: ['GetQueueUrl', 'ListQueueTags', 'GetQueueAttributes'],
+    both: [...FIND_QUEUES, 'GetQueueAttributes'],
     deadLetterQueue: ['ReceiveMessage', 'ChangeMessageVisibility'],
   },
 } as const satisfies Record<string, SqsRights>;

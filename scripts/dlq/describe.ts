@@ -1,7 +1,7 @@
 import type { DeadLetteredMessage } from '@orders/consumer/dlq/dead-letter-queue.ts';
 import { type Group, isReadable, MOVED_BY_SQS, type Reading } from '@orders/consumer/dlq/diagnosis.ts';
 import { REJECTION_REASONS, type RejectionReason } from '@orders/consumer/domain/outcome.ts';
-import { redriveMarkOf } from '@orders/consumer/queue/redrive-mark.ts';
+import { redriveCountOf } from '@orders/consumer/queue/redrive-mark.ts';
 
 /**
  * All that is known of a dead letter without its content, for a line of text or of JSON.
@@ -30,7 +30,7 @@ export function factsOf(
         ? new Date(message.sentAt.getTime() + retentionSeconds * 1_000).toISOString()
         : undefined,
     traceId: deadLetter?.traceId,
-    redrives: redriveMarkOf(message)?.redriveCount ?? 0,
+    redrives: redriveCountOf(message),
   };
 }
 type Facts = ReturnType<typeof factsOf>;

@@ -1,6 +1,7 @@
 import { closeSync, fdatasyncSync, openSync, writeSync } from 'node:fs';
 import type { DeadLetteredMessage, RedriveOptions } from '@orders/consumer/dlq/dead-letter-queue.ts';
 import { letterHash } from '@orders/consumer/dlq/plan-entry.ts';
+import { attributeAsJson } from '@orders/consumer/queue/dead-letter.ts';
 import { StartupError } from '@orders/shared/runtime/startup-error.ts';
 import type { JournalState } from './journal.ts';
 import { isMoved, moveAll, type RunOptions } from './run-plan.ts';
@@ -75,9 +76,9 @@ function openArchive(file: string): number {
 /** All that is in a message, binary values in base64. */
 function archived({ message }: DeadLetteredMessage) {
   const { messageId, body, rawAttributes, groupId, sentAt } = message;
-  const attributes = Object.entries(rawAttributes).map(([name, { DataType, StringValue, BinaryValue }]) => [
+  const attributes = Object.entries(rawAttributes).map(([name, attribute]) => [
     name,
-    { DataType, StringValue, BinaryValue: BinaryValue && Buffer.from(BinaryValue).toString('base64') },
+    attributeAsJson(attribute),
   ]);
   return { messageId, sentAt, groupId, body, attributes: Object.fromEntries(attributes) };
 }

@@ -183,7 +183,8 @@ export async function migratePostgres(client: Client, options: MigrationOptions 
   const { logger } = options;
   await requireUtf8(client);
   const giveUpAt = performance.now() + MIGRATION_TIMEOUT_MS;
-  while ((await schemaIn(client)).pending.length > 0) {
+  let schema = await schemaIn(client);
+  for (; schema.pending.length > 0; schema = await schemaIn(client)) {
     await beginMigration(client, options);
     try {
       await migrateOnce(client);
@@ -198,7 +199,7 @@ export async function migratePostgres(client: Client, options: MigrationOptions 
       await sleep(LOCK_POLL_MS);
     }
   }
-  await adviseOnSchema(client, logger);
+  adviseOnSchema(schema, logger);
 }
 
 /**
@@ -207,16 +208,16 @@ export async function migratePostgres(client: Client, options: MigrationOptions 
  */
 export async function requirePostgresSchema(client: Client, logger?: Pick<Logger, 'warn'>): Promise<void> {
   await requireUtf8(client);
-  const { version, pending } = await schemaIn(client);
+  const schema = await schemaIn(client);
+  const { version, pending } = schema;
   if (pending.length > 0)
     throw new Error(
       `the schema is of version ${version}, and this release needs ${KNOWN_VERSION}: run npm run migrate as the owner of the tables, since DATABASE_MIGRATIONS is off`,
     );
-  await adviseOnSchema(client, logger);
+  adviseOnSchema(schema, logger);
 }
 
-async function adviseOnSchema(client: Client, logger?: Pick<Logger, 'warn'>): Promise<void> {
-  const { version, hasOwnerIndex } = await schemaIn(client);
+function adviseOnSchema({ version, hasOwnerIndex }: Schema, logger?: Pick<Logger, 'warn'>): void {
   if (version > KNOWN_VERSION)
     logger?.warn(
       { schemaVersion: version, knownVersion: KNOWN_VERSION },

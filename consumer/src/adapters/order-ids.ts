@@ -1,4 +1,5 @@
 import { DatabaseSync } from 'node:sqlite';
+import { NIL_UUID } from '@orders/shared/runtime/uuid.ts';
 import { openDatabase } from './open-order-repository.ts';
 import { connectTool, runStatement, withSessionSettings } from './postgres-connection.ts';
 
@@ -74,7 +75,6 @@ async function openSqliteReader(path: string): Promise<OrderIdReader> {
   }
 }
 
-const FIRST_ID = '00000000-0000-0000-0000-000000000000';
 type Row = Omit<StoredOrderId, 'clientId'> & { clientId: string | null };
 const HAS_CLIENT = `
   SELECT 1 FROM pg_attribute
@@ -93,7 +93,7 @@ async function openPostgresReader(url: string): Promise<OrderIdReader> {
     const hasClient = (await runStatement(client, HAS_CLIENT, [])).rows.length > 0;
     const page = async (after: string | undefined, limit: number) => {
       const sql = readPage(hasClient, after === undefined ? '>=' : '>');
-      const { rows } = await runStatement<Row>(client, sql, [after ?? FIRST_ID, limit]);
+      const { rows } = await runStatement<Row>(client, sql, [after ?? NIL_UUID, limit]);
       return rows.map((row) => ({ ...row, clientId: row.clientId ?? undefined }));
     };
     await page(undefined, 0);

@@ -1,3 +1,4 @@
+import { NIL_UUID } from '@orders/shared/runtime/uuid.ts';
 import { openDatabase } from './open-order-repository.ts';
 import { runStatement } from './postgres-connection.ts';
 import { connectAlone, openSqliteAlone } from './store-lock.ts';
@@ -65,7 +66,6 @@ const statements = (uuid: string, text: string) => {
 };
 const POSTGRES = statements('::uuid', '::text');
 const SQLITE = statements('', '');
-const FIRST_ID = '00000000-0000-0000-0000-000000000000';
 
 function walking(
   { next, count, assign }: ReturnType<typeof statements>,
@@ -77,7 +77,7 @@ function walking(
     look: (page: unknown[]) => Promise<OwnerlessCount>,
   ): Promise<OwnerlessCount> => {
     const sum = { chosen: 0, others: 0 };
-    for (let start: string | undefined = FIRST_ID; start !== undefined; ) {
+    for (let start: string | undefined = NIL_UUID; start !== undefined; ) {
       const end: string | undefined = (await query(next, [start]))[0]?.order_id;
       const found = await look([start, end ?? null, customer ?? null, prefix ?? null]);
       sum.chosen += found.chosen;

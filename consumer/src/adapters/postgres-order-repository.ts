@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { backoffMs } from '@orders/shared/runtime/backoff.ts';
 import type { Logger } from '@orders/shared/runtime/logger.ts';
 import type { SecretObserver } from '@orders/shared/runtime/secret-file.ts';
-import { UUID } from '@orders/shared/runtime/uuid.ts';
+import { NIL_UUID, UUID } from '@orders/shared/runtime/uuid.ts';
 import { type Client, DatabaseError, Pool, type PoolClient } from 'pg';
 import {
   OrderLockedError,
@@ -144,7 +144,6 @@ const READ_FATES = selectFates(
 const RIGHT_MISSING = '42501';
 const GRANT_FATES = 'GRANT SELECT, INSERT ON order_fates TO';
 const NO_LIMIT_BYTES = 2 ** 31 - 1;
-const NO_ORDER = '00000000-0000-0000-0000-000000000000';
 const READ_ONLY = `SELECT pg_is_in_recovery() OR current_setting('transaction_read_only')::boolean AS "readOnly"`;
 
 const COMMIT_REHEARSAL = 'SET CONSTRAINTS ALL IMMEDIATE; ROLLBACK TO rehearsal; COMMIT';
@@ -190,7 +189,7 @@ async function prepareDatabase(login: DatabaseLogin, options: PostgresOptions): 
 async function mayRecordFates(client: Client, logger: PostgresOptions['logger']): Promise<void> {
   try {
     await client.query(`EXPLAIN ${INSERT_FATES}`, ['[]']);
-    await client.query(`EXPLAIN ${READ_FATES}`, [NO_ORDER, null]);
+    await client.query(`EXPLAIN ${READ_FATES}`, [NIL_UUID, null]);
   } catch (err) {
     if ((err as { code?: unknown }).code !== RIGHT_MISSING) throw err;
     logger?.warn(

@@ -1,14 +1,14 @@
 import { hash } from 'node:crypto';
 import { UUID } from '@orders/shared/runtime/uuid.ts';
-import { stringAttributes } from '@orders/shared/sqs/message-limits.ts';
+import { MAX_ATTRIBUTES, stringAttributes } from '@orders/shared/sqs/message-limits.ts';
 import type { MessageToSend } from '@orders/shared/sqs/message-sender.ts';
 import { z } from 'zod';
 import { fromDeadLetterMessage } from '../queue/dead-letter.ts';
 import {
-  MAX_REDRIVES,
+  isParked,
   nextRedriveMark,
   REDRIVE_ATTRIBUTE,
-  redriveMarkOf,
+  redriveCountOf,
   withRedriveMark,
 } from '../queue/redrive-mark.ts';
 import type { DeadLetteredMessage } from './dead-letter-queue.ts';
@@ -50,8 +50,6 @@ export type PlanOptions = {
   discard?: boolean;
 };
 
-const MAX_ATTRIBUTES = 10;
-
 /** Of all that is in a message. SQS never changes it: another hash is another message. */
 export function letterHash({ message }: Pick<DeadLetteredMessage, 'message'>): string {
   const attributes = Object.entries(message.rawAttributes)
@@ -83,8 +81,7 @@ export async function planEntry(letter: DeadLetteredMessage, options: PlanOption
 /** Why a message is left whatever is in it. */
 function mustStay(letter: DeadLetteredMessage, { conflicts }: PlanOptions): string | undefined {
   const { message, deadLetter } = letter;
-  const { redriveCount = 0 } = redriveMarkOf(message) ?? {};
-  if (redriveCount >= MAX_REDRIVES) return `parked: redriven ${redriveCount} times`;
+  if (isParked(message)) return `parked: redriven ${redriveCountOf(message)} times`;
   if (deadLetter?.reason === 'CONFLICT' && !conflicts)
     return 'CONFLICT: another order with its id is stored (--conflicts)';
   const { MessageAttributes } = fromDeadLetterMessage(message).original;

@@ -1,5 +1,5 @@
 import type { MessageAttributeValue } from '@aws-sdk/client-sqs';
-import { asMessageText } from '@orders/shared/sqs/message-limits.ts';
+import { asMessageText, MAX_ATTRIBUTES } from '@orders/shared/sqs/message-limits.ts';
 import type { MessageToSend } from '@orders/shared/sqs/message-sender.ts';
 import { z } from 'zod';
 import type { OrderFate } from '../domain/order-fate.ts';
@@ -42,7 +42,6 @@ export const deadLetterSchema = z.object({
 export type DeadLetter = z.infer<typeof deadLetterSchema>;
 
 export const DEAD_LETTER_ATTRIBUTE = 'deadLetter';
-const MAX_ATTRIBUTES = 10;
 const MAX_DETAIL_CHARACTERS = 1_000;
 
 /** The message as it goes to the DLQ: its body and all its attributes, and the reason. */
@@ -53,7 +52,7 @@ export function toDeadLetterMessage(
   const { [DEAD_LETTER_ATTRIBUTE]: _previous, ...attributes } = cleanAttributes(message.rawAttributes);
   // The small ones: JSON and base64 may make a large one larger than the DLQ takes.
   const moved = Object.entries(attributes)
-    .map(([name, attribute]) => [name, toMoved(attribute)] as const)
+    .map(([name, attribute]) => [name, attributeAsJson(attribute)] as const)
     .toSorted(([, a], [, b]) => JSON.stringify(b).length - JSON.stringify(a).length)
     .slice(MAX_ATTRIBUTES - 1);
   for (const [name] of moved) delete attributes[name];
@@ -72,7 +71,8 @@ export function toDeadLetterMessage(
   };
 }
 
-function toMoved({ DataType = 'String', StringValue, BinaryValue }: MessageAttributeValue) {
+/** An attribute as JSON has it; binary values in base64. */
+export function attributeAsJson({ DataType = 'String', StringValue, BinaryValue }: MessageAttributeValue) {
   return { DataType, StringValue, BinaryValue: BinaryValue && Buffer.from(BinaryValue).toString('base64') };
 }
 

@@ -27,6 +27,13 @@ export function redriveMarkOf({ attributes }: Pick<ReceivedMessage, 'attributes'
   }
 }
 
+/** How often plans moved it back. */
+export const redriveCountOf = (message: Pick<ReceivedMessage, 'attributes'>): number =>
+  redriveMarkOf(message)?.redriveCount ?? 0;
+
+export const isParked = (message: Pick<ReceivedMessage, 'attributes'>): boolean =>
+  redriveCountOf(message) >= MAX_REDRIVES;
+
 /** The mark with which a plan sends a message of the dead-letter queue. */
 export function nextRedriveMark(
   message: ReceivedMessage,

@@ -1,5 +1,8 @@
 import type { MessageAttributeValue } from '@aws-sdk/client-sqs';
 
+/** Of one message: https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-messages.html */
+export const MAX_ATTRIBUTES = 10;
+
 type Attributes = Readonly<Record<string, string>>;
 type Worked = { sizeBytes: number; values: Record<string, MessageAttributeValue> };
 
